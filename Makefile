@@ -1,0 +1,53 @@
+# Weir's habits, one word each. `make` alone lists them.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+
+.PHONY: help demo test check bench up down clean lock install format
+
+help: ## list what can be asked for
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1mmake %-8s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST) | \
+		{ if [ -t 1 ]; then cat; else sed 's/\x1b\[[0-9;]*m//g'; fi; }
+
+# The virtual environment is made once and remade when the lock file or the project's metadata change.
+$(VENV)/.installed: requirements/dev.txt pyproject.toml
+	@$(PYTHON) scripts/setup.py --venv $(VENV) --requirements requirements/dev.txt
+
+install: $(VENV)/.installed ## make the virtual environment from the lock file
+
+demo: $(VENV)/.installed ## run the whole pipeline on real input and print what came of it
+	@$(BIN)/weir demo
+
+test: $(VENV)/.installed ## run every check and every test, against a real Kafka
+	@$(BIN)/weir dev fetch
+	@$(MAKE) --no-print-directory check
+	@$(BIN)/python -m pytest
+
+check: $(VENV)/.installed ## lint, types, import contract
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-timing 2>/dev/null || $(BIN)/lint-imports
+
+format: $(VENV)/.installed ## put the code in its one format
+	@$(BIN)/ruff check --fix-only -q .
+	@$(BIN)/ruff format .
+
+bench: $(VENV)/.installed ## measure events per CPU-second of each path
+	@$(BIN)/python -m bench
+
+up: $(VENV)/.installed ## start a Kafka for development (or use KAFKA_BOOTSTRAP_SERVERS) and create the topics
+	@$(BIN)/weir dev up
+
+down: ## stop what `make up` started, and nothing else
+	@if [ -x $(BIN)/weir ]; then $(BIN)/weir dev down; else echo "nothing to stop: $(VENV) does not exist"; fi
+
+clean: ## stop what runs, remove data, caches and the virtual environment
+	@if [ -x $(BIN)/weir ]; then $(BIN)/weir dev down || true; fi
+	rm -rf .weir $(VENV) .mypy_cache .ruff_cache .import_linter_cache build services/*.egg-info
+
+lock: ## write the lock files anew from pyproject.toml (needs uv)
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml -o requirements/runtime.txt
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra local --extra dev pyproject.toml -o requirements/dev.txt
