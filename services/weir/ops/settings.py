@@ -142,9 +142,7 @@ def load(cls: type[_S], *, config_file: Path | None = None) -> _S:
         if loaded is not None and not isinstance(loaded, dict):
             raise SettingsError([f"{path}: must hold one mapping of setting names to values"])
         content = loaded or {}
-        for name in content:
-            if name not in known:
-                mistakes.append(f"{path}: {name} is not a setting{_suggest(str(name), known)}")
+        mistakes += [f"{path}: {name} is not a setting{_suggest(str(name), known)}" for name in content if name not in known]
     for variable in os.environ:
         if variable.startswith(PREFIX):
             name = variable.removeprefix(PREFIX)

@@ -1,0 +1,130 @@
+"""The Confluent wire format: magic 0 and a 4-byte schema id, or magic 1 and a GUID header, before an Avro body.
+
+Writing uses the ids of the checked-in catalogue; reading accepts those, and with a registry configured also the registry's.
+Times stay integers (microseconds UTC) on both ways: turning them into datetimes and back costs more than the decoding itself.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import uuid
+from collections.abc import Callable
+from typing import Any, Final
+
+import fastavro
+from fastavro import schemaless_reader, schemaless_writer
+
+from weir.model.schemas import SchemaVersion, catalogue, latest
+
+__all__ = ["Decoder", "Encoder", "WireFormatError"]
+
+_PREFIX: Final = struct.Struct(">bI")
+VALUE_GUID_HEADER: Final = "__value_schema_id"
+
+
+class WireFormatError(ValueError):
+    """A record that is not in the wire format, or whose schema is not known; the message says which of the two."""
+
+
+def _plain(schema: Any) -> Any:
+    """The schema without logical types, so that fastavro hands integers through."""
+    if isinstance(schema, dict):
+        return {k: _plain(v) for k, v in schema.items() if k not in {"logicalType", "__fastavro_parsed__", "__named_schemas"}}
+    if isinstance(schema, list):
+        return [_plain(item) for item in schema]
+    return schema
+
+
+def _parse(schema: dict[str, Any]) -> Any:
+    return fastavro.parse_schema(_plain(schema), {})
+
+
+class Encoder:
+    """Encodes records of one type with the newest schema: `Encoder("network-flow")(record) -> bytes`.
+
+    Args:
+        name: record type, such as "network-flow".
+        schema_id: the id to write; None takes the catalogue's.
+    """
+
+    __slots__ = ("_parsed", "_prefix", "name")
+
+    def __init__(self, name: str, schema_id: int | None = None) -> None:
+        version = latest(name)
+        self.name = name
+        self._prefix = _PREFIX.pack(0, version.id if schema_id is None else schema_id)
+        self._parsed = _parse(version.parsed)
+
+    def __call__(self, record: dict[str, Any]) -> bytes:
+        """The record's bytes. Raises ValueError or TypeError naming the field that does not fit the schema."""
+        buffer = io.BytesIO()
+        buffer.write(self._prefix)
+        schemaless_writer(buffer, self._parsed, record)
+        return buffer.getvalue()
+
+
+class Decoder:
+    """Decodes records of any type in the catalogue, or in a registry.
+
+    Args:
+        fetch: looks a schema up that the catalogue does not hold, by id or GUID; raises KeyError where there is none.
+    """
+
+    def __init__(self, fetch: Callable[[int | uuid.UUID], dict[str, Any]] | None = None) -> None:
+        self._fetch = fetch
+        self._by_id: dict[int, tuple[str, Any]] = {}
+        self._by_guid: dict[uuid.UUID, tuple[str, Any]] = {}
+
+    def __call__(self, data: bytes | None, headers: list[tuple[str, bytes]] | None = None) -> dict[str, Any]:
+        """The record. Raises WireFormatError where the bytes are not such a record."""
+        return self.named(data, headers)[1]
+
+    def named(self, data: bytes | None, headers: list[tuple[str, bytes]] | None = None) -> tuple[str, dict[str, Any]]:
+        """The record with the name of its type."""
+        if not data:
+            raise WireFormatError("empty record: no schema id before the Avro body")
+        if data[0] == 0 and len(data) >= _PREFIX.size:
+            name, parsed = self._schema_of_id(_PREFIX.unpack_from(data)[1])
+            start = _PREFIX.size
+        elif data[0] == 1:
+            name, parsed = self._schema_of_guid(headers)
+            start = 1
+        else:
+            raise WireFormatError(f"first byte is {data[0]:#04x}: neither magic 0 nor magic 1 of the Confluent wire format")
+        try:
+            record = schemaless_reader(io.BytesIO(memoryview(data)[start:]), parsed, None)
+        except Exception as error:  # fastavro raises many kinds for bytes that do not fit
+            raise WireFormatError(f"Avro body does not fit schema {name}: {error!r}") from error
+        if not isinstance(record, dict):
+            raise WireFormatError(f"schema {name} is not a record")
+        return name, record
+
+    def _schema_of_id(self, schema_id: int) -> tuple[str, Any]:
+        if (known := self._by_id.get(schema_id)) is None:
+            if (version := catalogue().get(schema_id)) is not None:
+                known = (version.name, _parse(version.parsed))
+            else:
+                known = self._from_registry(schema_id)
+            self._by_id[schema_id] = known
+        return known
+
+    def _schema_of_guid(self, headers: list[tuple[str, bytes]] | None) -> tuple[str, Any]:
+        raw = dict(headers or []).get(VALUE_GUID_HEADER)
+        if raw is None or len(raw) < 17:
+            raise WireFormatError(f"magic 1 without a {VALUE_GUID_HEADER} header of 17 bytes")
+        guid = uuid.UUID(bytes=bytes(raw[1:17]))
+        if (known := self._by_guid.get(guid)) is None:
+            match: SchemaVersion | None = next((v for v in catalogue().values() if v.guid == guid), None)
+            known = (match.name, _parse(match.parsed)) if match else self._from_registry(guid)
+            self._by_guid[guid] = known
+        return known
+
+    def _from_registry(self, key: int | uuid.UUID) -> tuple[str, Any]:
+        if self._fetch is None:
+            raise WireFormatError(f"schema {key} is not in the catalogue; set WEIR_SCHEMA_REGISTRY_URL if a registry has it")
+        try:
+            schema = self._fetch(key)
+        except KeyError as error:
+            raise WireFormatError(f"schema {key} is neither in the catalogue nor in the registry") from error
+        return str(schema.get("name", key)), _parse(schema)

@@ -1,0 +1,74 @@
+"""From settings to librdkafka's configuration."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from weir.ops.settings import ServiceSettings
+
+__all__ = ["DeliveryFailed", "client_config", "consumer_config", "producer_config"]
+
+
+class DeliveryFailed(Exception):
+    """Kafka refused or gave up on a record; nothing that depends on it may be acknowledged."""
+
+
+class _Log(Protocol):
+    def warning(self, event: str, **values: Any) -> Any: ...
+
+
+def client_config(settings: ServiceSettings) -> dict[str, Any]:
+    """What every client needs: brokers, security, identity."""
+    config: dict[str, Any] = {
+        "bootstrap.servers": settings.kafka_bootstrap_servers,
+        "security.protocol": settings.kafka_security_protocol,
+        "client.id": f"weir-{settings.instance}",
+        # A broker that is away is tried again soon; the default of 10 s makes every restart look long.
+        "reconnect.backoff.max.ms": 2000,
+        "socket.keepalive.enable": True,
+    }
+    optional = {
+        "ssl.ca.location": settings.kafka_ssl_ca_file,
+        "ssl.certificate.location": settings.kafka_ssl_certificate_file,
+        "ssl.key.location": settings.kafka_ssl_key_file,
+        "sasl.mechanism": settings.kafka_sasl_mechanism,
+        "sasl.username": settings.kafka_sasl_username,
+        "sasl.password": settings.kafka_sasl_password.get_secret_value() if settings.kafka_sasl_password else None,
+    }
+    config.update({name: str(value) for name, value in optional.items() if value is not None})
+    return config
+
+
+def producer_config(settings: ServiceSettings, **overrides: Any) -> dict[str, Any]:
+    """An idempotent producer that waits for all in-sync replicas and keeps the order of each partition."""
+    return {
+        **client_config(settings),
+        "enable.idempotence": True,
+        "acks": "all",
+        "compression.type": settings.kafka_compression,
+        "linger.ms": 20,
+        "batch.size": 512_000,
+        # Bounded memory: what is not yet acknowledged by Kafka.
+        "queue.buffering.max.kbytes": 65_536,
+        "queue.buffering.max.messages": 200_000,
+        "delivery.timeout.ms": 120_000,
+        **overrides,
+    }
+
+
+def consumer_config(settings: ServiceSettings, group: str, **overrides: Any) -> dict[str, Any]:
+    """A consumer with explicit commits that starts at the earliest record; static membership by instance name."""
+    return {
+        **client_config(settings),
+        "group.id": group,
+        "group.instance.id": settings.instance,
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "auto.offset.reset": "earliest",
+        "partition.assignment.strategy": "cooperative-sticky",
+        "session.timeout.ms": 45_000,
+        "max.poll.interval.ms": 600_000,
+        "queued.max.messages.kbytes": 16_384,
+        "fetch.message.max.bytes": 1_048_576,
+        **overrides,
+    }

@@ -1,0 +1,197 @@
+"""A Kafka producer that tells when everything made from one input is safely in Kafka.
+
+Outputs of one input form a `Delivery`: it completes when Kafka has acknowledged each of them. Only then may the input be
+acknowledged. Callbacks run in the thread that polls librdkafka; asyncio users get theirs in the loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from confluent_kafka import KafkaError, Message, Producer
+
+from weir.bus.config import DeliveryFailed, producer_config
+from weir.ops.settings import ServiceSettings
+
+__all__ = ["Delivery", "DeliveryProducer"]
+
+Headers = list[tuple[str, bytes]]
+
+
+class Delivery:
+    """Counts the records still to be acknowledged; call `seal` when all have been produced.
+
+    `then` is called once, from the polling thread (or from `seal`), with None or the first error.
+    """
+
+    __slots__ = ("_error", "_lock", "_open", "_sealed", "_then")
+
+    def __init__(self, then: Callable[[DeliveryFailed | None], None]) -> None:
+        self._then = then
+        self._lock = threading.Lock()
+        self._open = 0
+        self._sealed = False
+        self._error: DeliveryFailed | None = None
+
+    def expect(self, count: int) -> None:
+        """So many more records are about to be produced."""
+        with self._lock:
+            self._open += count
+
+    def seal(self) -> None:
+        """No more records will be produced."""
+        with self._lock:
+            self._sealed = True
+            done = self._open == 0
+        if done:
+            self._then(self._error)
+
+    def on_delivery(self, error: KafkaError | None, message: Message) -> None:
+        """The callback librdkafka calls for each record."""
+        with self._lock:
+            self._open -= 1
+            if error is not None and self._error is None:
+                self._error = DeliveryFailed(f"{message.topic()}: {error}")
+            done = self._sealed and self._open == 0
+        if done:
+            self._then(self._error)
+
+
+class DeliveryProducer:
+    """Produces with delivery reports; its own thread polls.
+
+    Args:
+        settings: brokers, security and compression.
+        overrides: librdkafka settings by their names with underscores for dots.
+    """
+
+    def __init__(self, settings: ServiceSettings, **overrides: Any) -> None:
+        config = producer_config(settings, **{name.replace("_", "."): value for name, value in overrides.items()})
+        self._producer = Producer(config)
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._poll, name="kafka-producer", daemon=True)
+        self._thread.start()
+
+    def _poll(self) -> None:
+        while not self._closing.is_set():
+            self._producer.poll(0.1)
+
+    def produce(
+        self,
+        topic: str,
+        value: bytes | None,
+        *,
+        delivery: Delivery,
+        key: bytes | str | None = None,
+        partition: int = -1,
+        timestamp_ms: int = 0,
+        headers: Headers | None = None,
+        blocking_seconds: float = 60.0,
+    ) -> None:
+        """Queue one record; blocks while the queue is full, which is the back-pressure.
+
+        Raises:
+            DeliveryFailed: the queue stayed full for `blocking_seconds`, or the record can never be sent.
+        """
+        delivery.expect(1)
+        deadline = time.monotonic() + blocking_seconds
+        while True:
+            try:
+                self._producer.produce(
+                    topic, value, key, partition, delivery.on_delivery, timestamp=timestamp_ms, headers=headers or []
+                )
+                return
+            except BufferError:
+                if time.monotonic() > deadline:
+                    delivery.expect(-1)
+                    raise DeliveryFailed(f"{topic}: the producer's queue stayed full for {blocking_seconds:.0f} s") from None
+                self._producer.poll(0.05)
+            except Exception as error:
+                delivery.expect(-1)
+                raise DeliveryFailed(f"{topic}: {error}") from error
+
+    def produce_many(
+        self, topic: str, values: list[bytes], *, delivery: Delivery, timestamp_ms: int = 0, blocking_seconds: float = 60.0
+    ) -> None:
+        """Queue records without key and headers at one receive time.
+
+        Not librdkafka's batch call: it takes no timestamps (confluent-kafka 2.16), and events carry their receive time.
+
+        Raises:
+            DeliveryFailed: as `produce`.
+        """
+        for value in values:
+            self.produce(topic, value, delivery=delivery, timestamp_ms=timestamp_ms, blocking_seconds=blocking_seconds)
+
+    async def deliver(self, topic: str, value: bytes | None, **options: Any) -> None:
+        """Produce one record and wait until Kafka has it. Raises DeliveryFailed."""
+        future, delivery = self.future_delivery()
+        self.produce(topic, value, delivery=delivery, **options)
+        delivery.seal()
+        await future
+
+    def deliver_now(self, topic: str, value: bytes | None, *, timeout: float = 120.0, **options: Any) -> None:
+        """The same for services without an event loop. Raises DeliveryFailed, also when `timeout` seconds have passed."""
+        done = threading.Event()
+        errors: list[DeliveryFailed] = []
+
+        def then(error: DeliveryFailed | None) -> None:
+            if error is not None:
+                errors.append(error)
+            done.set()
+
+        delivery = Delivery(then)
+        self.produce(topic, value, delivery=delivery, **options)
+        delivery.seal()
+        if not done.wait(timeout):
+            raise DeliveryFailed(f"{topic}: no answer from Kafka within {timeout:.0f} s")
+        if errors:
+            raise errors[0]
+
+    @staticmethod
+    def future_delivery() -> tuple[asyncio.Future[None], Delivery]:
+        """A delivery and the future of the running loop that it completes."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
+
+        def settle(error: DeliveryFailed | None) -> None:
+            if future.done():
+                return
+            if error is None:
+                future.set_result(None)
+            else:
+                future.set_exception(error)
+
+        def then(error: DeliveryFailed | None) -> None:
+            loop.call_soon_threadsafe(settle, error)
+
+        return future, Delivery(then)
+
+    def queued(self) -> int:
+        """Records not yet acknowledged."""
+        return len(self._producer)
+
+    def partitions(self, topic: str, timeout: float = 10.0) -> int:
+        """Number of partitions of a topic. Raises DeliveryFailed where it does not exist or no broker answers."""
+        try:
+            found = self._producer.list_topics(topic, timeout).topics[topic]
+        except Exception as error:
+            raise DeliveryFailed(f"{topic}: {error}") from error
+        if found.error is not None or not found.partitions:
+            raise DeliveryFailed(f"{topic}: {found.error}; `weir topics apply` creates it")
+        return len(found.partitions)
+
+    def flush(self, timeout: float = 30.0) -> int:
+        """Wait until all is acknowledged; returns how many records are not."""
+        return int(self._producer.flush(timeout))
+
+    def close(self, timeout: float = 30.0) -> int:
+        """Flush and stop polling; returns how many records were not acknowledged."""
+        left = self.flush(timeout)
+        self._closing.set()
+        self._thread.join()
+        return left
