@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 __all__ = ["iso_to_micros"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_NAIVE = datetime(1970, 1, 1)  # noqa: DTZ001 - the base for times without a zone, which count as UTC
-_MICROSECOND = timedelta(microseconds=1)
 
 
 def iso_to_micros(text: object) -> int | None:
@@ -20,6 +19,7 @@ def iso_to_micros(text: object) -> int | None:
         return None
     try:
         moment = datetime.fromisoformat(text)
-        return (moment - (_EPOCH_NAIVE if moment.tzinfo is None else _EPOCH)) // _MICROSECOND
+        since = moment - (_EPOCH_NAIVE if moment.tzinfo is None else _EPOCH)
     except (ValueError, OverflowError):
         return None
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds

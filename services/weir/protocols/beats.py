@@ -95,13 +95,15 @@ def _find_eve(document: dict[str, object]) -> dict[str, object] | None:
             return record
     if eve.recognise(document):
         return document
-    for candidate in (document.get("json"), _field(document, "suricata", "eve")):
+    suricata = document.get("suricata")
+    nested = suricata.get("eve") if isinstance(suricata, dict) else document.get("suricata.eve")
+    for candidate in (document.get("json"), nested):
         if isinstance(candidate, dict) and eve.recognise(candidate):
             return candidate
     data = document.get("data")
     if isinstance(data, dict) and sensorfleet.recognise(document) and eve.recognise(data):
         return cast("dict[str, object]", data)
-    original = _field(document, "event", "original")
+    original = _object(document.get("event")).get("original")
     return _eve_in_text(original) if isinstance(original, str) else None
 
 
@@ -118,31 +120,33 @@ def _eve_in_text(text: str) -> dict[str, object] | None:
 
 def shipping(document: dict[str, object]) -> Shipping:
     """Who shipped the document. Fields of another type than ECS gives them count as absent; nothing is raised."""
-    host = document.get("host")
-    offset = _field(document, "log", "offset")
-    message = document.get("message")
+    get = document.get
+    host = get("host")
+    message = get("message")
+    metadata = _object(get("@metadata"))
+    agent = _object(get("agent"))
+    event = _object(get("event"))
+    log = _object(get("log"))
+    offset = log.get("offset")
     return Shipping(
-        timestamp=iso_to_micros(document.get("@timestamp")),
-        host_name=_text(host) or _text(_field(document, "host", "name")) or _text(_field(document, "agent", "hostname")),
-        agent_name=_text(_field(document, "agent", "name")),
-        agent_type=_text(_field(document, "agent", "type")) or _text(_field(document, "@metadata", "beat")),
-        agent_version=_text(_field(document, "agent", "version")) or _text(_field(document, "@metadata", "version")),
-        event_module=_text(_field(document, "event", "module")),
-        event_dataset=_text(_field(document, "event", "dataset")),
-        log_file_path=_text(_field(document, "log", "file", "path")),
+        timestamp=iso_to_micros(get("@timestamp")),
+        host_name=_text(host) or _text(_object(host).get("name")) or _text(agent.get("hostname")),
+        agent_name=_text(agent.get("name")),
+        agent_type=_text(agent.get("type")) or _text(metadata.get("beat")),
+        agent_version=_text(agent.get("version")) or _text(metadata.get("version")),
+        event_module=_text(event.get("module")) or _text(get("event.module")),
+        event_dataset=_text(event.get("dataset")) or _text(get("event.dataset")),
+        log_file_path=_text(_object(log.get("file")).get("path")),
         log_offset=offset if type(offset) is int and 0 <= offset < 2**63 else None,
         message=message if isinstance(message, str) else None,
     )
 
 
-def _field(document: dict[str, object], *names: str) -> object:
-    """A field by its path, nested as Beats write it or with dots in one key as some ECS loggers do."""
-    value: object = document
-    for name in names:
-        if not isinstance(value, dict) or name not in value:
-            return document.get(".".join(names))
-        value = value[name]
-    return value
+_NOTHING: dict[str, object] = {}
+
+
+def _object(value: object) -> dict[str, object]:
+    return value if isinstance(value, dict) else _NOTHING
 
 
 def _text(value: object) -> str | None:

@@ -139,6 +139,9 @@ class EveEvent(NamedTuple):
     tls_server_name: str | None = None
 
 
+_BLANK: Final[dict[str, object]] = {"kind": "record", "event_type": "", **EveEvent._field_defaults}
+
+
 def recognise(document: dict[str, object]) -> bool:
     """Whether this is an EVE record, by fields that no other sender has together; `decode` may still find it unusable."""
     if not isinstance(document.get("timestamp"), str):
@@ -173,24 +176,24 @@ def decode(document: dict[str, object]) -> EveEvent | None:
     destination_ip = _address(get("dest_ip"))
     known = source_ip or destination_ip
     vlan = get("vlan")
-    view: dict[str, object] = {
-        "kind": kind,
-        "event_type": event_type,
-        "timestamp": iso_to_micros(get("timestamp")),
-        "flow_id": _identifier(get("flow_id")),
-        "source_ip": source_ip,
-        "source_port": _port(get("src_port")),
-        "destination_ip": destination_ip,
-        "destination_port": _port(get("dest_port")),
-        "network_type": None if known is None else "ipv6" if ":" in known else "ipv4",
-        "network_transport": transport,
-        "network_iana_number": iana_number,
-        "network_application": _application(get("app_proto"), event_type),
-        "network_community_id": _text(get("community_id")),
-        "observer_ingress_interface": _text(get("in_iface")),
-        "vlan_ids": () if vlan is None else _vlans(vlan),
-        "host_name": _text(get("host")),
-    }
+    # A copy of the blank view keeps the order of the fields, so that its values are the tuple: half the cost of keywords.
+    view = _BLANK.copy()
+    view["kind"] = kind
+    view["event_type"] = event_type
+    view["timestamp"] = iso_to_micros(get("timestamp"))
+    view["flow_id"] = _identifier(get("flow_id"))
+    view["source_ip"] = source_ip
+    view["source_port"] = _port(get("src_port"))
+    view["destination_ip"] = destination_ip
+    view["destination_port"] = _port(get("dest_port"))
+    view["network_type"] = None if known is None else "ipv6" if ":" in known else "ipv4"
+    view["network_transport"] = transport
+    view["network_iana_number"] = iana_number
+    view["network_application"] = _application(get("app_proto"), event_type)
+    view["network_community_id"] = _text(get("community_id"))
+    view["observer_ingress_interface"] = _text(get("in_iface"))
+    view["vlan_ids"] = () if vlan is None else _vlans(vlan)
+    view["host_name"] = _text(get("host"))
     alert = get("alert")
     if isinstance(alert, dict):
         _add_alert(view, alert)
@@ -220,7 +223,7 @@ def decode(document: dict[str, object]) -> EveEvent | None:
         tls = get("quic")
     if isinstance(tls, dict):
         view["tls_server_name"] = _text(tls.get("sni"))
-    return EveEvent(**view)  # type: ignore[arg-type]
+    return EveEvent._make(view.values())
 
 
 def _add_alert(view: dict[str, object], alert: dict[str, object]) -> None:
