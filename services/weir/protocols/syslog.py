@@ -1,0 +1,339 @@
+"""Syslog messages: RFC 5424 and RFC 3164 in, RFC 5424 out.
+
+Character policy. A unit is read as UTF-8. Where that fails it is read as ISO 8859-1, in which every byte is one code
+point, so that the text can always be turned back into the bytes that came and always fits an Avro string; structured data
+that is UTF-8 by itself is still given as such. A byte order mark in front of MSG is not part of the message (RFC 5424
+section 6.4), and neither are CR, LF and NUL at the very end, which are terminators that some senders leave in a datagram.
+"""
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
+from typing import Final, Literal, NamedTuple
+
+__all__ = ["Format", "SyslogMessage", "format_rfc5424", "is_text", "parse"]
+
+Format = Literal["rfc5424", "rfc3164", "unparsed"]
+
+
+class SyslogMessage(NamedTuple):
+    """One syslog message. What the sender left out, or sent as the nil value ``-``, is None."""
+
+    format: Format
+    facility: int | None  # 0 to 23
+    severity: int | None  # 0 (emergency) to 7 (debug)
+    timestamp_us: int | None  # UTC microseconds since 1970
+    hostname: str | None
+    app_name: str | None
+    proc_id: str | None
+    msg_id: str | None
+    structured_data: dict[str, dict[str, str]] | None
+    message: str
+
+
+_SECOND: Final = 1_000_000
+_DAY: Final = 86_400 * _SECOND
+_EPOCH_ORDINAL: Final = date(1970, 1, 1).toordinal()
+_MAX_PRI: Final = 191
+_TERMINATORS: Final = "\r\n\0"
+_BOM: Final = "\ufeff"
+_BOM_AS_LATIN_1: Final = "\xef\xbb\xbf"
+
+# A sender's clock or zone may be off, so a time without a year may lie this far ahead of its receipt and still be of the
+# current year; anything later is of the year before. 24 hours of zone and date line, two of plain clock error.
+_AHEAD: Final = 26 * 3600 * _SECOND
+
+# All quantifiers that could meet each other are possessive: a hostile line costs one pass, whatever it holds.
+_PRI = r"<(0|[1-9][0-9]{0,2})>"
+_CLOCK = r"([01][0-9]|2[0-3]):([0-5][0-9]):"
+_DATE = r"([0-9]{4}-[0-9]{2}-[0-9]{2})"
+_SD_NAME = r"[!#-<>-\\^-~]{1,32}+"
+_PARAM_VALUE = r'[^"\\\]]*+(?:\\.[^"\\\]]*+)*+'
+_SD_ELEMENT = rf'\[{_SD_NAME}(?: {_SD_NAME}="{_PARAM_VALUE}")*+\]'
+_RFC5424 = re.compile(
+    rf"{_PRI}[1-9][0-9]{{0,2}} "
+    rf"(?:-|{_DATE}T{_CLOCK}([0-5][0-9])(?:\.([0-9]++))?(?:Z|([+-])([01][0-9]|2[0-3]):([0-5][0-9]))) "
+    r"([!-~]{1,255}) ([!-~]{1,48}) ([!-~]{1,128}) ([!-~]{1,32}) "
+    rf"(?:-|((?:{_SD_ELEMENT})++))(?: |\Z)",
+    re.DOTALL,
+)
+_SD_TOKEN = re.compile(rf'\[({_SD_NAME})| ({_SD_NAME})="({_PARAM_VALUE})"', re.DOTALL)
+_SD_ESCAPE = re.compile(r'\\(["\\\]])')
+
+# Relaxed where senders are: one or two spaces before the day and behind the time, a year behind the day, fractions, a zone
+# without its colon, a leap second. The host ends in a space and is not taken from "tag:"; a tag ends in a colon or in
+# "[pid]". "CEF:" and "LEEF:" are where the payload begins and no tag, although they look like one.
+_RFC3164 = re.compile(
+    rf"(?:{_PRI})?+ ?"
+    rf"(?:([A-Z][a-z]{{2}}) {{1,2}}([0-9]{{1,2}})(?: ([12][0-9]{{3}}))? |{_DATE}T)"
+    rf"{_CLOCK}([0-5][0-9]|60)(?:[.,]([0-9]++))?"
+    r"(?:(Z)|([+-])([01][0-9]|2[0-3]):?([0-5][0-9]))?+:?(?: {1,2}|\Z)"
+    r"(?:(?!CEF:|LEEF:)([^\s\[\]]{1,254}+)(?<!:) )?+"
+    r"(?:(?!CEF:|LEEF:)([^\s:\[\]]{1,128}+)(?:\[([^\s\]]{1,128}+)\]:? ?|:(?: |\Z)))?+"
+)
+_LEADING_PRI = re.compile(_PRI)
+_LEADING_PRI_BYTES = re.compile(_PRI.encode())
+
+_MONTHS: Final = {
+    name: number
+    for number, name in enumerate(("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"), 1)
+}
+
+
+def parse(data: bytes, *, received_us: int, utc_offset_minutes: int = 0) -> SyslogMessage:
+    """Read one syslog message (RFC 5424 section 6, RFC 3164 section 4).
+
+    ``received_us`` is the time of receipt in UTC microseconds: it gives year-less timestamps their year, the latest one in
+    which the time is no more than 26 hours ahead of the receipt. ``utc_offset_minutes`` is the sender's zone (east
+    positive), used where the timestamp names none.
+
+    Never raises for the form of ``data``. What conforms to neither RFC comes back as ``unparsed`` with the whole text as
+    its message, and with facility and severity where a PRI could be read. A repeated SD-ID does not conform (RFC 5424
+    section 6.3.2); the values of a repeated PARAM-NAME, which does, are joined by a comma. More than six digits of a
+    fraction are accepted and cut.
+    """
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        return _mend(_parse_text(data.decode("latin-1"), received_us, utc_offset_minutes))
+    return _parse_text(text, received_us, utc_offset_minutes)
+
+
+def _parse_text(text: str, received_us: int, utc_offset_minutes: int) -> SyslogMessage:
+    found = _RFC5424.match(text)
+    if found is not None:
+        message = _rfc5424(text, found)
+        return _unparsed(text) if message is None else message
+    found = _RFC3164.match(text)
+    if found is not None:
+        message = _rfc3164(text, found, received_us, utc_offset_minutes)
+        if message is not None:
+            return message
+    return _unparsed(text)
+
+
+def _unparsed(text: str) -> SyslogMessage:
+    found = _LEADING_PRI.match(text)
+    facility = severity = None
+    if found is not None and (pri := int(found[1])) <= _MAX_PRI:
+        facility, severity = pri >> 3, pri & 7
+    return SyslogMessage("unparsed", facility, severity, None, None, None, None, None, None, text.rstrip(_TERMINATORS))
+
+
+def _rfc5424(text: str, found: re.Match[str]) -> SyslogMessage | None:
+    pri, day, hour, minute, second, fraction, sign, zone_h, zone_m, host, app, proc, msg_id, sd_text = found.groups()
+    priority = int(pri)
+    if priority > _MAX_PRI:
+        return None
+    timestamp = None
+    if day is not None:
+        midnight = _midnight_us(day)
+        if midnight is None:
+            return None
+        timestamp = midnight + (int(hour) * 3600 + int(minute) * 60 + int(second)) * _SECOND
+        if fraction is not None:
+            timestamp += int(fraction[:6].ljust(6, "0"))
+        if sign is not None:
+            timestamp -= _zone_us(sign, zone_h, zone_m)
+    structured_data = None
+    if sd_text is not None:
+        structured_data = _structured_data(sd_text)
+        if structured_data is None:
+            return None
+    message = text[found.end() :].rstrip(_TERMINATORS)
+    if message.startswith(_BOM):
+        message = message[1:]
+    return SyslogMessage(
+        "rfc5424",
+        priority >> 3,
+        priority & 7,
+        timestamp,
+        None if host == "-" else host,
+        None if app == "-" else app,
+        None if proc == "-" else proc,
+        None if msg_id == "-" else msg_id,
+        structured_data,
+        message,
+    )
+
+
+def _structured_data(text: str) -> dict[str, dict[str, str]] | None:
+    elements: dict[str, dict[str, str]] = {}
+    params: dict[str, str] = {}
+    for sd_id, name, value in _SD_TOKEN.findall(text):
+        if sd_id:
+            if sd_id in elements:
+                return None
+            params = elements[sd_id] = {}
+        else:
+            plain = _SD_ESCAPE.sub(r"\1", value) if "\\" in value else value
+            params[name] = f"{params[name]},{plain}" if name in params else plain
+    return elements
+
+
+def _rfc3164(text: str, found: re.Match[str], received_us: int, utc_offset_minutes: int) -> SyslogMessage | None:
+    (pri, month, day, year, iso_day, hour, minute, second, fraction, utc, sign, zone_h, zone_m, host, app, proc) = found.groups()
+    facility = severity = None
+    if pri is not None:
+        priority = int(pri)
+        if priority > _MAX_PRI:
+            return None
+        facility, severity = priority >> 3, priority & 7
+    time_of_day = (int(hour) * 3600 + int(minute) * 60 + int(second)) * _SECOND
+    if fraction is not None:
+        time_of_day += int(fraction[:6].ljust(6, "0"))
+    if sign is not None:
+        time_of_day -= _zone_us(sign, zone_h, zone_m)
+    elif utc is None:
+        time_of_day -= utc_offset_minutes * 60 * _SECOND
+    if month is None:
+        midnight = _midnight_us(iso_day)
+    elif year is not None:
+        midnight = _midnight_us(f"{year}-{_MONTHS.get(month, 0):02}-{int(day):02}")
+    else:
+        midnight = _latest_year(month, day, time_of_day, received_us)
+    if midnight is None:
+        return None
+    message = text[found.end() :].rstrip(_TERMINATORS)
+    timestamp = midnight + time_of_day
+    return SyslogMessage("rfc3164", facility, severity, timestamp, host, app, proc, None, None, message)
+
+
+def _latest_year(month: str, day: str, time_of_day_us: int, received_us: int) -> int | None:
+    limit = received_us + _AHEAD
+    for midnight in _midnights_near(month, day, received_us // _DAY):
+        if midnight + time_of_day_us <= limit:
+            return midnight
+    return None
+
+
+@lru_cache(maxsize=1024)
+def _midnights_near(month: str, day: str, received_day: int) -> tuple[int, ...]:
+    """The midnights of this month and day, from next year's backwards; 29 February reaches eight years back."""
+    number = _MONTHS.get(month)
+    if number is None:
+        return ()
+    ordinal = min(max(_EPOCH_ORDINAL + received_day, 1), date.max.toordinal())
+    year = date.fromordinal(ordinal).year
+    near = (_midnight_us(f"{candidate:04}-{number:02}-{int(day):02}") for candidate in range(year + 1, year - 9, -1))
+    return tuple(midnight for midnight in near if midnight is not None)[:3]
+
+
+@lru_cache(maxsize=1024)
+def _midnight_us(day: str) -> int | None:
+    """Microseconds since 1970 at 00:00 UTC of a ``YYYY-MM-DD``; None for a day that no calendar has."""
+    try:
+        return (date.fromisoformat(day).toordinal() - _EPOCH_ORDINAL) * _DAY
+    except ValueError:
+        return None
+
+
+@lru_cache(maxsize=256)
+def _zone_us(sign: str, hours: str, minutes: str) -> int:
+    offset = (int(hours) * 60 + int(minutes)) * 60 * _SECOND
+    return offset if sign == "+" else -offset
+
+
+def _mend(message: SyslogMessage) -> SyslogMessage:
+    """Undo the ISO 8859-1 reading where a part is UTF-8 after all: structured data, and the byte order mark."""
+    if message.format != "rfc5424":
+        return message
+    text = message.message.removeprefix(_BOM_AS_LATIN_1)
+    elements = message.structured_data
+    if elements is not None:
+        elements = {sd_id: {name: _as_utf8(value) for name, value in params.items()} for sd_id, params in elements.items()}
+    return message._replace(message=text, structured_data=elements)
+
+
+def _as_utf8(text: str) -> str:
+    try:
+        return text.encode("latin-1").decode()
+    except UnicodeDecodeError:
+        return text
+
+
+_C0_BUT_WHITESPACE: Final = bytes(code for code in range(0x20) if code not in b"\t\r\n")
+_DEL_AND_C1: Final = bytes(range(0x7F, 0xA0))
+
+
+def is_text(data: bytes) -> bool:
+    """Whether a unit may be a log line; False only for what is evidently something else (TLS, a scan, a wrong port).
+
+    True for anything that begins with a PRI of 0 to 191. Without one, after CR, LF and NUL at the end are taken off: False
+    if any C0 control byte (0x00 to 0x1F) but tab, CR and LF is left, and False if the bytes are not UTF-8 and more than one
+    in ten of them is DEL or in the C1 range (0x7F to 0x9F), which 8-bit alphabets leave nearly empty. Else True, also for
+    an empty unit.
+    """
+    pri = _LEADING_PRI_BYTES.match(data)
+    if pri is not None and int(pri[1]) <= _MAX_PRI:
+        return True
+    body = data.rstrip(b"\r\n\0")
+    if len(body.translate(None, _C0_BUT_WHITESPACE)) != len(body):
+        return False
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return (len(body) - len(body.translate(None, _DEL_AND_C1))) * 10 <= len(body)
+    return True
+
+
+_NOT_PRINTABLE_ASCII = re.compile(r"[^!-~]")
+_WHOLE_SD_NAME = re.compile(_SD_NAME)
+_TO_ESCAPE = re.compile(r'(["\\\]])')
+_ESCAPED: Final = r"\\\1"
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def format_rfc5424(
+    *,
+    facility: int,
+    severity: int,
+    timestamp_us: int | None,
+    hostname: str | None = None,
+    app_name: str | None = None,
+    proc_id: str | None = None,
+    msg_id: str | None = None,
+    structured_data: Mapping[str, Mapping[str, str]] | None = None,
+    message: str = "",
+    bom: bool = False,
+) -> bytes:
+    """Write one RFC 5424 message, without a frame around it. ``parse`` gives the same fields back.
+
+    Header values may come from elsewhere, so they are made to fit: characters outside printable ASCII become ``?``, what is
+    too long is cut at the RFC's limit, an empty value is nil. PARAM-VALUEs are escaped. Structured data names come from the
+    program: a ValueError names one that RFC 5424 section 6.3.2 forbids, and so it does for a facility, severity or time
+    that cannot be written. ``bom`` puts a byte order mark in front of the message, which many receivers mishandle.
+    """
+    if not (0 <= facility <= 23 and 0 <= severity <= 7):
+        raise ValueError(f"facility {facility} or severity {severity} is out of range: 0 to 23 and 0 to 7 exist")
+    sd_text = "".join(_format_element(sd_id, params) for sd_id, params in (structured_data or {}).items()) or "-"
+    header = (
+        f"<{facility * 8 + severity}>1 {_format_time(timestamp_us)} {_header_value(hostname, 255)} "
+        f"{_header_value(app_name, 48)} {_header_value(proc_id, 128)} {_header_value(msg_id, 32)} {sd_text}"
+    )
+    body = f" {_BOM if bom else ''}{message}" if message else ""
+    return (header + body).encode("utf-8", "replace")
+
+
+def _format_time(timestamp_us: int | None) -> str:
+    if timestamp_us is None:
+        return "-"
+    try:
+        moment = _EPOCH + timedelta(microseconds=timestamp_us)
+    except OverflowError:
+        raise ValueError(f"timestamp {timestamp_us} is outside the years 1 to 9999: give UTC microseconds") from None
+    # Not strftime: it writes years before 1000 without their leading zeros.
+    return f"{moment.replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
+
+
+def _header_value(value: str | None, limit: int) -> str:
+    return _NOT_PRINTABLE_ASCII.sub("?", value[:limit]) if value else "-"
+
+
+def _format_element(sd_id: str, params: Mapping[str, str]) -> str:
+    for name in (sd_id, *params):
+        if _WHOLE_SD_NAME.fullmatch(name) is None:
+            raise ValueError(f'structured data name {name!r} is not 1 to 32 printable ASCII characters without = ] " or space')
+    written = "".join(f' {name}="{_TO_ESCAPE.sub(_ESCAPED, value)}"' for name, value in params.items())
+    return f"[{sd_id}{written}]"

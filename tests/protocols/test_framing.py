@@ -1,0 +1,138 @@
+import itertools
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from weir.protocols.framing import Frame, FramingError, SyslogFramer
+
+
+def run(pieces: list[bytes], limit: int = 65536) -> list[Frame]:
+    framer = SyslogFramer(limit)
+    frames = [frame for piece in pieces for frame in framer.feed(piece)]
+    return frames + framer.finish()
+
+
+def cut(stream: bytes, places: list[int]) -> list[bytes]:
+    edges = sorted({0, len(stream), *(place % (len(stream) + 1) for place in places)})
+    return [stream[start:end] for start, end in itertools.pairwise(edges)]
+
+
+def whole(*messages: bytes) -> list[Frame]:
+    return [Frame(message, len(message)) for message in messages]
+
+
+class TestLines:
+    def test_ends_in_lf_crlf_or_nul(self) -> None:
+        assert run([b"<13>a\n<13>b\r\n<13>c\0<13>d\n"]) == whole(b"<13>a", b"<13>b", b"<13>c", b"<13>d")
+
+    def test_the_unended_line_comes_at_the_close(self) -> None:
+        framer = SyslogFramer()
+        assert framer.feed(b"<13>a\n<13>b") == whole(b"<13>a")
+        assert framer.finish() == whole(b"<13>b")
+        assert framer.finish() == []
+
+    def test_empty_lines_are_no_messages(self) -> None:
+        assert run([b"\n\r\n<13>a\n\n\r\n\0<13>b\n\n"]) == whole(b"<13>a", b"<13>b")
+
+    def test_a_line_that_begins_with_digits_is_no_count(self) -> None:
+        assert run([b"2024-05-01T10:00:00Z h a\n10 green bottles\n"]) == whole(b"2024-05-01T10:00:00Z h a", b"10 green bottles")
+        assert run([b"10 green bottles\n"]) == whole(b"10 green bottles")
+        assert run([b"12"]) == whole(b"12")
+
+    def test_a_long_line_is_cut_marked_and_not_merged(self) -> None:
+        assert run([b"<13>" + b"x" * 96 + b"\n<13>b\n"], limit=10) == [Frame(b"<13>xxxxxx", 100), Frame(b"<13>b", 5)]
+
+    def test_the_cr_does_not_count_against_the_limit(self) -> None:
+        assert run([b"<13>5\r", b"\n"], limit=5) == whole(b"<13>5")
+
+
+class TestOctetCounting:
+    def test_messages_may_hold_line_ends(self) -> None:
+        assert run([b"8 <13>a\nbc5 <13>d"]) == whole(b"<13>a\nbc", b"<13>d")
+
+    def test_line_ends_between_messages_are_passed_over(self) -> None:
+        assert run([b"5 <13>a\n5 <13>b\r\n\0005 <13>c"]) == whole(b"<13>a", b"<13>b", b"<13>c")
+
+    def test_an_incomplete_message_at_the_close_is_marked(self) -> None:
+        assert run([b"5 <13>a9 <13>b"]) == [Frame(b"<13>a", 5), Frame(b"<13>b", 9)]
+        assert run([b"5 <13>a9 "]) == whole(b"<13>a")
+
+    def test_a_long_message_is_cut_marked_and_not_merged(self) -> None:
+        assert run([b"100 <13>" + b"x" * 96 + b"5 <13>b"], limit=10) == [Frame(b"<13>xxxxxx", 100), Frame(b"<13>b", 5)]
+
+    @pytest.mark.parametrize("bad", [b"x", b"0 <13>", b"5x<13>", b"123456789 <13>", b"<13>b\n"])
+    @pytest.mark.parametrize("step", [1, 3, 1000])
+    def test_an_invalid_count_names_its_place_and_keeps_what_came_before(self, bad: bytes, step: int) -> None:
+        framer = SyslogFramer()
+        stream = b"5 <13>a5 <13>b" + bad + b" " * 20
+        frames: list[Frame] = []
+
+        def feed_all() -> None:
+            for start in range(0, len(stream), step):
+                frames.extend(framer.feed(stream[start : start + step]))
+
+        with pytest.raises(FramingError, match="at byte 14 of the connection") as caught:
+            feed_all()
+        assert frames + caught.value.frames == whole(b"<13>a", b"<13>b")
+        assert caught.value.offset == 14
+        assert bad.startswith(caught.value.rest[: len(bad)])
+        with pytest.raises(FramingError):
+            framer.feed(b"5 <13>c")
+        assert framer.finish() == []
+
+
+MESSAGES = st.lists(st.binary(max_size=40).map(b"<13>".__add__), max_size=8)
+PLACES = st.lists(st.integers(0, 1000), max_size=12)
+
+
+@settings(max_examples=150)
+@given(messages=MESSAGES, places=PLACES)
+def test_counted_messages_come_back_however_the_stream_is_split(messages: list[bytes], places: list[int]) -> None:
+    stream = b"".join(b"%d %b" % (len(message), message) for message in messages)
+    assert run(cut(stream, places)) == whole(*messages)
+
+
+@settings(max_examples=150)
+@given(messages=MESSAGES, ends=st.lists(st.sampled_from([b"\n", b"\r\n", b"\0"]), min_size=8, max_size=8), places=PLACES)
+def test_lines_come_back_however_the_stream_is_split(messages: list[bytes], ends: list[bytes], places: list[int]) -> None:
+    plain = [message.translate(None, b"\r\n\0") for message in messages]
+    stream = b"".join(message + end for message, end in zip(plain, ends, strict=False))
+    assert run(cut(stream, places)) == whole(*plain)
+
+
+ALPHABET = st.lists(st.sampled_from([b"1", b"7", b" ", b"<", b"0", b"x", b"\n", b"\r", b"\0", b"12 <", b"3 <ab"]), max_size=40)
+
+
+def outcome(pieces: list[bytes]) -> tuple[list[Frame], int | None]:
+    framer = SyslogFramer(5)
+    frames: list[Frame] = []
+    try:
+        for piece in pieces:
+            frames += framer.feed(piece)
+            assert held(framer) <= 5 + 1 + 10
+    except FramingError as error:
+        return frames + error.frames, error.offset
+    return frames + framer.finish(), None
+
+
+def held(framer: SyslogFramer) -> int:
+    return len(framer._held) + len(framer._head)
+
+
+@settings(max_examples=300)
+@given(stream=ALPHABET.map(b"".join), places=PLACES)
+def test_any_stream_gives_the_same_however_it_is_split(stream: bytes, places: list[int]) -> None:
+    """Frames, cuts and the place of a failure, with memory bounded by the limit."""
+    together = outcome([stream])
+    assert outcome(cut(stream, places)) == together
+    assert outcome([stream[place : place + 1] for place in range(len(stream))]) == together
+
+
+def test_an_endless_line_and_an_endless_message_stay_within_the_limit() -> None:
+    for beginning in (b"<13>", b"99999999 <13>"):
+        framer = SyslogFramer(1000)
+        framer.feed(beginning)
+        for _ in range(200):
+            assert framer.feed(b"x" * 10_000) == []
+            assert held(framer) <= 1001
