@@ -1,0 +1,146 @@
+"""ArcSight Common Event Format, in and out.
+
+After the "Micro Focus Security ArcSight Common Event Format" guide: a header of seven fields between pipes, then pairs of
+key and value. In the header a backslash escapes a pipe or a backslash; in a value it escapes an equals sign or a backslash,
+and ``\\n`` and ``\\r`` stand for line ends. A backslash before anything else is itself, as senders that do not escape have it.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+__all__ = ["CefError", "CefEvent", "find", "format_cef", "parse", "severity_number", "split_pairs"]
+
+
+class CefEvent(NamedTuple):
+    """One event, its escapes undone. ``extension_text`` is what follows the header, as sent."""
+
+    version: str
+    device_vendor: str
+    device_product: str
+    device_version: str
+    device_event_class_id: str
+    name: str
+    severity: str
+    extension: dict[str, str]
+    extension_text: str
+
+
+class CefError(ValueError):
+    """A text that begins as CEF and has no whole header. ``fields`` is how many of the seven were found ended by a pipe."""
+
+    def __init__(self, problem: str, fields: int) -> None:
+        super().__init__(problem)
+        self.fields = fields
+
+
+# Fortinet's devices put a space before the version.
+_VERSION = r"CEF: ?([0-9]++(?:\.[0-9]++)?)\|"
+_FIELD = r"([^|\\]*+(?:\\.[^|\\]*+)*+)\|"
+_FIND = re.compile(_VERSION)
+_HEADER = re.compile(_VERSION + _FIELD * 6, re.DOTALL)
+_ONE_FIELD = re.compile(_FIELD, re.DOTALL)
+_HEADER_ESCAPE = re.compile(r"\\([|\\])")
+# A key begins the text or follows a space. Only one space belongs to the match: were it a run of them, a line of nothing
+# but spaces would be scanned anew from each.
+_KEY = re.compile(r"(?:^| )([A-Za-z0-9_.\[\]-]++)=")
+_WHOLE_KEY = re.compile(r"[A-Za-z0-9_.\[\]-]+")
+_VALUE_ESCAPE = re.compile(r"\\([=\\nr])")
+_UNESCAPED: Final = {"=": "=", "\\": "\\", "n": "\n", "r": "\r"}
+
+
+def find(message: str) -> int:
+    """Where in a syslog message the CEF text begins (``CEF:``, digits, a pipe), or -1."""
+    found = _FIND.search(message)
+    return -1 if found is None else found.start()
+
+
+def parse(text: str) -> CefEvent:
+    """Read a text that begins with ``CEF:``.
+
+    Of a key that comes twice the first value counts, so that a pair smuggled into a later, unescaped value (a user agent,
+    say) cannot replace what the device said. Spaces at the end of a value are dropped. Raises CefError, with the number of
+    fields found and the place, if the header has fewer than its seven pipes.
+    """
+    found = _HEADER.match(text)
+    if found is None:
+        raise _header_error(text)
+    version, *fields = found.groups()
+    if "\\" in found[0]:
+        fields = [_HEADER_ESCAPE.sub(r"\1", field) for field in fields]
+    vendor, product, device_version, class_id, name, severity = fields
+    extension_text = text[found.end() :]
+    parts = _KEY.split(extension_text)
+    extension: dict[str, str] = {}
+    for key, value in zip(parts[1::2], parts[2::2], strict=True):
+        if key not in extension:
+            extension[key] = _unescape(value)
+    return CefEvent(version, vendor, product, device_version, class_id, name, severity, extension, extension_text)
+
+
+def split_pairs(extension_text: str) -> list[tuple[str, str]]:
+    """The pairs of an extension in order, repeated keys included, values as sent (escapes kept, spaces at the end not)."""
+    parts = _KEY.split(extension_text)
+    return [(key, value.rstrip(" ")) for key, value in zip(parts[1::2], parts[2::2], strict=True)]
+
+
+def _unescape(value: str) -> str:
+    value = value.rstrip(" ")
+    return _VALUE_ESCAPE.sub(lambda found: _UNESCAPED[found[1]], value) if "\\" in value else value
+
+
+def _header_error(text: str) -> CefError:
+    found = _FIND.match(text)
+    if found is None:
+        return CefError(f"no version and pipe behind 'CEF:' at character 4 but {text[4:24]!r}", 0)
+    fields = 1
+    position = found.end()
+    while (field := _ONE_FIELD.match(text, position)) is not None:
+        fields += 1
+        position = field.end()
+    return CefError(
+        f"CEF header has {fields} of its 7 fields: no unescaped pipe from character {position} on, where {text[position:][:20]!r}"
+        " stands; the sender must write a pipe behind the severity too",
+        fields,
+    )
+
+
+_SEVERITIES: Final = {"low": 0, "medium": 4, "high": 7, "very-high": 9}
+
+
+def severity_number(severity: str) -> int | None:
+    """0 to 10 of a header's severity, of a word the lowest number that it covers; None for Unknown and for anything else."""
+    text = severity.strip().lower()
+    if text.isascii() and text.isdigit() and len(text) <= 2:
+        number = int(text)
+        return number if number <= 10 else None
+    return _SEVERITIES.get(text.replace(" ", "-"))
+
+
+_IN_HEADER: Final = str.maketrans({"\\": "\\\\", "|": "\\|", "\n": " ", "\r": " ", "\0": " "})
+_IN_VALUE: Final = str.maketrans({"\\": "\\\\", "=": "\\=", "\n": "\\n", "\r": "\\r", "\0": " "})
+
+
+def format_cef(
+    *,
+    device_vendor: str,
+    device_product: str,
+    device_version: str,
+    device_event_class_id: str,
+    name: str,
+    severity: str | int,
+    extension: Mapping[str, str] | None = None,
+) -> str:
+    """Write one event as ``CEF:0``. No value, whatever it holds, can end its field, start a pair or start a line.
+
+    Line ends in a header, where the format has none, become spaces, and so does NUL everywhere: it ends a message for some
+    receivers. Spaces at the end of a value are dropped, as a reader cannot tell them from the separator. Raises ValueError for
+    a key that is not of letters, digits, ``_ . [ ] -``.
+    """
+    header = (device_vendor, device_product, device_version, device_event_class_id, name, str(severity))
+    pairs: list[str] = []
+    for key, value in (extension or {}).items():
+        if _WHOLE_KEY.fullmatch(key) is None:
+            raise ValueError(f"extension key {key!r} cannot be written: use letters, digits and _ . [ ] - only")
+        pairs.append(f"{key}={value.translate(_IN_VALUE).rstrip(' ')}")
+    return f"CEF:0|{'|'.join(field.translate(_IN_HEADER) for field in header)}|{' '.join(pairs)}"
