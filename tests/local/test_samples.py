@@ -1,0 +1,90 @@
+"""The samples: each file is whole, of the form its README says, and touches no real address."""
+
+from __future__ import annotations
+
+import csv
+import re
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+
+import pytest
+
+import weir.local
+from weir.protocols import beats, sensorfleet
+from weir.protocols.eve import decode
+
+SAMPLES = Path(weir.local.__file__).parent / "samples"
+MADE_UP = [
+    ip_network(text)
+    for text in (
+        "192.0.2.0/24",
+        "198.51.100.0/24",
+        "203.0.113.0/24",
+        "10.0.0.0/8",
+        "0.0.0.0/32",
+        "255.255.255.255/32",
+        "2001:db8::/32",
+    )
+]
+
+
+def lines(name: str) -> list[str]:
+    return (SAMPLES / name).read_text(encoding="utf-8").splitlines()
+
+
+def test_every_file_is_described() -> None:
+    readme = (SAMPLES / "README.md").read_text()
+    names = {path.name for path in SAMPLES.iterdir()} - {"README.md"}
+    assert names == set(re.findall(r"^\| `([^`]+)` \|", readme, re.MULTILINE))
+
+
+def test_every_suricata_line_decodes_with_its_addresses_time_and_kind() -> None:
+    events = [decode(beats.parse(line.encode())) for line in lines("suricata-eve.ndjson")]
+    assert all(event is not None and event.timestamp is not None for event in events)
+    assert {event.kind for event in events if event} == {"alert", "flow", "netflow", "record"}
+    assert {event.event_severity for event in events if event and event.kind == "alert"} == {1, 2, 3, 4}
+    assert all(event.source_ip and event.destination_ip for event in events if event and event.event_type != "stats")
+    assert {"dns", "http", "tls"} <= {event.event_type for event in events if event}
+
+
+def test_every_sensorfleet_line_is_an_envelope_with_a_time() -> None:
+    documents = [beats.parse(line.encode()) for line in lines("sensorfleet.ndjson")]
+    assert all(sensorfleet.recognise(document) and sensorfleet.timestamp_us(document) for document in documents)
+    assert sorted(beats.classify(document) for document in documents) == ["eve"] * 2 + ["sensorfleet"] * 6
+
+
+def test_every_filebeat_line_is_generic_and_says_who_shipped_it() -> None:
+    for line in lines("filebeat-syslog.ndjson"):
+        document = beats.parse(line.encode())
+        assert beats.classify(document) == "generic"
+        assert None not in beats.shipping(document)[:5]
+
+
+def test_the_kemp_classes_are_complete() -> None:
+    classes = {int(line.split("|")[4]) for line in lines("kemp-esp.cef")}
+    assert classes == {*range(18), 20}
+
+
+def test_every_qumulo_line_has_eight_fields() -> None:
+    rows = list(csv.reader(lines("qumulo-audit.csv"), strict=True))
+    assert {len(row) for row in rows} == {8}
+    assert any(len(row[5]) == 30 for row in rows)
+    assert '/projects/old/a,b"c' in {row[6] for row in rows}
+
+
+@pytest.mark.parametrize("name", ["kemp-esp.cef", "vendor.cef"])
+def test_every_cef_line_has_a_header_of_seven_fields(name: str) -> None:
+    assert all(re.match(r"CEF:[01]\|(?:(?:[^|\\]|\\.)*\|){6}\S", line) for line in lines(name))
+
+
+@pytest.mark.parametrize(("name", "start"), [("rfc5424.log", r"<\d{1,3}>1 "), ("rfc3164.log", r"<\d{1,3}>Mar  1 12:00:\d\d \S+ ")])
+def test_every_syslog_line_starts_as_its_rfc_says(name: str, start: str) -> None:
+    assert len(lines(name)) == 10
+    assert all(re.match(start, line) for line in lines(name))
+
+
+def test_no_address_belongs_to_anybody() -> None:
+    for path in SAMPLES.iterdir():
+        text = re.sub(r"(?:Mozilla|Chrome|Safari|AppleWebKit)/[\d.]+", "", path.read_text(encoding="utf-8"))
+        for found in re.findall(r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?![\w.])", text):
+            assert any(ip_address(found) in network for network in MADE_UP), f"{found} in {path.name}"
