@@ -82,7 +82,7 @@ class TestReshape:
         assert reshape(once) == once
 
     def test_a_document_reshaped_by_a_forwarder_gets_the_tag(self) -> None:
-        forwarded = {ENVELOPE_KEY: {"source_sensor": "s", "type": "t"}, "tags": ["other"]}
+        forwarded: dict[str, object] = {ENVELOPE_KEY: {"source_sensor": "s", "type": "t"}, "tags": ["other"]}
         assert reshape(forwarded)["tags"] == ["other", TAG]
 
 
