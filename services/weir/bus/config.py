@@ -2,19 +2,46 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+import logging
+import time
+from typing import Any
 
 from weir.ops.settings import ServiceSettings
 
-__all__ = ["DeliveryFailed", "client_config", "consumer_config", "producer_config"]
+__all__ = ["DeliveryFailed", "client_config", "consumer_config", "kafka_logger", "producer_config"]
 
 
 class DeliveryFailed(Exception):
     """Kafka refused or gave up on a record; nothing that depends on it may be acknowledged."""
 
 
-class _Log(Protocol):
-    def warning(self, event: str, **values: Any) -> Any: ...
+class _EachOnceAWhile(logging.Filter):
+    """Lets the same message of librdkafka through every so many seconds: a broker that is away is tried four times a second."""
+
+    def __init__(self, seconds: float, kinds: int = 256) -> None:
+        super().__init__()
+        self._seconds = seconds
+        self._kinds = kinds
+        self._next: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        # "FAIL [thrd:host:9092/bootstrap]: host:9092/bootstrap: Connect to …": what comes before the details is the kind.
+        kind = record.getMessage()[:60]
+        now = time.monotonic()
+        if now < self._next.get(kind, 0.0):
+            return False
+        if len(self._next) >= self._kinds:
+            self._next.clear()
+        self._next[kind] = now + self._seconds
+        return True
+
+
+def kafka_logger() -> logging.Logger:
+    """Where librdkafka's own messages go: into this process's log, each kind at most every ten seconds."""
+    logger = logging.getLogger("librdkafka")
+    if not logger.filters:
+        logger.addFilter(_EachOnceAWhile(10.0))
+    return logger
 
 
 def client_config(settings: ServiceSettings) -> dict[str, Any]:
@@ -24,7 +51,9 @@ def client_config(settings: ServiceSettings) -> dict[str, Any]:
         "security.protocol": settings.kafka_security_protocol,
         "client.id": f"weir-{settings.instance}",
         # A broker that is away is tried again soon; the default of 10 s makes every restart look long.
+        "reconnect.backoff.ms": 250,
         "reconnect.backoff.max.ms": 2000,
+        "logger": kafka_logger(),
         "socket.keepalive.enable": True,
     }
     optional = {

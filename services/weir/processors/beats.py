@@ -1,0 +1,165 @@
+"""raw.beats → events.ids-alert, events.network-flow, events.network-log, events.sensor, by what each document is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from weir.model.batch import RawBatch
+from weir.model.ids import event_id
+from weir.processors.outcome import Dead, Outcome, RawCoordinates, common_fields
+from weir.processors.runtime import ProcessorSettings, run_processor
+from weir.processors.signals import load_signal_source
+from weir.protocols import beats, eve, sensorfleet
+
+__all__ = ["main", "process"]
+
+# Under this transport a receiver hands over the bytes that broke a connection's framing.
+ERROR_TRANSPORT = "lumberjack-error"
+
+_NETWORK = (
+    "source_ip", "source_port", "destination_ip", "destination_port", "network_type", "network_transport",
+    "network_iana_number", "network_application", "network_community_id", "flow_id",
+)  # fmt: skip
+_PROTOCOL = (
+    "url_domain", "url_original", "http_request_method", "user_agent_original", "dns_question_name", "tls_server_name",
+)  # fmt: skip
+_COUNTERS = ("source_bytes", "source_packets", "destination_bytes", "destination_packets")
+_ALERT = (*_NETWORK, *_PROTOCOL, *_COUNTERS, "event_action", "event_severity", "rule_id", "rule_name", "rule_category",
+          "rule_version", "rule_ruleset", "observer_ingress_interface", "host_name")  # fmt: skip
+_FLOW = (*_NETWORK, *_COUNTERS, "event_start", "event_end", "flow_end_reason", "flow_tcp_flags", "flow_icmp_type",
+         "flow_icmp_code", "host_name")  # fmt: skip
+_RECORD = (*_NETWORK, *_PROTOCOL, "dns_question_type", "dns_response_code", "http_response_status_code", "host_name")
+
+
+def process(batch: RawBatch, where: RawCoordinates) -> Outcome:
+    """Events of a batch of JSON documents."""
+    outcome = Outcome()
+    common = common_fields(batch, where)
+    batch_hex = batch.batch_id.hex()
+    if batch.transport == ERROR_TRANSPORT:
+        reason = "the connection broke the Lumberjack framing here; nothing of it was acknowledged"
+        outcome.dead.extend(Dead(index, reason) for index in range(len(batch.units)))
+        return outcome
+    for index, unit in enumerate(batch.units):
+        try:
+            dataset, fields = _decode(beats.parse(unit))
+        except ValueError as error:
+            outcome.dead.append(Dead(index, str(error)))
+            continue
+        outcome.add(dataset, {**common, **fields, "event_id": event_id(batch_hex, batch.position(index))})
+    return outcome
+
+
+def _decode(document: dict[str, object]) -> tuple[str, dict[str, Any]]:
+    """Dataset and fields. Raises ValueError for a document that claims to be what it cannot be."""
+    shipped = beats.shipping(document)
+    kind, record = beats.dispatch(document)
+    tags = _tags(document)
+    if kind == "eve" and record is not None and (view := eve.decode(record)) is not None:
+        if sensorfleet.recognise(document):
+            tags = ["sensorfleet_event"]
+        return _suricata(view, record, shipped, tags)
+    if kind == "sensorfleet":
+        return _sensorfleet(document, shipped)
+    fields = _shipping(shipped) | {"document": beats.to_json(document), "tags": tags}
+    return "sensor", fields
+
+
+def _suricata(
+    view: eve.EveEvent, record: dict[str, object], shipped: beats.Shipping, tags: list[str]
+) -> tuple[str, dict[str, Any]]:
+    fields: dict[str, Any] = {
+        "timestamp": view.timestamp or shipped.timestamp,
+        "event_module": "suricata",
+        "event_dataset": f"suricata.{view.event_type}",
+        "observer_vendor": "OISF",
+        "observer_product": "Suricata",
+        "tags": tags,
+    }
+    if view.kind == "alert":
+        fields |= {name: value for name in _ALERT if (value := getattr(view, name)) is not None}
+        fields |= {
+            "event_kind": "alert",
+            "event_category": ["network", "intrusion_detection"],
+            "event_type": ["denied"] if view.event_action == "blocked" else ["info"],
+            "threat_technique_id": list(view.threat_technique_ids),
+            "vlan_id": view.vlan_ids[0] if view.vlan_ids else None,
+            "message": view.rule_name,
+            "document": beats.to_json(record),
+        }
+        return "ids-alert", fields
+    fields |= {"event_category": ["network"], "event_type": ["connection"] if view.kind in {"flow", "netflow"} else ["protocol"]}
+    if view.kind in {"flow", "netflow"}:
+        fields |= {name: value for name in _FLOW if (value := getattr(view, name)) is not None}
+        fields |= _totals(view) | {
+            "flow_protocol": "suricata",
+            "event_action": "network_flow",
+            "vlan_id": view.vlan_ids[0] if view.vlan_ids else None,
+        }
+        return "network-flow", fields
+    fields |= {name: value for name in _RECORD if (value := getattr(view, name)) is not None}
+    fields |= {"document": beats.to_json(record)}
+    return "network-log", fields
+
+
+def _totals(view: eve.EveEvent) -> dict[str, Any]:
+    """Sums over both directions, and the duration."""
+    totals: dict[str, Any] = {}
+    for name, forth, back in (
+        ("network_bytes", view.source_bytes, view.destination_bytes),
+        ("network_packets", view.source_packets, view.destination_packets),
+    ):
+        if forth is not None or back is not None:
+            totals[name] = (forth or 0) + (back or 0)
+    if view.event_start is not None and view.event_end is not None and view.event_end >= view.event_start:
+        totals["event_duration"] = (view.event_end - view.event_start) * 1000
+    return totals
+
+
+def _sensorfleet(document: dict[str, object], shipped: beats.Shipping) -> tuple[str, dict[str, Any]]:
+    reshaped = sensorfleet.reshape(document)
+    envelope = reshaped.get("_sensorfleet_event")
+    kind = envelope.get("type") if isinstance(envelope, dict) else None
+    message = envelope.get("message") if isinstance(envelope, dict) else None
+    fields = _shipping(shipped) | {
+        "timestamp": sensorfleet.timestamp_us(document) or shipped.timestamp,
+        "event_module": "sensorfleet",
+        "event_dataset": f"sensorfleet.{kind}" if isinstance(kind, str) and kind else "sensorfleet",
+        "observer_vendor": "SensorFleet",
+        "observer_product": "Sensor",
+        "host_name": _text(envelope, "source_sensor"),
+        "message": message if isinstance(message, str) else None,
+        "document": beats.to_json(reshaped),
+        "tags": _tags(reshaped),
+    }
+    return "sensor", fields
+
+
+def _shipping(shipped: beats.Shipping) -> dict[str, Any]:
+    return {
+        "timestamp": shipped.timestamp,
+        "host_name": shipped.host_name,
+        "agent_name": shipped.agent_name,
+        "agent_type": shipped.agent_type,
+        "agent_version": shipped.agent_version,
+        "event_module": shipped.event_module or "beats",
+        "event_dataset": shipped.event_dataset or "beats",
+        "log_file_path": shipped.log_file_path,
+        "log_offset": shipped.log_offset,
+        "message": shipped.message,
+    }
+
+
+def _text(value: object, key: str) -> str | None:
+    found = value.get(key) if isinstance(value, dict) else None
+    return found if isinstance(found, str) else None
+
+
+def _tags(document: dict[str, object]) -> list[str]:
+    tags = document.get("tags")
+    return [tag for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else []
+
+
+def main(settings: ProcessorSettings) -> int:
+    """Run the Beats processor until it is told to stop."""
+    return run_processor(settings, "process.beats", "raw.beats", process, load_signal_source(settings.rules_dir))

@@ -1,0 +1,70 @@
+"""raw.netflow → events.network-flow: a batch decodes with nothing but what it carries."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from weir.model.batch import RawBatch
+from weir.model.ids import event_id
+from weir.processors.outcome import Dead, Outcome, RawCoordinates, common_fields
+from weir.processors.runtime import ProcessorSettings, run_processor
+from weir.processors.signals import load_signal_source
+from weir.protocols import netflow
+
+__all__ = ["main", "process"]
+
+CONSTANT: dict[str, Any] = {
+    "event_module": "netflow",
+    "event_dataset": "netflow.flow",
+    "event_category": ["network"],
+    "event_type": ["connection"],
+    "event_action": "netflow_flow",
+}
+# Decoder's name: event's name, where they differ.
+RENAMED = {"event_start_us": "event_start", "event_end_us": "event_end", "observation_domain": "flow_observation_domain"}
+
+
+def process(batch: RawBatch, where: RawCoordinates) -> Outcome:
+    """Flows of a batch of datagrams. A datagram that decodes in part gives its flows and is dead-lettered as well."""
+    outcome = Outcome()
+    common = common_fields(batch, where) | CONSTANT
+    batch_hex = batch.batch_id.hex()
+    decoder = netflow.Decoder(
+        [netflow.TemplateRecord(t.version, t.observation_domain, t.template_id, t.options, t.record) for t in batch.flow_templates],
+        [netflow.SamplingRecord(s.version, s.observation_domain, s.selector_id, s.interval) for s in batch.flow_samplings],
+    )
+    for index, datagram in enumerate(batch.units):
+        try:
+            result = decoder.decode(datagram)
+        except netflow.FlowError as error:
+            outcome.dead.append(Dead(index, str(error)))
+            continue
+        unit = batch.position(index)
+        for record, flow in zip(result.positions, result.flows, strict=True):
+            outcome.add("network-flow", common | _fields(flow) | {"event_id": event_id(batch_hex, unit, record)})
+        if not result.complete:
+            unknown = [f"no template {template} of domain {domain}" for domain, template in sorted(result.unknown_templates)]
+            outcome.dead.append(Dead(index, "; ".join(result.errors + unknown)))
+        elif result.empty:
+            outcome.units_empty += 1
+    return outcome
+
+
+def _fields(flow: netflow.FlowRecord) -> dict[str, Any]:
+    fields: dict[str, Any] = {RENAMED.get(name, name): value for name, value in flow.items()}
+    additional = fields.pop("additional", None)
+    if additional:
+        fields["flow_additional"] = orjson.dumps(additional).decode()
+    start, end = fields.get("event_start"), fields.get("event_end")
+    fields["timestamp"] = end or start
+    if start is not None and end is not None and end >= start:
+        fields["event_duration"] = (end - start) * 1000
+    fields["network_direction"] = fields.pop("flow_direction", None)
+    return fields
+
+
+def main(settings: ProcessorSettings) -> int:
+    """Run the NetFlow processor until it is told to stop."""
+    return run_processor(settings, "process.netflow", "raw.netflow", process, load_signal_source(settings.rules_dir))

@@ -1,0 +1,118 @@
+"""raw.syslog → events.cef, events.file-audit, events.syslog: what a line is decides where it goes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import PurePosixPath
+from typing import Any
+
+import orjson
+
+from weir.model.batch import RawBatch
+from weir.model.ids import event_id
+from weir.processors.cef_fields import cef_fields
+from weir.processors.outcome import Dead, Outcome, RawCoordinates, common_fields
+from weir.processors.runtime import ProcessorSettings, run_processor
+from weir.processors.signals import load_signal_source
+from weir.protocols import cef, qumulo, qumulo_operations, syslog
+
+__all__ = ["main", "make_process"]
+
+
+def make_process(utc_offset_minutes: int = 0) -> Callable[[RawBatch, RawCoordinates], Outcome]:
+    """The pure function from a batch of lines to events.
+
+    Args:
+        utc_offset_minutes: zone of times that name none.
+    """
+
+    def process(batch: RawBatch, where: RawCoordinates) -> Outcome:
+        outcome = Outcome()
+        common = common_fields(batch, where)
+        batch_hex = batch.batch_id.hex()
+        for index, unit in enumerate(batch.units):
+            if not unit.strip():
+                outcome.units_empty += 1
+                continue
+            try:
+                dataset, fields = _decode(unit, batch.received_at, utc_offset_minutes)
+            except ValueError as error:
+                outcome.dead.append(Dead(index, str(error)))
+                continue
+            outcome.add(dataset, {**common, "event_id": event_id(batch_hex, batch.position(index)), **fields})
+        return outcome
+
+    return process
+
+
+def _decode(unit: bytes, received_us: int, utc_offset_minutes: int) -> tuple[str, dict[str, Any]]:
+    """Dataset and fields of one line. Raises ValueError for what announces a format and does not keep to it."""
+    if not syslog.is_text(unit):
+        raise ValueError("not text: no syslog priority, and control or undecodable bytes")
+    message = syslog.parse(unit, received_us=received_us, utc_offset_minutes=utc_offset_minutes)
+    fields: dict[str, Any] = {
+        "timestamp": message.timestamp_us,
+        "host_name": message.hostname,
+        "log_syslog_facility": message.facility,
+        "log_syslog_severity": message.severity,
+    }
+    if (body := qumulo.recognise(message)) is not None:
+        return "file-audit", fields | _file_audit(qumulo.parse(body), body)
+    if (start := cef.find(message.message)) >= 0:
+        text = message.message[start:]
+        own = cef_fields(cef.parse(text), utc_offset_minutes)
+        if own.get("timestamp") is None:
+            own.pop("timestamp", None)
+        return "cef", fields | own | {"event_original": text}
+    return "syslog", fields | _plain(message)
+
+
+def _plain(message: syslog.SyslogMessage) -> dict[str, Any]:
+    structured = orjson.dumps(message.structured_data).decode() if message.structured_data else None
+    return {
+        "event_module": "syslog",
+        "event_dataset": "syslog",
+        "event_severity": message.severity,
+        "message": message.message,
+        "log_syslog_version": message.format,
+        "process_name": message.app_name,
+        "process_pid": message.proc_id,
+        "log_syslog_msgid": message.msg_id,
+        "log_syslog_structured_data": structured,
+    }
+
+
+def _file_audit(audit: qumulo.QumuloAudit, body: str) -> dict[str, Any]:
+    domain, _, name = audit.user_id.rpartition("\\")
+    path = PurePosixPath(audit.file_path) if audit.file_path else None
+    suffix = path.suffix[1:].lower() if path else ""
+    kind = qumulo_operations.classify(audit.operation)
+    return {
+        "event_module": "qumulo",
+        "event_dataset": "qumulo.audit",
+        "event_category": list(kind.category),
+        "event_type": list(kind.type),
+        "event_action": audit.operation,
+        "event_outcome": "success" if audit.error_status == "ok" else "failure",
+        "event_original": body,
+        "observer_vendor": "Qumulo",
+        "observer_product": "Core",
+        "source_ip": audit.client_ip or None,
+        "user_id": audit.user_id or None,
+        "user_name": name or None,
+        "user_domain": domain or None,
+        "network_protocol": audit.protocol or None,
+        "error_code": audit.error_status or None,
+        "file_id": audit.file_id or None,
+        "file_path": audit.file_path or None,
+        "file_name": path.name or None if path else None,
+        "file_extension": suffix or None,
+        "file_target_path": audit.secondary_file_path or None,
+        "node_name": audit.node_name,
+    }
+
+
+def main(settings: ProcessorSettings) -> int:
+    """Run the syslog processor until it is told to stop."""
+    process = make_process(settings.utc_offset_minutes)
+    return run_processor(settings, "process.syslog", "raw.syslog", process, load_signal_source(settings.rules_dir))

@@ -1,0 +1,68 @@
+"""What is in flight, by partition, and what may be acknowledged: outputs finish in any order, inputs are acknowledged in theirs."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+__all__ = ["InFlight", "Window"]
+
+T = TypeVar("T")
+Partition = tuple[str, int]
+
+
+@dataclass(slots=True, eq=False)
+class InFlight(Generic[T]):
+    """One raw record whose outputs are on their way. `item` is whatever the owner needs to acknowledge it."""
+
+    partition: Partition
+    offset: int
+    item: T
+    finished: bool = False
+    dropped: bool = False
+
+
+@dataclass(slots=True)
+class Window(Generic[T]):
+    """Records in flight, each partition's in offset order."""
+
+    _partitions: dict[Partition, deque[InFlight[T]]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return sum(map(len, self._partitions.values()))
+
+    def add(self, partition: Partition, offset: int, item: T) -> InFlight[T]:
+        """Begin a record. Raises ValueError where its offset is not beyond those in flight: the order would be lost."""
+        queue = self._partitions.setdefault(partition, deque())
+        if queue and queue[-1].offset >= offset:
+            raise ValueError(f"{partition[0]}/{partition[1]}: offset {offset} after {queue[-1].offset}, which is still in flight")
+        entry = InFlight(partition, offset, item)
+        queue.append(entry)
+        return entry
+
+    def finish(self, entry: InFlight[T]) -> None:
+        """All outputs of this record are safe."""
+        entry.finished = True
+
+    def take_finished(self) -> dict[Partition, list[InFlight[T]]]:
+        """Remove and return, for each partition, the records at its head that are finished, in offset order."""
+        taken: dict[Partition, list[InFlight[T]]] = {}
+        for partition, queue in self._partitions.items():
+            head: list[InFlight[T]] = []
+            while queue and queue[0].finished:
+                head.append(queue.popleft())
+            if head:
+                taken[partition] = head
+        return taken
+
+    def drop(self, partitions: set[Partition]) -> None:
+        """Forget these: another member of the group does their records again."""
+        for partition in partitions:
+            for entry in self._partitions.pop(partition, ()):
+                entry.dropped = True
+
+    def oldest(self, partition: Partition) -> InFlight[T] | None:
+        """The record of this partition that has been in flight longest."""
+        queue = self._partitions.get(partition)
+        return queue[0] if queue else None
