@@ -1,0 +1,31 @@
+"""NetFlow v5, NetFlow v9 and IPFIX: pure decoders and encoders.
+
+A receiver uses `scan` and a `TemplateStore` per exporter address; a processor uses a `Decoder` per batch, fed with what the
+batch carries; generators use `encode`.
+"""
+
+from weir.protocols.netflow.decode import Decoder, DecodeResult
+from weir.protocols.netflow.fields import FlowRecord, FlowValue
+from weir.protocols.netflow.sampling import DEFAULT_SELECTOR, SYSTEM_INIT, SamplingRecord
+from weir.protocols.netflow.templates import MAX_SAMPLINGS, MAX_TEMPLATE_BYTES, MAX_TEMPLATES, Scan, TemplateStore, scan
+from weir.protocols.netflow.wire import MAX_FIELDS, MAX_RECORDS, FlowError, TemplateRecord
+
+__all__ = [
+    "DEFAULT_SELECTOR",
+    "MAX_FIELDS",
+    "MAX_RECORDS",
+    "MAX_SAMPLINGS",
+    "MAX_TEMPLATES",
+    "MAX_TEMPLATE_BYTES",
+    "SYSTEM_INIT",
+    "DecodeResult",
+    "Decoder",
+    "FlowError",
+    "FlowRecord",
+    "FlowValue",
+    "SamplingRecord",
+    "Scan",
+    "TemplateRecord",
+    "TemplateStore",
+    "scan",
+]

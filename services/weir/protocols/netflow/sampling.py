@@ -1,0 +1,123 @@
+"""Sampling values that exporters announce in options data records (RFC 3954 section 6, RFC 5477 section 8.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import isfinite
+from struct import unpack
+from typing import NamedTuple
+
+from weir.protocols.netflow.wire import (
+    MAX_RECORDS,
+    SCOPE_V9,
+    FlowError,
+    Header,
+    Layout,
+    TemplateRecord,
+    WireSet,
+    layout,
+    records_in,
+)
+
+__all__ = ["DEFAULT_SELECTOR", "MAX_SELECTOR", "SYSTEM_INIT", "SamplingRecord", "samplings_in"]
+
+DEFAULT_SELECTOR = 0
+"""Selector id of the sampling that holds for all of a domain that has nothing more special."""
+
+SYSTEM_INIT = -(1 << 40)
+"""Reserved selector id: the value is no interval but the domain's systemInitTimeMilliseconds (element 160, milliseconds
+UTC). IPFIX flows timed in sysUpTime need it, and some exporters, softflowd for one, announce it only by options."""
+
+MAX_SELECTOR = (1 << 63) - 1
+"""selectorId is unsigned with 64 bits, what stores it is signed: larger ids lose their highest bit."""
+
+
+class SamplingRecord(NamedTuple):
+    """One option value of a domain.
+
+    `selector_id` is the exporter's sampler or selector id, 0 for the domain's default, -N for the interface with ifIndex N,
+    or SYSTEM_INIT. `interval` is the number of packets observed for each packet sampled, at least 1.
+    """
+
+    version: int
+    domain: int
+    selector_id: int
+    interval: float
+
+
+# (enterprise, element) to a short name. A v9 scope of type 2 is an interface.
+_WANTED = {
+    (0, 48): "selector",  # samplerId
+    (0, 302): "selector",  # selectorId
+    (SCOPE_V9, 2): "interface",
+    (0, 10): "interface",  # ingressInterface
+    (0, 34): "interval",  # samplingInterval
+    (0, 50): "interval",  # samplerRandomInterval
+    (0, 305): "sampled",  # samplingPacketInterval
+    (0, 306): "skipped",  # samplingPacketSpace
+    (0, 309): "size",  # samplingSize
+    (0, 310): "population",  # samplingPopulation
+    (0, 311): "probability",  # samplingProbability
+    (0, 160): "init",  # systemInitTimeMilliseconds
+}
+
+
+def samplings_in(datagram: bytes, header: Header, wire_set: WireSet, template: TemplateRecord) -> Iterator[list[SamplingRecord]]:
+    """For each record of an options data set, in order, the values it announces: often none.
+
+    Raises FlowError, after the records before it, for a record that is cut and for more than MAX_RECORDS records.
+    """
+    shape = layout(template)
+    where = f"offset {wire_set.offset}: set {wire_set.set_id}"
+    if not shape.minimum:
+        raise FlowError(f"{where}, template {template.template_id} describes records without length")
+    wanted = _wanted(shape)
+    for count, bounds in enumerate(records_in(datagram, wire_set, shape)):
+        if count == MAX_RECORDS:
+            raise FlowError(f"{where}: more than {MAX_RECORDS} records")
+        values: dict[str, float] = {}
+        for number, name in wanted:
+            start, stop = bounds[number]
+            if start < stop:
+                values.setdefault(name, _number(name, datagram[start:stop]))
+        yield _announced(header, values) if values else []
+
+
+def _wanted(shape: Layout) -> list[tuple[int, str]]:
+    named = ((number, _WANTED.get((field.enterprise, field.element_id))) for number, field in enumerate(shape.fields))
+    return [(number, name) for number, name in named if name is not None]
+
+
+def _number(name: str, raw: bytes) -> float:
+    if name == "probability":
+        return float(unpack(">d" if len(raw) == 8 else ">f", raw)[0]) if len(raw) in (4, 8) else 0.0
+    return int.from_bytes(raw[:8], "big")
+
+
+def _announced(header: Header, values: dict[str, float]) -> list[SamplingRecord]:
+    records = []
+    interval = _interval(values)
+    if interval is not None:
+        selector = int(values.get("selector", DEFAULT_SELECTOR)) & MAX_SELECTOR
+        if "selector" not in values and 0 < values.get("interface", 0) < -SYSTEM_INIT:
+            selector = -int(values["interface"])
+        records.append(SamplingRecord(header.version, header.domain, selector, interval))
+    if values.get("init"):
+        records.append(SamplingRecord(header.version, header.domain, SYSTEM_INIT, float(values["init"])))
+    return records
+
+
+def _interval(values: dict[str, float]) -> float | None:
+    """Packets observed per packet sampled; 0 means unsampled, hence 1."""
+    interval = None
+    if "interval" in values:
+        interval = values["interval"]
+    elif "sampled" in values:
+        sampled = values["sampled"]
+        # With the gap the pair says "sampled out of sampled + skipped" (RFC 5477 section 8.2.2); alone it is used as 1 in N.
+        interval = (sampled + values["skipped"]) / sampled if "skipped" in values and sampled else sampled
+    elif "population" in values and values.get("size"):
+        interval = values["population"] / values["size"]
+    elif "probability" in values and 0 < values["probability"] <= 1:
+        interval = 1 / values["probability"]
+    return max(1.0, float(interval)) if interval is not None and isfinite(interval) else None
