@@ -17,9 +17,12 @@ __all__ = ["SinkMetrics"]
 
 
 class SinkMetrics:
-    """Counters of one sink; attributes are its name, its site and the topic (short name)."""
+    """Counters of one sink; attributes are its name, its site and the topic (short name).
 
-    def __init__(self, destination: Destination, site: str) -> None:
+    With `wan_site`, the destination's bytes are also those of the WAN link between the two sites, by direction.
+    """
+
+    def __init__(self, destination: Destination, site: str, wan_site: str | None = None) -> None:
         from opentelemetry.metrics import Observation  # noqa: PLC0415  a fifth of a second that the tools need not pay
 
         own = meter("weir.sinks")
@@ -47,6 +50,17 @@ class SinkMetrics:
         )
         own.create_observable_counter("weir.sink.requests", [requests], description="requests to the destination")
         own.create_observable_counter("weir.sink.truncated", [truncated], description="values cut to fit the destination")
+
+        if wan_site is not None:
+            there = {"from": site, "to": wan_site, "sink": destination.name}
+            back = {"from": wan_site, "to": site, "sink": destination.name}
+
+            def wan(_: CallbackOptions) -> Iterable[Observation]:
+                return [Observation(counters.bytes_sent, there), Observation(counters.bytes_received, back)]
+
+            own.create_observable_counter(
+                "weir.wan.bytes", [wan], unit="By", description="bytes over a WAN link, from site to site"
+            )
 
     def done(self, done: Done) -> None:
         """Count outcomes."""

@@ -55,24 +55,33 @@ class _StartOver(Exception):
     """What is in hand no longer fits what the group assigned: read again from the committed offsets."""
 
 
-def run_main(settings: SinkSettings, destination: Destination, topics: Sequence[str]) -> None:
-    """Run a sink as the process's own work: logging, metrics, signals. Raises as `run_sink`."""
+def run_main(settings: SinkSettings, destination: Destination, topics: Sequence[str], *, wan_site: str | None = None) -> None:
+    """Run a sink as the process's own work: logging, metrics, signals. Arguments and errors are those of `run_sink`."""
     service = f"sink.{destination.name}"
     logging.configure(service, settings.instance, level=settings.log_level, form=settings.log_format)
     setup_metrics(service, settings.instance)
     stop = StopSignal()
     stop.install()
-    run_sink(settings, destination, topics, stop)
+    run_sink(settings, destination, topics, stop, wan_site=wan_site)
 
 
-def run_sink(settings: SinkSettings, destination: Destination, topics: Sequence[str], stop: StopRequest) -> None:
+def run_sink(
+    settings: SinkSettings, destination: Destination, topics: Sequence[str], stop: StopRequest, *, wan_site: str | None = None
+) -> None:
     """Deliver `topics` (short names) until asked to stop.
+
+    Args:
+        settings: how to batch, retry and stop; and which Kafka.
+        destination: where to deliver; closed at the end.
+        topics: what to deliver.
+        stop: asks to stop.
+        wan_site: the site at the other end of the WAN link that the destination's bytes cross, if they cross one.
 
     Raises:
         Misconfigured: the destination will not work with these settings.
         KafkaException: an error of the brokers that does not pass by itself.
     """
-    sink = Sink(settings, destination, topics)
+    sink = Sink(settings, destination, topics, wan_site)
     try:
         sink.run(stop)
     finally:
@@ -82,7 +91,9 @@ def run_sink(settings: SinkSettings, destination: Destination, topics: Sequence[
 class Sink:
     """One running sink; made by `run_sink`."""
 
-    def __init__(self, settings: SinkSettings, destination: Destination, topics: Sequence[str]) -> None:
+    def __init__(
+        self, settings: SinkSettings, destination: Destination, topics: Sequence[str], wan_site: str | None = None
+    ) -> None:
         self._settings = settings
         self._destination = destination
         self._topics = list(topics)
@@ -92,7 +103,7 @@ class Sink:
         self.group = f"{settings.topic_prefix}.{self.service}"
         self._share = settings.sink_buffer_bytes // max(len(self._topics), 1)
         self._batch_bytes = max(1, min(destination.max_bytes, self._share // 2))
-        self._metrics = SinkMetrics(destination, settings.site)
+        self._metrics = SinkMetrics(destination, settings.site, wan_site)
         self._encode_entry = Encoder("ledger-entry")
         self._producer = DeliveryProducer(settings)
         self._done: queue.SimpleQueue[Done] = queue.SimpleQueue()
