@@ -457,6 +457,11 @@ class TestStructure:
         assert len(result.flows) == MAX_RECORDS
         assert "more than 4096 records" in result.errors[0]
 
+    def test_the_number_of_sets_is_bounded(self) -> None:
+        """Empty sets must not cost a lookup each without end."""
+        result = Decoder().decode(encode(Message(9, EXPORT, [V4])) + struct.pack(">HH", 256, 4) * 16_000)
+        assert result.errors == ["offset 4136: more than 1024 sets"]
+
     def test_too_many_fields_are_refused(self) -> None:
         """Compiling must stay cheap."""
         result = Decoder().decode(encode(Message(9, EXPORT, [Template(256, [FieldSpec(4, 1)] * 513)])))

@@ -170,8 +170,7 @@ def _make_flows(plan: Plan, datagram: bytes, wire_set: WireSet, samplings: dict[
         uptime, has_base = int(export_us // 1000 - samplings[SYSTEM_INIT]) % _WRAP, True
     present = plan.present
     default = _tidy(samplings.get(DEFAULT_SELECTOR))
-    keys = (*plan.keys, "observation_domain", "flow_protocol", "flow_sampling_interval", "network_type")
-    tail = (header.domain, _PROTOCOLS[header.version], default, plan.network_type)
+    keys = plan.keys
     by_interface = any(SYSTEM_INIT < selector < 0 for selector in samplings)
     varies = by_interface or "_sampler" in present or "_interval" in present
     conversions, extra_keys, extra_conversions = plan.conversions, plan.extra_keys, plan.extra_conversions
@@ -183,6 +182,21 @@ def _make_flows(plan: Plan, datagram: bytes, wire_set: WireSet, samplings: dict[
     deltas = tuple(key for key, mode in (("event_start_us", plan.start_mode), ("event_end_us", plan.end_mode)) if mode in DELTAS)
     uptimes = tuple(key for key, mode in (("event_start_us", plan.start_mode), ("event_end_us", plan.end_mode)) if mode in UPTIME)
     base_us = export_us - uptime * 1000
+    # Copying a dict that has all keys already, and filling it in, costs two thirds of making one from the row.
+    blank: dict[str, Any] = dict.fromkeys(keys)
+    if has_protocol:
+        blank["network_transport"] = None
+    if has_bytes:
+        blank["network_bytes"] = None
+    if has_packets:
+        blank["network_packets"] = None
+    blank |= {
+        "observation_domain": header.domain,
+        "flow_protocol": _PROTOCOLS[header.version],
+        "flow_sampling_interval": default,
+        "network_type": plan.network_type,
+        "additional": None,
+    }
     flows = result.flows
     append = flows.append
     first, room = result.records, MAX_RECORDS - result.records
@@ -192,7 +206,9 @@ def _make_flows(plan: Plan, datagram: bytes, wire_set: WireSet, samplings: dict[
         for main, extra in plan.rows(datagram, wire_set):
             if len(flows) - already >= room:
                 raise FlowError(_too_many(wire_set))
-            flow: dict[str, Any] = dict(zip(keys, main + tail, strict=True))
+            flow = blank.copy()
+            for key, value in zip(keys, main, strict=True):
+                flow[key] = value
             for key, convert in conversions:
                 flow[key] = convert(flow[key])
             if extra:

@@ -38,7 +38,9 @@ class FlowRecord(TypedDict, total=False):
 
     Addresses are text, MAC addresses upper case with hyphens (ECS); times microseconds UTC; `network_*`, `source_*` and
     `destination_*` counts are scaled by the sampling interval, `flow_raw_*` are as exported. Counts beyond 2^63-1 are
-    held at that. `observation_domain`, `flow_protocol`, `flow_sampling_interval` and `additional` are in every flow.
+    held at that. `additional` holds all other elements by IANA name or as `enterprise:E.id`; one that a template repeats
+    gets its field number behind its name (`name#3`). `observation_domain`, `flow_protocol`, `flow_sampling_interval` and
+    `additional` are in every flow.
     """
 
     source_ip: str | None

@@ -15,6 +15,7 @@ __all__ = [
     "FIRST_DATA_SET",
     "MAX_FIELDS",
     "MAX_RECORDS",
+    "MAX_SETS",
     "NETFLOW_IPFIX",
     "NETFLOW_V5",
     "NETFLOW_V9",
@@ -52,6 +53,9 @@ MAX_FIELDS = 512
 
 MAX_RECORDS = 4096
 """Records decoded of one datagram at most; the smallest useful records give some 3,000 in the largest UDP datagram."""
+
+MAX_SETS = 1024
+"""Sets read of one datagram at most; a datagram of 1,500 bytes cannot even hold 400."""
 
 _V5_HEADER = Struct(">HHIIIIBBH")
 _V9_HEADER = Struct(">HHIIII")
@@ -154,12 +158,16 @@ def sets_of(datagram: bytes, header: Header) -> Iterator[WireSet]:
     offset = header.start
     size = len(datagram)
     end = min(header.end, size)
+    count = 0
     while offset + 4 <= end:
         set_id, length = _SET_HEADER.unpack_from(datagram, offset)
         if length < 4 or offset + length > end:
             if set_id == 0 and length == 0 and not any(datagram[offset:end]):
                 break
             raise FlowError(f"offset {offset}: set {set_id} has length {length}, {end - offset} bytes are left")
+        count += 1
+        if count > MAX_SETS:
+            raise FlowError(f"offset {offset}: more than {MAX_SETS} sets")
         yield WireSet(set_id, offset, offset + 4, offset + length)
         offset += length
     else:
@@ -188,6 +196,8 @@ def templates_in(datagram: bytes, header: Header, wire_set: WireSet) -> Iterator
         where = f"offset {offset}: set {wire_set.set_id}, template {template_id}"
         if ipfix and count == 0 and (template_id >= FIRST_DATA_SET or template_id == wire_set.set_id):
             yield TemplateRecord(version, domain, template_id, is_options, b"")
+            if template_id < FIRST_DATA_SET:
+                return
             offset += 4
             continue
         if template_id < FIRST_DATA_SET:
