@@ -1,0 +1,33 @@
+"""What several test files use."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+__all__ = ["eventually"]
+
+T = TypeVar("T")
+
+
+def eventually(condition: Callable[[], T], timeout: float = 10.0, message: str = "condition did not come true") -> T:
+    """Poll `condition` until it returns something true, and return that; fail with its last value after `timeout` seconds.
+
+    An AssertionError that it raises counts as not yet true, so it may contain asserts and return True.
+    """
+    deadline = time.monotonic() + timeout
+    pause = 0.005
+    while True:
+        last: object
+        try:
+            value = condition()
+            if value:
+                return value
+            last = value
+        except AssertionError as error:
+            last = error
+        if time.monotonic() >= deadline:
+            raise AssertionError(f"{message} (within {timeout:g} s; last: {last!r})")
+        time.sleep(pause)
+        pause = min(pause * 1.5, 0.1)
