@@ -1,0 +1,116 @@
+"""Units of one source on their way into a raw batch."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from typing import NamedTuple
+
+from weir.model.batch import FlowSampling, FlowTemplate, RawBatch, TruncatedUnit
+from weir.model.ids import new_batch_id
+
+__all__ = ["BATCH_OVERHEAD", "UNIT_OVERHEAD", "OpenBatch", "Source", "cost_of", "cut"]
+
+UNIT_OVERHEAD = 64
+"""Bytes a unit occupies beside its content: object header and list slot. Without it empty datagrams would be free."""
+
+BATCH_OVERHEAD = 2_048
+"""Bytes a batch occupies beside its units, so that a flood of invented sources is bounded too."""
+
+_ENCODED_UNIT = 4  # length prefix in Avro
+_ENCODED_TRUNCATED = 48  # position, length, SHA-256
+
+
+class Source(NamedTuple):
+    """Whose units share a batch: sender's address, way in, and what is known of the sender."""
+
+    ip: str
+    transport: str
+    listener_port: int
+    tls_subject: str | None = None
+    name: str | None = None
+    tenant: str | None = None
+
+
+def cost_of(unit: bytes) -> int:
+    """Bytes of memory a collected unit counts for."""
+    return len(unit) + UNIT_OVERHEAD
+
+
+def cut(unit: bytes, limit: int) -> tuple[bytes, int, bytes]:
+    """The unit, cut to `limit` bytes where it is longer; then its first length and the SHA-256 of the whole, else 0 and b""."""
+    if len(unit) <= limit:
+        return unit, 0, b""
+    return unit[:limit], len(unit), hashlib.sha256(unit).digest()
+
+
+class OpenBatch:
+    """A batch that still takes units. Its id is given here, once; everything later keeps it."""
+
+    __slots__ = (
+        "batch_id",
+        "bytes_in",
+        "cost",
+        "encoded",
+        "flow_samplings",
+        "flow_templates",
+        "opened",
+        "received_at",
+        "source",
+        "source_port",
+        "truncated",
+        "units",
+    )
+
+    def __init__(self, source: Source, received_at: int | None = None) -> None:
+        self.source = source
+        self.batch_id = new_batch_id()
+        self.received_at = time.time_ns() // 1000 if received_at is None else received_at
+        self.opened = time.monotonic()
+        self.units: list[bytes] = []
+        self.truncated: list[TruncatedUnit] = []
+        self.source_port: int | None = None
+        self.flow_templates: list[FlowTemplate] = []
+        self.flow_samplings: list[FlowSampling] = []
+        self.bytes_in = 0
+        self.encoded = 512
+        self.cost = BATCH_OVERHEAD
+
+    def add(self, unit: bytes, port: int | None, original_length: int = 0, sha256: bytes = b"") -> None:
+        """Append a unit; `original_length` is given for one that was cut."""
+        if not self.units:
+            self.source_port = port
+        elif port != self.source_port:
+            self.source_port = None
+        if original_length > len(unit):
+            self.truncated.append(TruncatedUnit(len(self.units), original_length, sha256))
+            self.encoded += _ENCODED_TRUNCATED
+        self.units.append(unit)
+        self.bytes_in += len(unit)
+        self.encoded += len(unit) + _ENCODED_UNIT
+        self.cost += cost_of(unit)
+
+    def fits(self, unit: bytes, limit: int) -> bool:
+        """Whether the batch stays within `limit` encoded bytes with this unit; the first one always fits."""
+        return not self.units or self.encoded + len(unit) + _ENCODED_UNIT + _ENCODED_TRUNCATED <= limit
+
+    def close(self, site: str, receiver: str) -> RawBatch:
+        """The finished batch."""
+        source = self.source
+        return RawBatch(
+            batch_id=self.batch_id,
+            site=site,
+            receiver=receiver,
+            transport=source.transport,
+            source_ip=source.ip,
+            listener_port=source.listener_port,
+            received_at=self.received_at,
+            units=self.units,
+            source_port=self.source_port,
+            tls_subject=source.tls_subject,
+            source_name=source.name,
+            tenant=source.tenant,
+            truncated=self.truncated,
+            flow_templates=self.flow_templates,
+            flow_samplings=self.flow_samplings,
+        )

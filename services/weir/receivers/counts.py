@@ -1,0 +1,95 @@
+"""What a receiver took in, for the ledger and for metrics."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+
+from weir.model.ledger import LedgerCounts, LedgerEntry, minute_of
+from weir.ops.telemetry import meter
+
+__all__ = ["MAX_LINES", "OTHERS", "ReceiverLedger", "ReceiverMetrics"]
+
+MAX_LINES = 4_000
+"""Lines of one ledger entry at most; some 100 bytes each, so an entry stays far under a megabyte."""
+
+OTHERS = "others"
+"""Source under which everything beyond MAX_LINES is counted: invented addresses must not fill memory or the ledger."""
+
+
+class ReceiverLedger:
+    """Counts by source and receive minute since the last entry.
+
+    A receiver reads no offsets; its entries are told apart by a running number and by an instance name that is new with each
+    start, so that a restarted receiver replaces nothing.
+    """
+
+    def __init__(self, service: str, instance: str, site: str, topic: str) -> None:
+        self.service = service
+        self.instance = f"{instance}@{time.time_ns() // 1_000_000}"
+        self.site = site
+        self.topic = topic
+        self._number = 0
+        self._lines: defaultdict[tuple[str, int, str], LedgerCounts] = defaultdict(LedgerCounts)
+
+    def _line(self, source: str, time_us: int) -> LedgerCounts:
+        key = (source, minute_of(time_us), "")
+        if key not in self._lines and len(self._lines) >= MAX_LINES:
+            key = (OTHERS, key[1], "")
+        return self._lines[key]
+
+    def received(self, source: str, time_us: int, units: int, size: int) -> None:
+        """Kafka has acknowledged so many units of so many bytes, received at `time_us`."""
+        line = self._line(source, time_us)
+        line.units_in += units
+        line.bytes_in += size
+
+    def dropped(self, source: str, time_us: int, units: int) -> None:
+        """So many units were lost before they could be published."""
+        self._line(source, time_us).units_dropped += units
+
+    def entry(self) -> LedgerEntry | None:
+        """What has been counted since the last entry, which begins the next; None where there is nothing to tell."""
+        if not self._lines:
+            return None
+        number = self._number
+        self._number += 1
+        lines, self._lines = self._lines, defaultdict(LedgerCounts)
+        return LedgerEntry(self.service, self.instance, self.site, self.topic, -1, number, number, time.time_ns() // 1000, lines)
+
+
+class ReceiverMetrics:
+    """Instruments of a receiver. Labels are transport and reason only: sources are without number, the ledger has them."""
+
+    def __init__(self, service: str) -> None:
+        m = meter(service)
+        self._units = m.create_counter("weir.receiver.units", "{unit}", "Units acknowledged by Kafka")
+        self._bytes = m.create_counter("weir.receiver.bytes", "By", "Bytes of the units acknowledged by Kafka")
+        self._batches = m.create_counter("weir.receiver.batches", "{batch}", "Raw batches acknowledged by Kafka")
+        self._dropped = m.create_counter("weir.receiver.dropped", "{unit}", "Units lost before they could be published")
+        self._retries = m.create_counter("weir.receiver.retries", "{batch}", "Batches produced again after Kafka had refused them")
+        self._refused = m.create_counter("weir.receiver.refused", "{connection}", "Connections refused or closed by the receiver")
+        self._connections = m.create_up_down_counter("weir.receiver.connections", "{connection}", "Open connections")
+
+    def published(self, transport: str, units: int, size: int) -> None:
+        """One batch is in Kafka."""
+        labels = {"transport": transport}
+        self._units.add(units, labels)
+        self._bytes.add(size, labels)
+        self._batches.add(1, labels)
+
+    def dropped(self, units: int, reason: str) -> None:
+        """Units were lost."""
+        self._dropped.add(units, {"reason": reason})
+
+    def retried(self) -> None:
+        """One batch is produced again."""
+        self._retries.add(1)
+
+    def refused(self, reason: str) -> None:
+        """One connection was turned away or closed."""
+        self._refused.add(1, {"reason": reason})
+
+    def connected(self, change: int) -> None:
+        """Connections opened (1) or closed (-1)."""
+        self._connections.add(change)

@@ -1,0 +1,212 @@
+"""The compacted topic of templates and sampling values: what one NetFlow receiver has learned, all of them know.
+
+Over UDP an exporter repeats its templates only every few minutes, and there is no way to ask for them. A receiver therefore reads
+this topic to its end before it opens its socket, and follows it from then on.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from weir.bus.codec import Decoder, Encoder, WireFormatError
+from weir.bus.config import client_config
+from weir.ops.logging import get
+from weir.ops.settings import ServiceSettings
+from weir.protocols.netflow import SamplingRecord, TemplateRecord
+
+__all__ = ["ORIGIN_HEADER", "FlowStateCodec", "FlowStateFollower", "StateKey", "StateRecord", "state_key"]
+
+ORIGIN_HEADER = "weir-origin"
+"""Which receiver, at which start, wrote a record: its own records must not come back to it after it has learned newer ones."""
+
+_BATCH = 500
+_RETRY_SECONDS = 1.0
+
+
+class StateKey(NamedTuple):
+    """What a record is about, within its exporter: `kind` is "template" or "sampling"."""
+
+    version: int
+    domain: int
+    kind: str
+    number: int
+
+    def text(self, exporter: str) -> str:
+        """The Kafka key."""
+        return f"{exporter}|{self.version}|{self.domain}|{self.kind}|{self.number}"
+
+
+class StateRecord(NamedTuple):
+    """One record of the topic; a withdrawn template has no bytes. `learned_at` is microseconds UTC."""
+
+    exporter: str
+    key: StateKey
+    learned_at: int
+    item: TemplateRecord | SamplingRecord
+
+
+def state_key(item: TemplateRecord | SamplingRecord) -> StateKey:
+    """The key under which a template or a sampling value is kept."""
+    kind = "template" if isinstance(item, TemplateRecord) else "sampling"
+    return StateKey(item.version, item.domain, kind, item[2])
+
+
+class FlowStateCodec:
+    """Records of the topic, both ways."""
+
+    def __init__(self, site: str) -> None:
+        self._site = site
+        self._encode = Encoder("flow-state")
+        self._decode = Decoder()
+
+    def encode(self, exporter: str, learned_at: int, item: TemplateRecord | SamplingRecord) -> bytes | None:
+        """The value of a record; None, a tombstone, for a withdrawn template."""
+        record: dict[str, Any] = {"exporter_ip": exporter, "learned_at": learned_at, "site": self._site}
+        if isinstance(item, SamplingRecord):
+            record["sampling"] = {
+                "version": item.version,
+                "observation_domain": item.domain,
+                "selector_id": item.selector_id,
+                "interval": item.interval,
+            }
+        elif item.record:
+            record["template"] = {
+                "version": item.version,
+                "observation_domain": item.domain,
+                "template_id": item.template_id,
+                "options": item.is_options,
+                "record": item.record,
+            }
+        else:
+            return None
+        return self._encode(record)
+
+    def decode(self, key: bytes | None, value: bytes | None) -> StateRecord | None:
+        """The record; None for a tombstone of a sampling value, which no receiver writes.
+
+        Raises ValueError where it is no such record.
+        """
+        exporter, version, domain, kind, number = (key or b"").decode().split("|")
+        place = StateKey(int(version), int(domain), kind, int(number))
+        if value is None:
+            if kind != "template":
+                return None
+            gone = TemplateRecord(place.version, place.domain, place.number, False, b"")
+            return StateRecord(exporter, place, time.time_ns() // 1000, gone)
+        record = self._decode(value)
+        item: TemplateRecord | SamplingRecord
+        if template := record.get("template"):
+            item = TemplateRecord(
+                template["version"],
+                template["observation_domain"],
+                template["template_id"],
+                template["options"],
+                template["record"],
+            )
+        elif sampling := record.get("sampling"):
+            item = SamplingRecord(
+                sampling["version"], sampling["observation_domain"], sampling["selector_id"], sampling["interval"]
+            )
+        else:
+            raise WireFormatError("a flow-state record with neither template nor sampling")
+        return StateRecord(exporter, place, record["learned_at"], item)
+
+
+class FlowStateFollower:
+    """Reads the state topic in a thread, from its beginning and for ever.
+
+    Args:
+        settings: brokers, site, instance.
+        topic: full name.
+        origin: the value of ORIGIN_HEADER in this receiver's own records.
+        take: called with records in the order of the topic, in the thread.
+        loaded: called in the thread, once, when the end as of then has been read.
+    """
+
+    def __init__(
+        self,
+        settings: ServiceSettings,
+        topic: str,
+        origin: str,
+        take: Callable[[list[StateRecord]], None],
+        loaded: Callable[[], None],
+    ) -> None:
+        self._settings = settings
+        self._topic = topic
+        self._origin = origin.encode()
+        self._take = take
+        self._loaded = loaded
+        self._codec = FlowStateCodec(settings.site)
+        self._closing = threading.Event()
+        self._log = get("weir.receive.netflow")
+        self._thread = threading.Thread(target=self._run, name="flow-state", daemon=True)
+        self._unread: set[int] | None = None
+        self._told = False
+
+    def start(self) -> None:
+        """Begin to read."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End; blocks for a moment."""
+        self._closing.set()
+        self._thread.join(10.0)
+
+    def _run(self) -> None:
+        consumer = Consumer(
+            {
+                **client_config(self._settings),
+                # No group is joined and nothing committed; librdkafka wants a name all the same.
+                "group.id": f"weir-flow-state-{self._settings.instance}",
+                "enable.auto.commit": False,
+                "enable.partition.eof": True,
+                "auto.offset.reset": "earliest",
+            }
+        )
+        try:
+            while not self._closing.is_set() and not self._assign(consumer):
+                self._closing.wait(_RETRY_SECONDS)
+            while not self._closing.is_set():
+                self._handle(consumer.consume(_BATCH, 0.2))
+        finally:
+            consumer.close()
+
+    def _assign(self, consumer: Consumer) -> bool:
+        try:
+            found = consumer.list_topics(self._topic, 2.0).topics[self._topic]
+        except KafkaException:
+            return False
+        if found.error is not None or not found.partitions:
+            return False
+        self._unread = set(found.partitions)
+        consumer.assign([TopicPartition(self._topic, number, OFFSET_BEGINNING) for number in found.partitions])
+        return True
+
+    def _handle(self, messages: list[Message]) -> None:
+        records: list[StateRecord] = []
+        for message in messages:
+            error = message.error()
+            if error is None:
+                if (record := self._read(message)) is not None:
+                    records.append(record)
+            elif error.code() == KafkaError._PARTITION_EOF and self._unread is not None:
+                self._unread.discard(message.partition())
+        if records:
+            self._take(records)
+        if not self._told and self._unread is not None and not self._unread:
+            self._told = True
+            self._loaded()
+
+    def _read(self, message: Message) -> StateRecord | None:
+        if dict(message.headers() or []).get(ORIGIN_HEADER) == self._origin:
+            return None
+        try:
+            return self._codec.decode(message.key(), message.value())
+        except ValueError as error:
+            self._log.warning("a record of the state topic cannot be read", offset=message.offset(), error=str(error))
+            return None

@@ -1,0 +1,131 @@
+"""What surrounds a receiver: the process, its producer, health, the order of start and stop."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+import uvloop
+
+from weir.bus.config import DeliveryFailed
+from weir.bus.producer import DeliveryProducer
+from weir.ops.logging import configure, get
+from weir.ops.shutdown import on_stop_signals
+from weir.ops.telemetry import HealthServer, setup_metrics
+from weir.receivers.batching import BATCH_OVERHEAD
+from weir.receivers.publisher import Publisher
+from weir.receivers.settings import ReceiverSettings
+
+__all__ = ["Receiver", "kafka_producer", "run", "serve"]
+
+
+class Receiver(Protocol):
+    """One service that listens."""
+
+    publisher: Publisher
+
+    async def start(self) -> None:
+        """Open the sockets. Raises OSError where one cannot be had."""
+
+    async def stop(self) -> None:
+        """Take nothing more from senders; hand what is there to the publisher."""
+
+
+_S = TypeVar("_S", bound=ReceiverSettings)
+
+
+def kafka_producer(settings: ReceiverSettings) -> DeliveryProducer:
+    """A producer whose queue holds all that the memory ceiling allows, so that handing a batch over never blocks."""
+    memory = settings.receiver_memory_bytes
+    return DeliveryProducer(
+        settings,
+        queue_buffering_max_kbytes=min(memory * 5 // 4 // 1024 + 8_192, 2_097_151),
+        queue_buffering_max_messages=max(100_000, memory // BATCH_OVERHEAD),
+        # Batches have lingered already.
+        linger_ms=5,
+    )
+
+
+class _Readiness:
+    """Asks until the raw topic has answered once; from then on the publisher knows best."""
+
+    def __init__(self, receiver: Receiver, service: str) -> None:
+        self._receiver = receiver
+        self._log = get(f"weir.{service}")
+        self.reason: str | None = "starting"
+
+    def __call__(self) -> str | None:
+        return self.reason or self._receiver.publisher.problem()
+
+    async def watch(self) -> None:
+        """Until the topic is seen."""
+        loop = asyncio.get_running_loop()
+        said = -60.0
+        while True:
+            try:
+                await loop.run_in_executor(None, self._receiver.publisher.reach, 5.0)
+            except DeliveryFailed as error:
+                self.reason = str(error)
+                if time.monotonic() - said >= 60:
+                    said = time.monotonic()
+                    self._log.warning("not ready: the raw topic does not answer", error=self.reason)
+                await asyncio.sleep(2.0)
+                continue
+            self.reason = None
+            return
+
+
+async def serve(
+    settings: _S,
+    service: str,
+    build: Callable[[_S], Receiver],
+    stop: asyncio.Event,
+    started: Callable[[Receiver], None] = lambda _: None,
+) -> int:
+    """Run a receiver until `stop` is set; returns how many records Kafka did not take before the end.
+
+    Raises:
+        OSError: a socket cannot be had.
+    """
+    log = get(f"weir.{service}")
+    receiver = build(settings)
+    readiness = _Readiness(receiver, service)
+    health = HealthServer(settings.health_host, settings.health_port, readiness)
+    watch = asyncio.create_task(readiness.watch())
+    try:
+        await receiver.start()
+        started(receiver)
+        await stop.wait()
+        log.info("stopping")
+    finally:
+        watch.cancel()
+        await receiver.stop()
+        left = await receiver.publisher.stop()
+        await asyncio.gather(watch, return_exceptions=True)
+        health.close()
+    log.info("stopped", records_lost=left)
+    return left
+
+
+def run(settings: _S, service: str, build: Callable[[_S], Receiver]) -> None:
+    """The whole life of a receiver process: until SIGTERM or SIGINT, then a graceful stop.
+
+    Raises:
+        SystemExit: with status 1 where a socket cannot be had or Kafka did not take everything before the end.
+    """
+    configure(service, settings.instance, level=settings.log_level, form=settings.log_format)
+    setup_metrics(service, settings.instance)
+
+    async def main() -> int:
+        return await serve(settings, service, build, on_stop_signals(asyncio.get_running_loop()))
+
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            left = runner.run(main())
+    except OSError as error:
+        get(f"weir.{service}").error("cannot start", error=str(error))
+        raise SystemExit(1) from error
+    if left:
+        raise SystemExit(1)

@@ -1,0 +1,48 @@
+"""Settings that all receivers share: how units become batches, and what bounds them."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from weir.ops.settings import ServiceSettings
+
+__all__ = ["ReceiverSettings"]
+
+
+class ReceiverSettings(ServiceSettings):
+    """What every receiver reads."""
+
+    receiver_linger_ms: int = Field(
+        200, ge=1, le=10_000, description="longest time a unit waits for others of its source before its batch is published, ms"
+    )
+    receiver_batch_units: int = Field(500, ge=1, le=10_000, description="units in one batch at most")
+    receiver_batch_bytes: int = Field(
+        800_000, ge=131_072, le=800_000, description="bytes of the units in one batch at most; a raw record stays under 900 kB"
+    )
+    receiver_memory_bytes: int = Field(
+        64 * 1024 * 1024,
+        ge=2 * 1024 * 1024,
+        le=16 * 1024**3,
+        description="bytes received but not yet acknowledged by Kafka; at this ceiling connections are no longer read and "
+        "datagrams are dropped and counted. librdkafka holds a copy of what has been handed to it, so allow twice as much memory",
+    )
+    receiver_spread_batches: int = Field(
+        50,
+        ge=1,
+        le=100_000,
+        description="a source that fills more batches than this within one second continues under further keys (address#1, "
+        "address#2 …), so that no single partition has to take it; its order then holds within each key only",
+    )
+    receiver_ledger_seconds: float = Field(10.0, gt=0, le=600, description="seconds between two ledger entries of this receiver")
+    receiver_retry_seconds: float = Field(
+        1.0, gt=0, le=60, description="pause before a batch that Kafka refused is produced again, under the same batch id"
+    )
+    receiver_stop_seconds: float = Field(
+        25.0, ge=0, le=600, description="how long a stopping receiver waits for Kafka to acknowledge what it still holds"
+    )
+    receiver_udp_buffer_bytes: int = Field(
+        8 * 1024 * 1024,
+        ge=65_536,
+        le=1024**3,
+        description="SO_RCVBUF asked for; the kernel grants at most net.core.rmem_max and a warning says so",
+    )
