@@ -1,0 +1,302 @@
+"""The one command, `weir`: every service is this command with another argument, and so are the tools.
+
+Services are imported when they are asked for: a receiver need not wait for the Azure SDKs to load.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+import sys
+from importlib import import_module
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from weir import __version__
+
+__all__ = ["main"]
+
+EXIT_SETTINGS = 2
+EXIT_UNAVAILABLE = 3
+EXIT_DIFFERS = 1
+
+app = typer.Typer(
+    name="weir",
+    help="Plumbing for security telemetry on Kafka: receive, parse, detect and send on; only alerts cross the WAN.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+topics_app = typer.Typer(help="The declared Kafka topics.", no_args_is_help=True)
+schemas_app = typer.Typer(help="The Avro schemas and the catalogue of their ids.", no_args_is_help=True)
+dev_app = typer.Typer(help="A Kafka for development on this machine; `make up` and `make down` call these.", no_args_is_help=True)
+app.add_typer(topics_app, name="topics")
+app.add_typer(schemas_app, name="schemas")
+app.add_typer(dev_app, name="dev")
+
+JsonOption = Annotated[bool, typer.Option("--json", help="print JSON for machines")]
+
+
+class Receiver(enum.StrEnum):
+    """Receivers there are."""
+
+    SYSLOG = "syslog"
+    BEATS = "beats"
+    NETFLOW = "netflow"
+
+
+class Processor(enum.StrEnum):
+    """Processors there are."""
+
+    SYSLOG = "syslog"
+    BEATS = "beats"
+    NETFLOW = "netflow"
+    DETECTOR = "detector"
+
+
+class Sink(enum.StrEnum):
+    """Sinks there are."""
+
+    SENTINEL = "sentinel"
+    ADX = "adx"
+    SIEM = "siem"
+
+
+# Settings class of each service, by module.
+SETTINGS = {
+    "weir.receivers.syslog": "SyslogSettings",
+    "weir.receivers.beats": "BeatsSettings",
+    "weir.receivers.netflow": "NetflowSettings",
+    "weir.processors.syslog": "ProcessorSettings",
+    "weir.processors.beats": "ProcessorSettings",
+    "weir.processors.netflow": "ProcessorSettings",
+    "weir.processors.detector": "ProcessorSettings",
+    "weir.sinks.sentinel": "SentinelSettings",
+    "weir.sinks.adx": "AdxSettings",
+    "weir.sinks.siem": "SiemSettings",
+}
+
+
+def _fail(code: int, lines: list[str]) -> NoReturn:
+    console = Console(stderr=True, highlight=False)
+    for line in lines:
+        console.print(f"weir: {line}", markup=False, soft_wrap=True)
+    raise typer.Exit(code)
+
+
+def _run(module_name: str) -> NoReturn:
+    from weir.ops.settings import SettingsError, load
+
+    module = import_module(module_name)
+    try:
+        settings = load(getattr(module, SETTINGS[module_name]))
+    except SettingsError as error:
+        _fail(EXIT_SETTINGS, error.mistakes)
+    raise typer.Exit(module.main(settings) or 0)
+
+
+@app.command()
+def receive(kind: Receiver) -> None:
+    """Run a receiver: from the network to a raw topic."""
+    _run(f"weir.receivers.{kind}")
+
+
+@app.command()
+def process(kind: Processor) -> None:
+    """Run a processor: from a raw topic to event topics, or from signals to alerts."""
+    _run(f"weir.processors.{kind}")
+
+
+@app.command()
+def sink(kind: Sink) -> None:
+    """Run a sink: from topics to a destination."""
+    _run(f"weir.sinks.{kind}")
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    print(__version__)
+
+
+@app.command()
+def demo(
+    as_json: JsonOption = False,
+    lines: Annotated[int, typer.Option(min=1000, help="syslog lines to send; the other sources follow in proportion")] = 40_000,
+    seed: Annotated[int, typer.Option(help="seed of the generated traffic")] = 1,
+) -> None:
+    """Run the whole pipeline on this machine on real senders' formats, and account for every unit."""
+    from weir.local.demo import run_demo
+    from weir.local.errors import LocalError
+
+    try:
+        code = run_demo(lines=lines, seed=seed, as_json=as_json)
+    except LocalError as error:
+        _fail(EXIT_UNAVAILABLE, [error.what, f"way out: {error.way_out}"])
+    raise typer.Exit(code)
+
+
+def _topics(action: str, as_json: bool) -> None:
+    from weir.bus import topics
+    from weir.ops.settings import ServiceSettings, SettingsError, load
+
+    try:
+        settings = load(ServiceSettings)
+        states = topics.apply(settings) if action == "apply" else topics.check(settings)
+    except SettingsError as error:
+        _fail(EXIT_SETTINGS, error.mistakes)
+    except topics.TopicsUnavailable as error:
+        _fail(EXIT_UNAVAILABLE, [str(error), "way out: check WEIR_KAFKA_BOOTSTRAP_SERVERS and that the cluster runs"])
+    problems = [state for state in states if state.problem]
+    if as_json:
+        rows = [
+            {
+                "topic": s.name,
+                "schema": s.spec.schema,
+                "exists": s.exists,
+                "created": s.created,
+                "partitions": s.partitions,
+                "problem": s.problem,
+            }
+            for s in states
+        ]
+        print(json.dumps(rows, indent=1))
+    else:
+        table = Table(box=None, header_style="bold", pad_edge=False)
+        for heading in ("topic", "schema", "partitions", "retention", "state"):
+            table.add_column(heading, overflow="fold")
+        for s in states:
+            kept = "compacted" if s.spec.cleanup == "compact" else f"{s.spec.retention_ms // 86_400_000} d"
+            state = f"[red]{s.problem}[/]" if s.problem else "[green]created[/]" if s.created else "as declared"
+            table.add_row(s.name, s.spec.schema, str(s.partitions) if s.exists else "-", kept, state)
+        Console(highlight=False).print(table)
+    raise typer.Exit(EXIT_DIFFERS if problems and action != "list" else 0)
+
+
+@topics_app.command("apply")
+def topics_apply(as_json: JsonOption = False) -> None:
+    """Create the topics that are missing; change nothing that is there. Exit 1 where one is not as declared."""
+    _topics("apply", as_json)
+
+
+@topics_app.command("check")
+def topics_check(as_json: JsonOption = False) -> None:
+    """Compare the topics with their declarations. Exit 1 where one is missing or different."""
+    _topics("check", as_json)
+
+
+@topics_app.command("list")
+def topics_list(as_json: JsonOption = False) -> None:
+    """List the declared topics as they are."""
+    _topics("list", as_json)
+
+
+@schemas_app.command("list")
+def schemas_list(as_json: JsonOption = False) -> None:
+    """List schemas, versions and the ids they have on the wire."""
+    from weir.model.schemas import catalogue
+
+    versions = sorted(catalogue().values(), key=lambda v: v.id)
+    if as_json:
+        print(json.dumps([{"name": v.name, "version": v.version, "id": v.id, "guid": str(v.guid)} for v in versions], indent=1))
+        return
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for heading in ("schema", "version", "id", "guid"):
+        table.add_column(heading)
+    for v in versions:
+        table.add_row(v.name, str(v.version), str(v.id), str(v.guid))
+    Console(highlight=False).print(table)
+
+
+@schemas_app.command("lock")
+def schemas_lock() -> None:
+    """Give new schema versions their ids in schemas/catalogue.json; refuse a changed one that has an id already."""
+    from weir.model.schemas import make_catalogue, schemas_dir
+
+    path = schemas_dir() / "catalogue.json"
+    previous = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    try:
+        entries = make_catalogue(previous)
+    except ValueError as error:
+        _fail(EXIT_SETTINGS, [str(error)])
+    path.write_text(json.dumps(entries, indent=1) + "\n", encoding="utf-8")
+    print(f"{len(entries)} schema versions, {len(entries) - len(previous)} new")
+
+
+def _dev(action: str) -> None:
+    from weir.local import dev
+    from weir.local.errors import LocalError
+
+    console = Console(highlight=False)
+    try:
+        if action == "fetch":
+            dev.fetch(console)
+        elif action == "up":
+            _up(console)
+        elif action == "down":
+            dev.down(console)
+        else:
+            found = dev.status()
+            console.print(f"Kafka: {found}", markup=False)
+    except LocalError as error:
+        _fail(EXIT_UNAVAILABLE, [error.what, f"way out: {error.way_out}"])
+
+
+def _up(console: Console) -> None:
+    import os
+
+    from weir.bus import topics
+    from weir.local import dev
+    from weir.ops.settings import ServiceSettings, SettingsError, load
+
+    servers = dev.up(console)
+    os.environ.setdefault("WEIR_KAFKA_BOOTSTRAP_SERVERS", servers)
+    try:
+        states = topics.apply(load(ServiceSettings))
+    except SettingsError as error:
+        _fail(EXIT_SETTINGS, error.mistakes)
+    except topics.TopicsUnavailable as error:
+        _fail(EXIT_UNAVAILABLE, [str(error)])
+    made = sum(state.created for state in states)
+    console.print(f"Topics                    {len(states)} declared, {made} created; `weir topics list` shows them", markup=False)
+    console.print(f"export KAFKA_BOOTSTRAP_SERVERS={servers}", markup=False)
+
+
+@dev_app.command("fetch")
+def dev_fetch() -> None:
+    """Download what Kafka and Azurite need; quick when it is there."""
+    _dev("fetch")
+
+
+@dev_app.command("up")
+def dev_up() -> None:
+    """Start a Kafka (or use the one KAFKA_BOOTSTRAP_SERVERS names) and create the topics."""
+    _dev("up")
+
+
+@dev_app.command("down")
+def dev_down() -> None:
+    """Stop what `up` started."""
+    _dev("down")
+
+
+@dev_app.command("status")
+def dev_status() -> None:
+    """Say how it stands."""
+    _dev("status")
+
+
+def main() -> None:
+    """Entry point of the `weir` command."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,240 @@
+"""The loss oracle: what should be there, worked out anew from the raw topics, against what is there.
+
+Nothing here trusts the services. Raw batches are read back from Kafka and decoded once more with the same pure functions; the
+distinct event ids they must yield are compared with those in the event topics, and these with those at each destination. Repeats
+are counted apart: at-least-once delivery allows them, and an id makes them harmless.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, Message, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from weir.bus.codec import Decoder
+from weir.bus.config import client_config
+from weir.bus.deadletter import reason_of
+from weir.model.batch import RawBatch
+from weir.model.ids import parse_event_id
+from weir.model.ledger import LedgerCounts, LedgerEntry
+from weir.model.topics import DATASETS, TopicNames
+from weir.ops.settings import ServiceSettings
+from weir.processors import beats, netflow, syslog
+from weir.processors.outcome import Outcome, RawCoordinates
+
+__all__ = ["SOURCES", "Audit", "Oracle", "SourceAudit"]
+
+SOURCES = ("syslog", "beats", "netflow")
+_PROCESS: dict[str, Callable[[RawBatch, RawCoordinates], Outcome]] = {
+    "syslog": syslog.make_process(),
+    "beats": beats.process,
+    "netflow": netflow.process,
+}
+Unit = tuple[str, int]
+
+
+@dataclass(slots=True)
+class SourceAudit:
+    """One source: units by what became of them, and events. Numbers are of distinct units and distinct events."""
+
+    units_received: int = 0
+    units_empty: int = 0
+    units_dead: int = 0
+    units_with_events: int = 0
+    events: int = 0
+    bytes_received: int = 0
+
+
+@dataclass(slots=True)
+class Audit:
+    """What the topics hold. `lost` names everything that should be there and is not."""
+
+    sources: dict[str, SourceAudit] = field(default_factory=lambda: {name: SourceAudit() for name in SOURCES})
+    topics: dict[str, int] = field(default_factory=dict)
+    event_ids: dict[str, set[str]] = field(default_factory=dict)
+    alert_ids: set[str] = field(default_factory=set)
+    alerts: list[dict[str, object]] = field(default_factory=list)
+    dead_letters: Counter[tuple[str, str]] = field(default_factory=Counter)
+    ledger: dict[str, LedgerCounts] = field(default_factory=dict)
+    lost: list[str] = field(default_factory=list)
+    lost_count: int = 0
+    repeated: int = 0
+    disagreements: list[str] = field(default_factory=list)
+
+    def lose(self, what: str, missing: set[str] | set[Unit]) -> None:
+        """Note what is missing, with one example."""
+        if missing:
+            self.lost_count += len(missing)
+            self.lost.append(f"{what}: {len(missing)} missing, such as {min(missing)}")
+
+
+class Oracle:
+    """Reads the topics of one Weir.
+
+    Args:
+        settings: brokers and topic prefix.
+    """
+
+    def __init__(self, settings: ServiceSettings) -> None:
+        self.names = TopicNames(settings.topic_prefix)
+        self._config = client_config(settings)
+        self._admin = AdminClient(self._config)
+        self._decode = Decoder()
+
+    def ends(self, topics: Iterable[str]) -> dict[tuple[str, int], int]:
+        """End offset of each partition of these topics (full names)."""
+        consumer = self._consumer()
+        found = self._admin.list_topics(timeout=15).topics
+        try:
+            return {
+                (topic, partition): consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=15)[1]
+                for topic in topics
+                for partition in found[topic].partitions
+            }
+        finally:
+            consumer.close()
+
+    def behind(self, group: str, ends: dict[tuple[str, int], int]) -> int:
+        """Records before `ends` that a group has not committed."""
+        future = self._admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)])[group]
+        committed = {(p.topic, p.partition): p.offset for p in future.result(15).topic_partitions or []}
+        return sum(max(0, end - max(0, committed.get(place, 0))) for place, end in ends.items())
+
+    def audit(self) -> Audit:
+        """Read every topic once and compare."""
+        audit = Audit()
+        audit.topics = {self.names.short(t): n for t, n in self._counts().items()}
+        expected: dict[str, set[str]] = {dataset: set() for dataset in DATASETS}
+        dead_expected: dict[str, set[Unit]] = {}
+        for source in SOURCES:
+            dead_expected[source] = self._expect(source, audit, expected)
+        for dataset in DATASETS:
+            found = Counter(str(self._decode(m.value())["event_id"]) for m in self._read(f"events.{dataset}"))
+            audit.event_ids[dataset] = set(found)
+            audit.repeated += sum(found.values()) - len(found)
+            audit.lose(f"events.{dataset}", expected[dataset] - audit.event_ids[dataset])
+            if strange := audit.event_ids[dataset] - expected[dataset]:
+                audit.disagreements.append(f"events.{dataset} holds {len(strange)} ids that no raw unit yields")
+        for source in SOURCES:
+            self._dead(source, audit, dead_expected[source])
+        self._alerts(audit)
+        self._ledger(audit)
+        return audit
+
+    def _expect(self, source: str, audit: Audit, expected: dict[str, set[str]]) -> set[Unit]:
+        mine = audit.sources[source]
+        seen: set[bytes] = set()
+        dead: set[Unit] = set()
+        for message in self._read(f"raw.{source}"):
+            batch = RawBatch.from_record(self._decode(message.value()))
+            if batch.batch_id in seen:
+                # A receiver that did not hear Kafka's answer publishes the same batch again.
+                audit.repeated += len(batch.units)
+                continue
+            seen.add(batch.batch_id)
+            mine.units_received += len(batch.units)
+            mine.bytes_received += sum(map(len, batch.units))
+            outcome = _PROCESS[source](batch, RawCoordinates(message.topic(), message.partition(), message.offset()))
+            mine.units_empty += outcome.units_empty
+            batch_hex = batch.batch_id.hex()
+            dead |= {(batch_hex, batch.position(d.unit_index)) for d in outcome.dead}
+            units: set[int] = set()
+            for dataset, records in outcome.events.items():
+                ids = {record["event_id"] for record in records}
+                expected[dataset] |= ids
+                mine.events += len(ids)
+                units |= {parse_event_id(i)[1] for i in ids}
+            mine.units_with_events += len(units)
+        mine.units_dead = len(dead)
+        return dead
+
+    def _dead(self, source: str, audit: Audit, expected: set[Unit]) -> None:
+        found: set[Unit] = set()
+        for message in self._read(f"raw.{source}.dlq"):
+            batch = RawBatch.from_record(self._decode(message.value()))
+            units = {(batch.batch_id.hex(), batch.position(i)) for i in range(len(batch.units))}
+            audit.dead_letters[f"raw.{source}", reason_of(message.headers())] += len(units - found)
+            audit.repeated += len(units & found)
+            found |= units
+        audit.lose(f"dead letters of raw.{source}", expected - found)
+
+    def _alerts(self, audit: Audit) -> None:
+        newest: dict[str, dict[str, object]] = {}
+        for message in self._read("alerts"):
+            record = self._decode(message.value())
+            newest[str(record["alert_id"])] = record
+        audit.alert_ids = set(newest)
+        audit.alerts = list(newest.values())
+
+    def _ledger(self, audit: Audit) -> None:
+        entries: dict[str, LedgerEntry] = {}
+        for message in self._read("ledger"):
+            entry = LedgerEntry.from_record(self._decode(message.value()))
+            entries[entry.key] = entry
+        for entry in entries.values():
+            total = audit.ledger.setdefault(entry.service, LedgerCounts())
+            for counts in entry.lines.values():
+                total.add(counts)
+        for source, mine in audit.sources.items():
+            said = audit.ledger.get(f"process.{source}", LedgerCounts())
+            for name, measured in (
+                ("units_in", mine.units_received),
+                ("units_empty", mine.units_empty),
+                ("units_dead", mine.units_dead),
+            ):
+                if getattr(said, name) != measured:
+                    audit.disagreements.append(
+                        f"the ledger of process.{source} says {name} {getattr(said, name)}, the topics say {measured}"
+                    )
+            if (out := sum(said.events_out.values())) != mine.events:
+                audit.disagreements.append(f"the ledger of process.{source} says {out} events, the topics say {mine.events}")
+
+    def _counts(self) -> dict[str, int]:
+        consumer = self._consumer()
+        counts: dict[str, int] = {}
+        try:
+            for name, topic in self._admin.list_topics(timeout=15).topics.items():
+                if not name.startswith(f"{self.names.prefix}."):
+                    continue
+                try:
+                    self.names.short(name)
+                except KeyError:
+                    continue
+                total = 0
+                for partition in topic.partitions:
+                    low, high = consumer.get_watermark_offsets(TopicPartition(name, partition), timeout=15)
+                    total += high - low
+                counts[name] = total
+        finally:
+            consumer.close()
+        return counts
+
+    def _read(self, topic: str) -> Iterable[Message]:
+        """Every record that a topic holds now."""
+        full = self.names[topic]
+        consumer = self._consumer()
+        partitions = self._admin.list_topics(full, timeout=15).topics[full].partitions
+        left = {}
+        for partition in partitions:
+            low, high = consumer.get_watermark_offsets(TopicPartition(full, partition), timeout=15)
+            if high > low:
+                left[partition] = high
+        try:
+            consumer.assign([TopicPartition(full, partition, 0) for partition in left])
+            while left:
+                for message in consumer.consume(5000, 5.0):
+                    if message.error() is not None:
+                        raise RuntimeError(f"{full}: {message.error()}")
+                    if message.partition() in left:
+                        yield message
+                        if message.offset() + 1 >= left[message.partition()]:
+                            del left[message.partition()]
+        finally:
+            consumer.close()
+
+    def _consumer(self) -> Consumer:
+        # A group is asked for by the client though nothing is ever committed.
+        return Consumer({**self._config, "group.id": "weir-oracle", "enable.auto.commit": False, "auto.offset.reset": "earliest"})

@@ -1,0 +1,253 @@
+"""Start everything, send, wait until all has arrived, compare, tell."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+import orjson
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from weir.local import dev
+from weir.local.demo.oracle import SOURCES, Audit, Oracle
+from weir.local.demo.report import Destination, Report, render
+from weir.local.demo.stack import Stack, running_stack
+from weir.local.errors import LocalError
+from weir.model.mappings import projection
+from weir.model.topics import DATASETS
+
+__all__ = ["run_demo"]
+
+DRAIN_SECONDS = 120.0
+POLL_SECONDS = 0.3
+MASS_DELETE_USER = "mallory"
+FOLDER = Path(".weir") / "demo"
+
+
+class _Interrupted(Exception):
+    """SIGTERM or Ctrl-C: stop what was started."""
+
+
+def run_demo(*, lines: int, seed: int, as_json: bool, folder: Path | None = None) -> int:
+    """Run the demo; the exit code: 0 if every number adds up, 1 if not.
+
+    Args:
+        lines: syslog lines to send; the other sources follow in proportion.
+        seed: of the generated traffic.
+        as_json: print the report as JSON and nothing else on standard output.
+        folder: where data, logs and the report go; `.weir/demo` unless WEIR_DEMO_DIR says otherwise.
+
+    Raises:
+        LocalError: something cannot be had or started; with the way out.
+    """
+    folder = folder or Path(os.environ.get("WEIR_DEMO_DIR", FOLDER))
+    console = Console(stderr=as_json, highlight=False)
+    stays = sys.stdout.isatty() and not os.environ.get("DEMO_EXIT") and not as_json
+    begun = time.monotonic()
+    previous = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        dev.fetch(console)
+        with _only_one(folder), running_stack(folder, lambda text: _say(console, text), _restarted(console)) as stack:
+            report = _run(stack, console, lines, seed, begun)
+            (folder / "report.json").write_bytes(orjson.dumps(report.as_json(), option=orjson.OPT_INDENT_2) + b"\n")
+            render(report, console)
+            _say(console, f"the same as JSON: {folder / 'report.json'}; logs: {folder / 'logs'}")
+            if as_json:
+                sys.stdout.write(orjson.dumps(report.as_json(), option=orjson.OPT_INDENT_2).decode() + "\n")
+            if stays:
+                _stay(stack, console)
+    except (_Interrupted, KeyboardInterrupt):
+        _say(console, "stopped")
+        return 130
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    return 1 if report.problems else 0
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise _Interrupted
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(f"  {text}", markup=False, soft_wrap=True)
+
+
+def _restarted(console: Console) -> Callable[[str], None]:
+    def say(name: str) -> None:
+        console.print(f"  {name} died and was started again", style="yellow")
+
+    return say
+
+
+class _only_one:
+    """One demo a folder: a second one would read the first one's data as its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "lock"
+
+    def __enter__(self) -> None:
+        import fcntl
+
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = self._path.open("w")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise LocalError(
+                f"a demo runs already in {self._path.parent}", "stop it, or set WEIR_DEMO_DIR to another folder"
+            ) from error
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+
+def _run(stack: Stack, console: Console, lines: int, seed: int, begun: float) -> Report:
+    from weir.local.generate import traffic
+
+    oracle = Oracle(stack.settings)
+    with Progress(
+        TextColumn("  {task.description:<24}"), BarColumn(40), TextColumn("{task.completed:>9,.0f} of {task.total:,.0f}"),
+        TimeElapsedColumn(), console=console, transient=not console.is_terminal,
+    ) as progress:  # fmt: skip
+        sent = traffic.send(stack.ports, lines, seed, progress)
+        _drain(stack, oracle, progress, {name: s.units for name, s in sent.items()})
+    audit = oracle.audit()
+    report = Report(
+        audit=audit,
+        sent={name: s.units for name, s in sent.items()},
+        destinations=_destinations(stack, audit),
+        siem_alerts=int(stack.stats("siem")["distinct"]),
+        siem_bytes=int(stack.stats("siem")["bytes_in"]),
+        bytes_in=sum(s.bytes for s in sent.values()),
+        restarts=dict(stack.supervisor.restarts),
+        seconds=time.monotonic() - begun,
+    )
+    _judge(report, {name: s.acknowledged for name, s in sent.items()})
+    return report
+
+
+def _drain(stack: Stack, oracle: Oracle, progress: Progress, sent: dict[str, int]) -> None:
+    """Wait until nothing moves any more: receivers flushed, groups at the end, destinations settled; or the deadline."""
+    names, prefix = oracle.names, stack.settings.topic_prefix
+    deadline = time.monotonic() + DRAIN_SECONDS
+    stages: list[tuple[str, list[str], list[str]]] = [
+        ("parsing", [names[f"raw.{s}"] for s in SOURCES], [f"{prefix}.process.{s}" for s in SOURCES]),
+        ("detecting", [names["signals"]], [f"{prefix}.process.detector"]),
+        (
+            "delivering",
+            [*(names[f"events.{d}"] for d in DATASETS), names["alerts"]],
+            [f"{prefix}.sink.{s}" for s in ("sentinel", "adx")],
+        ),
+        ("alerting", [names["alerts"]], [f"{prefix}.sink.siem"]),
+    ]
+    for title, topics, groups in stages:
+        task = progress.add_task(title, total=None)
+        ends = _stable_ends(oracle, topics, deadline) if title != "detecting" else oracle.ends(topics)
+        total = sum(ends.values()) * (len(groups) if title == "delivering" else 1)
+        while time.monotonic() < deadline:
+            left = 0
+            for group in groups:
+                own = {k: v for k, v in ends.items() if title != "parsing" or k[0].split(".")[-2] == group.rsplit(".", 1)[-1]}
+                left += oracle.behind(group, own)
+            progress.update(task, total=max(total, 1), completed=total - left)
+            if left == 0:
+                break
+            time.sleep(POLL_SECONDS)
+    _settle(lambda: int(stack.stats("adx")["rows"]), deadline)
+
+
+def _stable_ends(oracle: Oracle, topics: list[str], deadline: float) -> dict[tuple[str, int], int]:
+    """End offsets once they have stood still for longer than any linger."""
+    ends, since = oracle.ends(topics), time.monotonic()
+    while time.monotonic() < deadline and time.monotonic() - since < 1.5:
+        time.sleep(POLL_SECONDS)
+        now = oracle.ends(topics)
+        if now != ends:
+            ends, since = now, time.monotonic()
+    return ends
+
+
+def _settle(value: Callable[[], int], deadline: float) -> None:
+    last, since = value(), time.monotonic()
+    while time.monotonic() < deadline and time.monotonic() - since < 1.5:
+        time.sleep(POLL_SECONDS)
+        now = value()
+        if now != last:
+            last, since = now, time.monotonic()
+
+
+def _destinations(stack: Stack, audit: Audit) -> dict[str, Destination]:
+    expected = {f"events.{dataset}": ids for dataset, ids in audit.event_ids.items()} | {"alerts": audit.alert_ids}
+    found: dict[str, Destination] = {}
+    for name in ("sentinel", "adx"):
+        destination = Destination()
+        for topic, ids in expected.items():
+            if not ids:
+                continue
+            table = projection(name, topic).table
+            there = stack.ids(name, table)
+            destination.rows[table] = len(there)
+            if missing := len(ids - there):
+                destination.missing[table] = missing
+        destination.repeated = int(stack.stats(name)["repeated"])
+        found[name] = destination
+    siem = Destination()
+    if missing := len(audit.alert_ids - stack.ids("siem")):
+        siem.missing["alerts"] = missing
+    found["siem"] = siem
+    return found
+
+
+def _judge(report: Report, acknowledged: dict[str, int]) -> None:
+    """Every sentence here is a number that does not add up."""
+    audit, problems = report.audit, report.problems
+    problems += audit.lost
+    problems += audit.disagreements
+    for name, mine in audit.sources.items():
+        accounted = mine.units_empty + mine.units_dead + mine.units_with_events
+        if accounted != mine.units_received:
+            problems.append(f"{name}: {mine.units_received} units received, {accounted} empty, dead or with events")
+        report.unreceived[name] = max(0, report.sent[name] - mine.units_received)
+        if acknowledged.get(name, 0) > mine.units_received:
+            problems.append(f"{name}: {acknowledged[name]} units acknowledged, {mine.units_received} in Kafka")
+        if report.unreceived[name] and f"receive-{name}" not in report.restarts:
+            problems.append(f"{name}: {report.sent[name]} units sent, {mine.units_received} received, and no receiver had died")
+    for name, destination in report.destinations.items():
+        for table, missing in destination.missing.items():
+            problems.append(f"{name}: {missing} distinct ids are missing in {table}")
+        for table, rows in destination.rows.items():
+            topics = {projection(name, t).table: t for t in (*(f"events.{d}" for d in DATASETS), "alerts")}
+            topic = topics[table]
+            wanted = len(audit.alert_ids) if topic == "alerts" else len(audit.event_ids[topic.removeprefix("events.")])
+            if rows > wanted:
+                problems.append(f"{name}: {table} holds {rows} distinct ids, {topic} has {wanted}")
+    if report.siem_alerts < 1:
+        problems.append("the mass delete raised no alert at the SIEM")
+    if not any(MASS_DELETE_USER in str(alert["group_by"]) for alert in audit.alerts):
+        problems.append(f"no alert names {MASS_DELETE_USER}, who deleted 500 files")
+    if report.ratio < 100:
+        problems.append(f"the WAN carried one byte for every {report.ratio:.0f} received, 100 at least were expected")
+
+
+def _stay(stack: Stack, console: Console) -> None:
+    """Keep everything up until Ctrl-C, and say what to look at."""
+    servers, prefix = stack.bootstrap_servers, stack.settings.topic_prefix
+    console.print("\n[bold]Still running. Have a look, Ctrl-C stops it:[/]")
+    for what, command in (
+        ("topics", f"WEIR_KAFKA_BOOTSTRAP_SERVERS={servers} .venv/bin/weir topics list"),
+        ("raw records", f"kcat -b {servers} -t {prefix}.raw.syslog.v1 -C -o -3 -e"),
+        ("send a line", f"logger -n 127.0.0.1 -P {stack.ports['syslog']} -d --rfc5424 'hello weir'"),
+        ("SIEM's messages", f"curl -s '{stack.control['siem']}/_messages?limit=3'"),
+        ("ADX's rows", f"curl -s '{stack.control['adx']}/_rows?table=FileAudit&limit=2'"),
+        ("a service's log", f"tail -f {stack.folder}/logs/detector.log"),
+        ("kill one", f"kill -9 $(cat {stack.folder}/pids/process-syslog.pid)"),
+    ):
+        console.print(f"  {what:<16} {command}", markup=False, soft_wrap=True)
+    threading.Event().wait()
