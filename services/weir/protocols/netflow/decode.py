@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from struct import pack
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from weir.protocols.netflow.fields import DELTAS, LARGEST, TRANSPORTS, UPTIME, FlowRecord
 from weir.protocols.netflow.plan import BIFLOW, Plan, plan_for
@@ -80,16 +80,34 @@ class DecodeResult:
         return not self.flows and self.complete
 
 
+class _Intervals(NamedTuple):
+    """Sampling of one domain, ready for the loop over the records."""
+
+    by_selector: dict[int, int | float]
+    default: int | float | None
+    by_interface: bool
+    init_ms: int | None
+
+    @classmethod
+    def of(cls, samplings: dict[int, float]) -> _Intervals:
+        """Whole numbers become ints, so that scaled counts stay exact."""
+        init = samplings.pop(SYSTEM_INIT, None)
+        tidy = {selector: int(value) if float(value).is_integer() else value for selector, value in samplings.items()}
+        interfaces = any(selector < 0 for selector in tidy)
+        return cls(tidy, tidy.get(DEFAULT_SELECTOR), interfaces, None if init is None else int(init))
+
+
 class Decoder:
     """Decodes the datagrams of one batch, in their order, from the templates and samplings embedded in it.
 
     What the datagrams themselves announce is learned as it comes, within the bounds of `TemplateStore`.
     """
 
-    __slots__ = ("_store",)
+    __slots__ = ("_intervals", "_store")
 
     def __init__(self, templates: Iterable[TemplateRecord] = (), samplings: Iterable[SamplingRecord] = ()) -> None:
         self._store = TemplateStore(templates, samplings)
+        self._intervals: dict[tuple[int, int], _Intervals] = {}
 
     def decode(self, datagram: bytes) -> DecodeResult:
         """Flows of one datagram, with the number of each among the datagram's data records.
@@ -128,7 +146,9 @@ class Decoder:
             result.unknown_templates.add((header.domain, wire_set.set_id))
             return
         if template.is_options:
-            for _ in self._store.options(datagram, header, wire_set, template):
+            for changed in self._store.options(datagram, header, wire_set, template):
+                if changed:
+                    self._intervals.clear()
                 result.records += 1
                 if result.records > MAX_RECORDS:
                     raise FlowError(_too_many(wire_set))
@@ -140,7 +160,11 @@ class Decoder:
         size = wire_set.end - wire_set.start
         if size < plan.shape.minimum and any(datagram[wire_set.start : wire_set.end]):
             raise FlowError(f"{where}: {size} bytes hold no record of template {wire_set.set_id}, {plan.shape.minimum} bytes long")
-        _make_flows(plan, datagram, wire_set, self._store.samplings(header.version, header.domain), result)
+        key = (header.version, header.domain)
+        intervals = self._intervals.get(key)
+        if intervals is None:
+            intervals = self._intervals[key] = _Intervals.of(self._store.samplings(*key))
+        _make_flows(plan, datagram, wire_set, intervals, result)
 
 
 def _too_many(wire_set: WireSet) -> str:
@@ -154,24 +178,23 @@ def _decode_v5(datagram: bytes, result: DecodeResult) -> None:
     end = header.start + count * V5_RECORD_LENGTH
     interval = header.sampling & 0x3FFF
     samplings: dict[int, float] = {DEFAULT_SELECTOR: interval} if interval else {}
-    _make_flows(plan_for(V5_TEMPLATE), datagram, WireSet(0, header.start, header.start, end), samplings, result)
+    _make_flows(plan_for(V5_TEMPLATE), datagram, WireSet(0, header.start, header.start, end), _Intervals.of(samplings), result)
     if count < header.counted:
         result.errors.append(f"offset {end}: the header counts {header.counted} records, {count} are there")
     elif any(datagram[end:]):
         result.errors.append(f"offset {end}: {header.end - end} bytes follow the {count} records that the header counts")
 
 
-def _make_flows(plan: Plan, datagram: bytes, wire_set: WireSet, samplings: dict[int, float], result: DecodeResult) -> None:
+def _make_flows(plan: Plan, datagram: bytes, wire_set: WireSet, intervals: _Intervals, result: DecodeResult) -> None:
     """Append the flows of one data set; all decisions that do not depend on the record are taken before the loop."""
     header = result.header
     export_us, uptime = header.export_us, header.uptime
     has_base = uptime != 0
-    if header.version == NETFLOW_IPFIX and SYSTEM_INIT in samplings:
-        uptime, has_base = int(export_us // 1000 - samplings[SYSTEM_INIT]) % _WRAP, True
+    if header.version == NETFLOW_IPFIX and intervals.init_ms is not None:
+        uptime, has_base = (export_us // 1000 - intervals.init_ms) % _WRAP, True
     present = plan.present
-    default = _tidy(samplings.get(DEFAULT_SELECTOR))
     keys = plan.keys
-    by_interface = any(SYSTEM_INIT < selector < 0 for selector in samplings)
+    default, by_interface = intervals.default, intervals.by_interface
     varies = by_interface or "_sampler" in present or "_interval" in present
     conversions, extra_keys, extra_conversions = plan.conversions, plan.extra_keys, plan.extra_conversions
     alternatives, duration, biflow = plan.alternatives, plan.duration, plan.biflow
@@ -239,7 +262,7 @@ def _make_flows(plan: Plan, datagram: bytes, wire_set: WireSet, samplings: dict[
             if has_icmp:
                 _settle_icmp(flow, plan.icmp_in_port)
             if varies:
-                flow["flow_sampling_interval"] = interval = _interval_of(flow, samplings, default, by_interface)
+                flow["flow_sampling_interval"] = interval = _interval_of(flow, intervals)
             else:
                 interval = default
             if has_bytes:
@@ -274,32 +297,27 @@ def uptime_to_us(value: int, uptime: int, export_us: int) -> int | None:
     return micros if micros > 0 else None
 
 
-def _tidy(interval: float | None) -> int | float | None:
-    return int(interval) if interval is not None and interval == int(interval) else interval
-
-
 def _scaled(count: int | None, interval: int | float | None) -> int | None:
     if count is None or interval is None:
         return count
     return min(round(count * interval), LARGEST)
 
 
-def _interval_of(
-    flow: dict[str, Any], samplings: dict[int, float], default: int | float | None, by_interface: bool
-) -> int | float | None:
+def _interval_of(flow: dict[str, Any], intervals: _Intervals) -> int | float | None:
     """The record's own interval, else that of its sampler, else of its interface, else the domain's."""
     sampler = flow.pop("_sampler", None)
     own = flow.pop("_interval", None)
     if own:
         return cast("int", own)
-    if sampler is not None and (found := samplings.get(sampler & MAX_SELECTOR)) is not None:
-        return _tidy(found)
-    if by_interface:
+    known = intervals.by_selector
+    if sampler is not None and (found := known.get(sampler & MAX_SELECTOR)) is not None:
+        return found
+    if intervals.by_interface:
         for key in ("observer_ingress_interface", "observer_egress_interface"):
             number = flow.get(key)
-            if number and (found := samplings.get(-number)) is not None:
-                return _tidy(found)
-    return default
+            if number and (found := known.get(-number)) is not None:
+                return found
+    return intervals.default
 
 
 def _fill_in(

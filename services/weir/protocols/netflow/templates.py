@@ -7,8 +7,10 @@ decode the batch from its content alone.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from math import isfinite
 
 from weir.protocols.netflow.sampling import DEFAULT_SELECTOR, SamplingRecord, samplings_in
 from weir.protocols.netflow.wire import (
@@ -94,12 +96,13 @@ class TemplateStore:
     A definition under a known id replaces the one before it: that is also all an exporter's restart needs.
     """
 
-    __slots__ = ("_bytes", "_samplings", "_templates")
+    __slots__ = ("_bytes", "_domains", "_samplings", "_templates")
 
     def __init__(self, templates: Iterable[TemplateRecord] = (), samplings: Iterable[SamplingRecord] = ()) -> None:
         """A store that begins with what is given, such as what a compacted topic held."""
         self._templates: dict[tuple[int, int, int], TemplateRecord] = {}
         self._samplings: dict[tuple[int, int, int], SamplingRecord] = {}
+        self._domains: Counter[tuple[int, int]] = Counter()
         self._bytes = 0
         for template in templates:
             self.put(template)
@@ -127,15 +130,20 @@ class TemplateStore:
         key = template[:3]
         if not template.record:
             return self._withdraw(template)
-        before = self._templates.pop(key, None)
+        before = self._templates.get(key)
+        if before is not None:
+            self._forget(key)
         self._templates[key] = template
-        self._bytes += len(template.record) - (len(before.record) if before else 0)
+        self._domains[key[:2]] += 1
+        self._bytes += len(template.record)
         while len(self._templates) > MAX_TEMPLATES or self._bytes > MAX_TEMPLATE_BYTES:
-            self._bytes -= len(self._templates.pop(next(iter(self._templates))).record)
+            self._forget(next(iter(self._templates)))
         return before != template
 
     def put_sampling(self, sampling: SamplingRecord) -> bool:
         """Take a value; True where it is new or differs from the one before."""
+        if not isfinite(sampling.interval):
+            return False
         key = sampling[:3]
         before = self._samplings.pop(key, None)
         self._samplings[key] = sampling
@@ -244,9 +252,17 @@ class TemplateStore:
         template = self._templates.get((version, domain, template_id))
         return template is not None and template.is_options
 
+    def _forget(self, key: tuple[int, int, int]) -> None:
+        self._bytes -= len(self._templates.pop(key).record)
+        self._domains[key[:2]] -= 1
+        if not self._domains[key[:2]]:
+            del self._domains[key[:2]]
+
     def _withdrawn_by(self, template: TemplateRecord) -> list[tuple[int, int, int]]:
         if template.template_id >= FIRST_DATA_SET:
             return [template[:3]] if template[:3] in self._templates else []
+        if template[:2] not in self._domains:
+            return []
         # The id of the template set itself withdraws all of that kind in the domain (RFC 7011 section 8.1).
         return [
             key for key, value in self._templates.items() if key[:2] == template[:2] and value.is_options == template.is_options
@@ -255,7 +271,7 @@ class TemplateStore:
     def _withdraw(self, template: TemplateRecord) -> bool:
         gone = self._withdrawn_by(template)
         for key in gone:
-            self._bytes -= len(self._templates.pop(key).record)
+            self._forget(key)
         return bool(gone)
 
     def _learn_set(self, datagram: bytes, header: Header, wire_set: WireSet) -> Iterator[TemplateRecord | SamplingRecord]:
