@@ -22,7 +22,7 @@ from pydantic import Field, SecretStr, model_validator
 
 from weir.model.mappings import Projection, projection
 from weir.ops import logging
-from weir.sinks.chunks import Chunk, chunked, make_line
+from weir.sinks.chunks import Chunk, Line, chunked, make_line
 from weir.sinks.credentials import AzureAuth, make_credential
 from weir.sinks.destination import Counters, Misconfigured, Rejected, Retry, Row
 from weir.sinks.runtime import run_main
@@ -142,7 +142,7 @@ class SentinelDestination:
         """One request a chunk, one after another. Raises Retry with what was accepted before the failure."""
         project = self._projections[topic].project
         rejected: list[Rejected] = []
-        lines = []
+        lines: list[Line] = []
         for row in rows:
             try:
                 line = make_line(row, project(row.record, row.partition, row.offset))
