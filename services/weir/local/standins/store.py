@@ -157,6 +157,9 @@ class Store:
         """Create the table, or add the columns it lacks. Raises ValueError when a column exists with another type."""
         with self._lock:
             have = {column.name: column for column in self._columns.get((database, table), ())}
+            others = [name for owner, name in self._columns if owner == database and name != table]
+            if _split_by_case([*others, table])[1] or _split_by_case(list(dict.fromkeys([*have, *(c.name for c in columns)])))[1]:
+                raise ValueError(f"table '{table}': the stand-in cannot hold names that differ in case only")
             for column in columns:
                 if column.name in have and have[column.name].kind != column.kind:
                     raise ValueError(
@@ -228,8 +231,12 @@ class Store:
         # One parse a document for all columns: json_transform picks the top-level properties, each kept as JSON (r1, r2, …); from
         # these come the value found for each column (j) and the value fitted to its type (v); m marks a value that did not fit.
         numbered = list(enumerate(sources))
-        shape = _literal(orjson.dumps(dict.fromkeys(roots, "JSON") or {"": "JSON"}).decode())
-        picked = "".join(f", struct_extract(o, {_literal(root)}) AS r{position}" for position, root in enumerate(roots, 1))
+        together, apart = _split_by_case(roots)
+        shape = _literal(orjson.dumps(dict.fromkeys(together, "JSON") or {"": "JSON"}).decode())
+        picked = "".join(
+            f", {_at('json', [root]) if root in apart else f'struct_extract(o, {_literal(root)})'} AS r{position}"
+            for position, root in enumerate(roots, 1)
+        )
         found = ", ".join(f"{_found(source, roots)} AS j{number}" for number, source in numbered)
         fitted = ", ".join(
             f"j{number} IS NOT NULL AS h{number}, {_fit(source, f'j{number}')} AS v{number}" for number, source in numbered
@@ -332,8 +339,21 @@ def _found(source: Source, roots: Sequence[str]) -> str:
     root = f"r{roots.index(source.path[0]) + 1}"
     if len(source.path) == 1:
         return root
-    pointer = "".join("/" + step.replace("~", "~0").replace("/", "~1") for step in source.path[1:])
-    return f"nullif(json_extract({root}, {_literal(pointer)}), 'null'::JSON)"
+    return _at(root, source.path[1:])
+
+
+def _at(value: str, steps: Sequence[str]) -> str:
+    """SQL of the JSON below `value`; NULL when absent or a JSON null."""
+    pointer = "".join("/" + step.replace("~", "~0").replace("/", "~1") for step in steps)
+    return f"nullif(json_extract({value}, {_literal(pointer)}), 'null'::JSON)"
+
+
+def _split_by_case(names: Sequence[str]) -> tuple[list[str], set[str]]:
+    """Names that can stand together in DuckDB, which ignores case, and those that differ from one of them by case only."""
+    together: dict[str, str] = {}
+    for name in names:
+        together.setdefault(name.casefold(), name)
+    return list(together.values()), set(names) - set(together.values())
 
 
 def _fit(source: Source, raw: str) -> str:
