@@ -23,7 +23,13 @@ CONSTANT: dict[str, Any] = {
     "event_action": "netflow_flow",
 }
 # Decoder's name: event's name, where they differ.
-RENAMED = {"event_start_us": "event_start", "event_end_us": "event_end", "observation_domain": "flow_observation_domain"}
+RENAMED = {
+    "event_start_us": "event_start",
+    "event_end_us": "event_end",
+    "flow_direction": "network_direction",
+    "observation_domain": "flow_observation_domain",
+    "application_name": "network_application",
+}
 
 
 def process(batch: RawBatch, where: RawCoordinates) -> Outcome:
@@ -61,7 +67,6 @@ def _fields(flow: netflow.FlowRecord) -> dict[str, Any]:
     fields["timestamp"] = end or start
     if start is not None and end is not None and end >= start:
         fields["event_duration"] = (end - start) * 1000
-    fields["network_direction"] = fields.pop("flow_direction", None)
     return fields
 
 

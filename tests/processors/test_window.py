@@ -1,0 +1,53 @@
+"""Inputs are acknowledged in offset order, whatever order their outputs finish in."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from weir.processors.window import InFlight, Window
+
+A, B = ("t", 0), ("t", 1)
+
+
+@given(st.permutations(range(12)), st.data())
+def test_nothing_is_taken_before_all_before_it(order: list[int], data: st.DataObject) -> None:
+    window: Window[int] = Window()
+    entries: list[InFlight[int]] = [window.add(A if n % 2 else B, n, n) for n in range(12)]
+    done: set[int] = set()
+    taken: dict[tuple[str, int], list[int]] = {A: [], B: []}
+    for n in order:
+        window.finish(entries[n])
+        done.add(n)
+        if data.draw(st.booleans()):
+            for partition, ready in window.take_finished().items():
+                taken[partition] += [e.offset for e in ready]
+        for partition, offsets in taken.items():
+            assert offsets == sorted(offsets)
+            mine = [m for m in range(12) if (m % 2 == 1) == (partition == A)]
+            assert offsets == mine[: len(offsets)]
+            assert set(offsets) <= done
+    for partition, ready in window.take_finished().items():
+        taken[partition] += [e.offset for e in ready]
+    assert sorted(taken[A] + taken[B]) == list(range(12))
+    assert len(window) == 0
+
+
+def test_an_offset_that_goes_back_is_refused() -> None:
+    window: Window[None] = Window()
+    window.add(A, 5, None)
+    window.add(B, 1, None)
+    with pytest.raises(ValueError, match="offset 5 after 5"):
+        window.add(A, 5, None)
+
+
+def test_what_is_dropped_is_never_taken_and_may_come_again() -> None:
+    window: Window[None] = Window()
+    old = window.add(A, 5, None)
+    window.drop({A})
+    window.finish(old)
+    assert old.dropped
+    assert window.take_finished() == {}
+    window.add(A, 3, None)
+    assert window.oldest(A) is not None
