@@ -26,9 +26,8 @@ RULES = {"dcrs": {"r": {"streams": {"Custom-X": {"columns": [{"name": f"c_{kind}
 RULES["dcrs"]["r"]["streams"]["Custom-X"]["columns"].append({"name": "TimeGenerated", "type": "datetime"})
 
 NAMES = st.sampled_from([*(f"c_{kind}" for kind in KINDS), "TimeGenerated", "other"])
-TIMES = st.datetimes(timezones=st.sampled_from([None, UTC, timezone(timedelta(hours=14)), timezone(-timedelta(hours=12))])).map(
-    datetime.isoformat
-)
+ZONES = [None, UTC, timezone(timedelta(hours=14)), timezone(-timedelta(hours=12))]
+TIMES = st.datetimes(timezones=st.sampled_from(ZONES)).map(datetime.isoformat)
 VALUES = st.recursive(
     st.none()
     | st.booleans()
@@ -63,25 +62,8 @@ def store() -> Iterator[Store]:
     made.close()
 
 
-WORDS = [
-    "T",
-    "|",
-    "count",
-    "take",
-    "3",
-    "project",
-    "n",
-    ",",
-    "distinct",
-    "top",
-    "by",
-    "summarize",
-    "count()",
-    "dcount(n)",
-    "=",
-    "//",
-    ";",
-]
+WORDS = ["T", "|", "count", "take", "3", "project", "n", ",", "distinct", "top", "by", "//", ";", "="]
+WORDS += ["summarize", "count()", "dcount(n)"]
 
 
 @given(st.lists(st.sampled_from(WORDS) | st.text(max_size=5), max_size=12).map(" ".join))
@@ -91,24 +73,9 @@ def test_any_query_is_answered_or_refused(store: Store, text: str) -> None:
         run_query(store, "D", text)
 
 
-COMMANDS = [
-    ".create",
-    ".create-merge",
-    ".alter",
-    ".show",
-    "table",
-    "tables",
-    "T",
-    "(a:string)",
-    "(A:long,a:int)",
-    "t",
-    "policy",
-    "'x'",
-    "```[]```",
-    "<|",
-    "details",
-]
-COMMANDS += [".create-or-alter table T ingestion json mapping 'm'", "'[{}]'", "['x y']", ".execute database script", "\n"]
+COMMANDS = [".create", ".create-merge", ".alter", ".show", "table", "tables", "T", "t", "(a:string)", "(A:long,a:int)"]
+COMMANDS += ["policy", "'x'", "```[]```", "<|", "details", "\n", "'[{}]'", "['x y']", ".execute database script"]
+COMMANDS += [".create-or-alter table T ingestion json mapping 'm'"]
 NUMBERS = itertools.count()
 
 
