@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from typing import Any
+from typing import Any, cast
 
 from pydantic import Field
 
@@ -54,14 +54,13 @@ class _Connection(asyncio.Protocol):
         self._accepted = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's has another ancestor
         peer = transport.get_extra_info("peername")
         local = transport.get_extra_info("sockname")
         host, self._port = (plain_address(peer[0]), peer[1]) if peer else ("", None)
         self._source = Source(host, "tcp", local[1] if local else 0)
         if not self._receiver.admit(self, host):
-            transport.abort()
+            self._transport.abort()
             return
         self._accepted = True
         sock: Any = transport.get_extra_info("socket")
