@@ -36,7 +36,8 @@ INT_MAX: Final = 2**31 - 1
 LONG_MAX: Final = 2**63 - 1
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _SECONDS: dict[int, str] = {}
-_MAX_SECONDS: Final = 10_000
+_TIMES: dict[int, str] = {}
+_MAX_REMEMBERED: Final = 10_000
 
 
 class Project(Protocol):
@@ -47,18 +48,27 @@ class Project(Protocol):
 
 def iso_time(micros: int) -> str | None:
     """Microseconds since 1970 UTC as `2026-01-31T23:59:59.123456Z`; None outside the years 1 to 9999, all that Kusto holds."""
-    second, micro = divmod(micros, 1_000_000)
-    text = _SECONDS.get(second)
-    if text is None:
+    text = _TIMES.get(micros)
+    if text is not None:
+        return text
+    second = micros // 1_000_000
+    whole = _SECONDS.get(second)
+    if whole is None:
         try:
-            text = (_EPOCH + timedelta(seconds=second)).isoformat()[:19]
+            whole = (_EPOCH + timedelta(seconds=second)).isoformat()[:19]
         except OverflowError:
             return None
-        # Rows of one batch share few seconds; hostile clocks must not grow the table for ever.
-        if len(_SECONDS) >= _MAX_SECONDS:
-            _SECONDS.clear()
-        _SECONDS[second] = text
-    return f"{text}.{micro:06d}Z"
+        _remember(_SECONDS, second, whole)
+    text = f"{whole}.{micros - second * 1_000_000:06d}Z"
+    _remember(_TIMES, micros, text)
+    return text
+
+
+def _remember(table: dict[int, str], key: int, text: str) -> None:
+    # Rows of one batch share seconds, and the receive time whole; hostile clocks must not grow a table for ever.
+    if len(table) >= _MAX_REMEMBERED:
+        table.clear()
+    table[key] = text
 
 
 def json_document(text: str) -> Any:
