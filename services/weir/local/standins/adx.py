@@ -253,6 +253,7 @@ class AdxStandIn(HttpStandIn):
             "failed": aggregator.blobs - succeeded - skipped,
             "results": results,
             "queued": self._storage.waiting(),
+            "turns": aggregator.turns,
             "bytes_in": aggregator.bytes_in + self._streamed_bytes,
             "dropped_columns": {table: dict(loss.dropped) for table, loss in losses.items() if loss.dropped},
             "misfits": {table: dict(loss.misfits) for table, loss in losses.items() if loss.misfits},

@@ -230,6 +230,7 @@ class Aggregator:
         self.results: Counter[str] = Counter()
         self.last: deque[Ingested] = deque(maxlen=_MAX_REPORTED)
         self.blobs = 0
+        self.turns = 0
         self.bytes_in = 0
         self.errors: deque[str] = deque(maxlen=100)
 
@@ -249,6 +250,7 @@ class Aggregator:
                 # Storage away: the messages stay where they are, as they would in the service.
                 self.errors.append(f"{utc_now()} {error}")
                 handled = 0
+            self.turns += 1
             if not handled:
                 self._stop.wait(0.1)
 
