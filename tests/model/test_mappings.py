@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+from pathlib import Path
 from typing import Any, get_args
 
 import orjson
 import pytest
+import yaml
 
+from weir.model import mappings
 from weir.model.mappings import COLUMN_TYPES, Destination, cef_key_has_column, projectable_topics, projection
-from weir.model.schemas import latest
+from weir.model.schemas import latest, schemas_dir
 from weir.model.topics import DATASETS, declarations
 
 ALL = [(destination, topic) for destination in get_args(Destination) for topic in projectable_topics()]
@@ -231,6 +235,38 @@ def test_which_keys_have_a_column_is_told_to_the_processor() -> None:
     assert cef_key_has_column("deviceExternalId")
     assert cef_key_has_column("deviceExternalID")
     assert not cef_key_has_column("srcip")
+
+
+def test_the_processor_joins_exactly_the_pairs_that_have_no_column() -> None:
+    """Else a pair would be in the row twice, or not at all."""
+    from weir.processors.cef_fields import COLUMN_KEYS
+
+    keys = {column.source for column in projection("sentinel", "events.cef").columns}
+    assert all(cef_key_has_column(key) for key in COLUMN_KEYS)
+    mapped = yaml.safe_load((schemas_dir() / "mappings/sentinel/cef.yaml").read_text(encoding="utf-8"))["pairs"]["keys"]
+    assert set(mapped) == set(COLUMN_KEYS)
+    assert "cef_extensions[cs1]" in keys
+
+
+def test_what_is_wrong_in_a_mapping_file_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    shutil.copytree(schemas_dir(), tmp_path / "schemas")
+    path = tmp_path / "schemas/mappings/sentinel/cef.yaml"
+    good = path.read_text(encoding="utf-8")
+    monkeypatch.setattr(mappings, "schemas_dir", lambda: tmp_path / "schemas")
+    for right, wrong, complaint in (
+        ("from: source_ip}", "from: src_ip}", r"cef\.yaml, column SourceIP: no field src_ip"),
+        ("{type: int, from: source_port}", "{type: int32, from: source_port}", "column SourcePort: unknown type 'int32'"),
+        ("{type: int, from: source_port}", "{type: string, from: source_port}", "source_port is not of type string"),
+        ("{type: int, from: source_port}", "{type: int, form: source_port}", r"unknown keys \['form'\]"),
+        ("  SourceIP: ", "  Source-IP: ", "'Source-IP' is no column name"),
+        ("  SourceIP: ", "  TenantId: ", "TenantId is reserved"),
+        ("extra: _CF", "extra: ''", "two columns are called"),
+        ("spt: {column: SourcePort, type: int}", "spt: {column: SourcePort, type: string}", "has type int elsewhere"),
+    ):
+        assert right in good
+        path.write_text(good.replace(right, wrong), encoding="utf-8")
+        with pytest.raises(ValueError, match=complaint):
+            projection.__wrapped__("sentinel", "events.cef")
 
 
 # -- ASIM

@@ -43,6 +43,9 @@ def test_any_text_fits_or_does_not_without_an_error(kind: str, text: str) -> Non
 
 def test_times_as_cef_writes_them() -> None:
     assert fit_text("datetime", "1700000000123") == "2023-11-14T22:13:20.123000Z"
+    assert fit_text("datetime", "1700000000") == "2023-11-14T22:13:20.000000Z"
+    assert fit_text("datetime", "170000000") is None
+    assert fit_text("datetime", "Nov  4 2023 22:13:20") == "2023-11-04T22:13:20.000000Z"
     assert fit_text("datetime", "Nov 14 2023 22:13:20.5") is None
     assert fit_text("datetime", "Nov 14 2023 22:13:20.500 UTC") == "2023-11-14T22:13:20.500000Z"
     assert fit_text("datetime", "Feb 31 2023 00:00:00") is None

@@ -111,7 +111,7 @@ CONVERTERS: Final[dict[str, Convert]] = {
 """What `convert` may name in a mapping file."""
 
 
-_CEF_TIME = re.compile(r"([A-Z][a-z]{2}) (\d\d?) (\d{4}) (\d\d):(\d\d):(\d\d)(?:\.(\d{3}))?( UTC| GMT| Z)?")
+_CEF_TIME = re.compile(r"([A-Z][a-z]{2})\s+(\d\d?)\s+(\d{4})\s+(\d\d):(\d\d):(\d\d)(?:\.(\d{3}))?( UTC| GMT| Z)?", re.ASCII)
 _MONTH_NAMES: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _MONTHS: Final = {name: number for number, name in enumerate(_MONTH_NAMES, start=1)}
 _INTEGER = re.compile(r"[+-]?\d{1,19}", re.ASCII)
@@ -119,8 +119,9 @@ _INTEGER = re.compile(r"[+-]?\d{1,19}", re.ASCII)
 
 def _text_time(text: str) -> str | None:
     """CEF's two forms of time: milliseconds since 1970, and `Mmm dd yyyy HH:mm:ss`, taken as UTC; None for anything else."""
-    if text.isascii() and text.isdigit() and len(text) <= 15:
-        return iso_time(int(text) * 1000)
+    if text.isascii() and text.isdigit():
+        # Some senders write seconds; the number of digits tells from the year 2001 on.
+        return iso_time(int(text) * 1000) if len(text) == 13 else iso_time(int(text) * 1_000_000) if len(text) == 10 else None
     found = _CEF_TIME.fullmatch(text)
     if found is None:
         return None
