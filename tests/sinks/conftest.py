@@ -13,6 +13,8 @@ from weir.local.standins.logs_ingestion import LogsIngestionStandIn
 from weir.local.standins.siem import SiemStandIn
 from weir.model.mappings import projectable_topics, projection
 
+from .kafka_bench import KafkaBench
+
 DCR = "dcr-0123456789abcdef"
 
 
@@ -44,3 +46,10 @@ def token_file(tmp_path: Path) -> Path:
     path = tmp_path / "token"
     path.write_text("a-token\n")
     return path
+
+
+@pytest.fixture
+def bench(kafka: str, topic_prefix: str) -> Iterator[KafkaBench]:
+    made = KafkaBench(kafka, topic_prefix)
+    yield made
+    made.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -170,6 +171,19 @@ def test_no_container_at_all_is_a_retry(cluster: Cluster, destination: AdxDestin
         destination.send(FLOWS, rows_of(FLOWS, 1))
 
 
+def test_storage_that_refuses_connections_is_given_up_soon(destination: AdxDestination, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Left to its defaults, the SDK would try each container for a minute and a half."""
+    destination.prepare([FLOWS])
+    client = destination._ingest
+    dead = client._get_containers()[0]
+    dead = type(dead)(dead.url.replace(dead.parsed.netloc, "127.0.0.1:1"))
+    monkeypatch.setattr(client, "_get_containers", lambda: [dead, dead])
+    begun = time.monotonic()
+    with pytest.raises(Retry, match="refused"):
+        destination.send(FLOWS, rows_of(FLOWS, 1))
+    assert time.monotonic() - begun < 30
+
+
 def test_throttled_management_is_a_retry_with_the_time_that_was_asked_for(cluster: Cluster, destination: AdxDestination) -> None:
     cluster.control(script=[{"status": 429, "headers": {"Retry-After": "17"}, "body": {"error": {"code": "x", "message": "x"}}}])
     with pytest.raises(Retry) as caught:
@@ -287,6 +301,7 @@ def test_from_kafka_to_tables(kafka: str, topic_prefix: str, cluster: Cluster, m
     finally:
         stop.set()
         sink.join(60)
+    assert not sink.is_alive()
     stats = cluster.stats()
     assert (stats["dropped_columns"], stats["misfits"], stats["failed"], stats["repeated"]) == ({}, {}, 0, 0)
 

@@ -134,7 +134,7 @@ def test_a_receiver_that_stops_reading_is_not_taken_for_delivered(make: Callable
     destination.send("alerts", rows(1))
     tell(siem, stop_reading=True)
     big = rows(*range(2, 400), summary="s" * 1000, rule_description="d")
-    with pytest.raises(Retry, match="acknowledged|timed out"):
+    with pytest.raises(Retry, match=r"acknowledged|timed out"):
         send_often(destination, big)
     tell(siem, stop_reading=False)
     destination.send("alerts", big)
