@@ -36,7 +36,7 @@ __all__ = ["MAX_STREAMING_BYTES", "AdxStandIn", "main"]
 MAX_STREAMING_BYTES = 4 * 1024 * 1024
 _DEFAULT_DATABASE = "NetDefaultDB"
 # A record's id: the first of these that a table has.
-_ID_COLUMNS = ("EventId", "event_id", "EventUid")
+_ID_COLUMNS = ("EventId", "AlertId", "event_id")
 
 
 class AdxStandIn(HttpStandIn):
