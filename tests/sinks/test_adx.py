@@ -181,7 +181,7 @@ def test_storage_that_refuses_connections_is_given_up_soon(destination: AdxDesti
     begun = time.monotonic()
     with pytest.raises(Retry, match="refused"):
         destination.send(FLOWS, rows_of(FLOWS, 1))
-    assert time.monotonic() - begun < 30
+    assert time.monotonic() - begun < 15
 
 
 def test_throttled_management_is_a_retry_with_the_time_that_was_asked_for(cluster: Cluster, destination: AdxDestination) -> None:

@@ -28,6 +28,7 @@ from azure.kusto.data.exceptions import (
 )
 from azure.kusto.ingest import BlobDescriptor, QueuedIngestClient, StreamDescriptor
 from azure.kusto.ingest.exceptions import KustoQueueError
+from azure.storage.blob import BlobServiceClient, LinearRetry
 
 from weir.ops import logging
 from weir.sinks.destination import Misconfigured, Retry
@@ -43,7 +44,7 @@ Connect = Callable[[str], KustoConnectionStringBuilder]
 
 # Between the time the service is told and the time the connection is given; the SDK has 30 s.
 _GRACE: Final = timedelta(seconds=2)
-_STORAGE_SECONDS: Final = 120
+_STORAGE_SECONDS: Final = 60
 
 
 class SafeQueuedIngestClient(QueuedIngestClient):  # type: ignore[misc]  # the SDK has no types
@@ -80,16 +81,33 @@ class SafeQueuedIngestClient(QueuedIngestClient):  # type: ignore[misc]  # the S
         max_retries: int,
     ) -> BlobDescriptor:
         """Try one container after another, each with the stream from where it stood. Raises KustoBlobError."""
+        name = f"{database}__{table}__{descriptor.source_id}__{descriptor.stream_name}"
         start = stream.tell()
         failure = KustoBlobError(ValueError("no storage container is known"))
         for container in containers[:max_retries]:
             stream.seek(start)
             try:
-                return super().upload_blob([container], descriptor, database, table, stream, proxy_dict, timeout, 1)
-            except KustoBlobError as error:
-                failure = error
+                url = _put_blob(container, name, stream, proxy_dict, timeout)
+            except (AzureError, OSError, ValueError) as error:
+                self._resource_manager.report_resource_usage_result(container.storage_account_name, False)
+                failure = KustoBlobError(error)
                 _log.warning("container-failed", container=container.object_name, reason=_first_line(error))
+                continue
+            self._resource_manager.report_resource_usage_result(container.storage_account_name, True)
+            return BlobDescriptor(url, descriptor.size, descriptor.source_id)
         raise failure
+
+
+def _put_blob(container: Any, name: str, stream: IO[bytes], proxies: dict[str, str] | None, timeout: int) -> str:
+    """Write one blob; its URL with the signature. Raises AzureError, within seconds where connections are refused."""
+    # By default an account that refuses connections is tried for a minute and a half before the next one gets its turn.
+    retries = LinearRetry(backoff=1, retry_total=2, random_jitter_range=1)
+    with BlobServiceClient(
+        container.account_uri, proxies=proxies, retry_policy=retries, connection_timeout=5, read_timeout=_STORAGE_SECONDS
+    ) as service:
+        client = service.get_blob_client(container=container.object_name, blob=name)
+        client.upload_blob(data=stream, timeout=timeout)
+        return str(client.url)
 
 
 def connect_engine(kcsb: KustoConnectionStringBuilder) -> KustoClient:
