@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from confluent_kafka import KafkaException
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from weir.local.downloads import Report, kafka_folder, kafka_jars
@@ -179,7 +179,18 @@ class Kafka:
         begun = time.monotonic()
         self._server.wait_ready(ready, timeout, logs)
         # The first question for a group's coordinator creates the offsets topic; asked here, no first consumer waits for it.
-        self._server.wait_ready(lambda: _has_coordinator(client), max(1.0, timeout - (time.monotonic() - begun)), logs)
+        consumer = Consumer({"bootstrap.servers": self.bootstrap_servers, "group.id": _PROBE, **_QUICK_RECONNECT}, logger=_silent)
+
+        def has_coordinator() -> bool:
+            try:
+                return bool(consumer.committed([TopicPartition(_PROBE, 0)], timeout=2.0))
+            except KafkaException:
+                return False
+
+        try:
+            self._server.wait_ready(has_coordinator, max(1.0, timeout - (time.monotonic() - begun)), logs)
+        finally:
+            consumer.close()
 
     def stop(self, timeout: float = 20.0) -> None:
         """Shut the broker down in order, with SIGKILL after `timeout` seconds; harmless when it does not run."""
@@ -273,15 +284,7 @@ class Kafka:
         return [str(java.path), *options, "-cp", os.pathsep.join(map(str, jars))]
 
 
-def _has_coordinator(client: AdminClient) -> bool:
-    # Asked anew at short intervals: the client's own repetition backs off for longer than the topic takes.
-    try:
-        for group in client.describe_consumer_groups(["weir-local-ready"], request_timeout=0.3).values():
-            group.result()
-    except KafkaException:
-        return False
-    return True
-
+_PROBE = "weir-local-ready"
 
 _QUICK_RECONNECT: Mapping[str, str | int] = {
     "reconnect.backoff.ms": 20,
