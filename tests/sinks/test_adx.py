@@ -64,8 +64,7 @@ class Cluster:
 
         def look() -> dict[str, Any] | None:
             counts: dict[str, Any] = self.stats()["tables"].get(table, {})
-            # Of the table of alerts the stand-in knows no id column.
-            return counts if counts.get("distinct" if counts.get("id_column") else "rows") == count else None
+            return counts if counts.get("distinct") == count else None
 
         return eventually(look, 20, f"{table} did not get {count} rows")
 
