@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -15,16 +16,18 @@ import orjson
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from weir.local import dev
+from weir.local import dev, generate
 from weir.local.demo.oracle import SOURCES, Audit, Oracle
 from weir.local.demo.report import Destination, Report, render
 from weir.local.demo.stack import Stack, running_stack
 from weir.local.errors import LocalError
+from weir.local.ports import LOOPBACK
 from weir.model.mappings import projection
 from weir.model.topics import DATASETS
 
 __all__ = ["run_demo"]
 
+SEND_SECONDS = 13.0
 DRAIN_SECONDS = 120.0
 POLL_SECONDS = 0.3
 MASS_DELETE_USER = "mallory"
@@ -109,15 +112,14 @@ class _only_one:
 
 
 def _run(stack: Stack, console: Console, lines: int, seed: int, begun: float) -> Report:
-    from weir.local.generate import traffic
 
     oracle = Oracle(stack.settings)
     with Progress(
         TextColumn("  {task.description:<24}"), BarColumn(40), TextColumn("{task.completed:>9,.0f} of {task.total:,.0f}"),
         TimeElapsedColumn(), console=console, transient=not console.is_terminal,
     ) as progress:  # fmt: skip
-        sent = traffic.send(stack.ports, lines, seed, progress)
-        _drain(stack, oracle, progress, {name: s.units for name, s in sent.items()})
+        sent = _send(stack, progress, lines, seed)
+        _drain(stack, oracle, progress)
     audit = oracle.audit()
     report = Report(
         audit=audit,
@@ -129,11 +131,30 @@ def _run(stack: Stack, console: Console, lines: int, seed: int, begun: float) ->
         restarts=dict(stack.supervisor.restarts),
         seconds=time.monotonic() - begun,
     )
-    _judge(report, {name: s.acknowledged for name, s in sent.items()})
+    _judge(report, sent)
     return report
 
 
-def _drain(stack: Stack, oracle: Oracle, progress: Progress, sent: dict[str, int]) -> None:
+def _send(stack: Stack, progress: Progress, lines: int, seed: int) -> dict[str, generate.Sent]:
+    """Send everything, showing how far each kind is."""
+    amounts = generate.Amounts(syslog=lines, netflow=max(60, lines * 3 // 100), beats=max(200, lines // 4))
+    totals = {"syslog": amounts.syslog, "beats": amounts.beats, "netflow": amounts.netflow}
+    tasks = {name: progress.add_task(f"sending {name}", total=total) for name, total in totals.items()}
+
+    def show(sent: dict[str, generate.Sent]) -> None:
+        for name, so_far in sent.items():
+            progress.update(tasks[name], completed=so_far.units)
+
+    targets = generate.Targets(
+        syslog_udp=(LOOPBACK, stack.ports["syslog"]),
+        syslog_tcp=(LOOPBACK, stack.ports["syslog"]),
+        beats=(LOOPBACK, stack.ports["beats"]),
+        netflow=(LOOPBACK, stack.ports["netflow"]),
+    )
+    return generate.run(targets, amounts, seed=seed, seconds=SEND_SECONDS, on_progress=show)
+
+
+def _drain(stack: Stack, oracle: Oracle, progress: Progress) -> None:
     """Wait until nothing moves any more: receivers flushed, groups at the end, destinations settled; or the deadline."""
     names, prefix = oracle.names, stack.settings.topic_prefix
     deadline = time.monotonic() + DRAIN_SECONDS
@@ -148,7 +169,7 @@ def _drain(stack: Stack, oracle: Oracle, progress: Progress, sent: dict[str, int
         ("alerting", [names["alerts"]], [f"{prefix}.sink.siem"]),
     ]
     for title, topics, groups in stages:
-        task = progress.add_task(title, total=None)
+        task = progress.add_task(title, total=1)
         ends = _stable_ends(oracle, topics, deadline) if title != "detecting" else oracle.ends(topics)
         total = sum(ends.values()) * (len(groups) if title == "delivering" else 1)
         while time.monotonic() < deadline:
@@ -205,7 +226,7 @@ def _destinations(stack: Stack, audit: Audit) -> dict[str, Destination]:
     return found
 
 
-def _judge(report: Report, acknowledged: dict[str, int]) -> None:
+def _judge(report: Report, sent: dict[str, generate.Sent]) -> None:
     """Every sentence here is a number that does not add up."""
     audit, problems = report.audit, report.problems
     problems += audit.lost
@@ -215,10 +236,15 @@ def _judge(report: Report, acknowledged: dict[str, int]) -> None:
         if accounted != mine.units_received:
             problems.append(f"{name}: {mine.units_received} units received, {accounted} empty, dead or with events")
         report.unreceived[name] = max(0, report.sent[name] - mine.units_received)
-        if acknowledged.get(name, 0) > mine.units_received:
-            problems.append(f"{name}: {acknowledged[name]} units acknowledged, {mine.units_received} in Kafka")
+        if sent[name].acknowledged > mine.units_received:
+            problems.append(f"{name}: {sent[name].acknowledged} units acknowledged, {mine.units_received} in Kafka")
         if report.unreceived[name] and f"receive-{name}" not in report.restarts:
             problems.append(f"{name}: {report.sent[name]} units sent, {mine.units_received} received, and no receiver had died")
+    if not any(report.unreceived.values()):
+        intended = sum((s.events for s in sent.values()), Counter[str]())
+        for dataset, ids in audit.event_ids.items():
+            if len(ids) != intended[dataset]:
+                problems.append(f"events.{dataset}: {intended[dataset]} events sent, {len(ids)} came of it")
     for name, destination in report.destinations.items():
         for table, missing in destination.missing.items():
             problems.append(f"{name}: {missing} distinct ids are missing in {table}")
