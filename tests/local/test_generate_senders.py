@@ -204,7 +204,7 @@ class TestDatagrams:
         numbers = ((number, LOOPBACK) for number in range(20))
         made = Unit(bytes(1000), "syslog")
         send_datagrams(udp.address, numbers, lambda *_: made, all_due(20), sent, threading.Event(), bytes_per_ms=100)
-        # A kilobyte in each of 20 ticks of 10 milliseconds; the budget of a tick is one kilobyte.
+        # 20 kilobytes at 100 bytes a millisecond.
         assert time.monotonic() - begun >= 0.19
 
     def test_to_nobody_count_as_uncertain_and_stop_nothing(self) -> None:

@@ -140,8 +140,8 @@ class TestSyslog:
 
 @pytest.fixture(scope="module")
 def deletes() -> list[tuple[int, str, qumulo.QumuloAudit]]:
+    found: list[tuple[int, str, qumulo.QumuloAudit]] = []
     made = SyslogUnits(3, 40_000, mallory="AD\\trent")
-    found = []
     for number in range(40_000):
         source = made.source(number)
         if source.form.startswith("qumulo"):
@@ -403,3 +403,30 @@ def test_sent_adds_up() -> None:
     total = one + two
     assert (total.units, total.bytes, total.empty, total.malformed) == (4, 11, 1, 1)
     assert total.events == {"cef": 1, "network-flow": 30}
+
+
+def test_the_processors_count_as_the_generator_does() -> None:
+    """Events by dataset, empty and dead units: what a run compares end to end."""
+    from weir.model.batch import RawBatch
+    from weir.processors import beats as beats_processor
+    from weir.processors import netflow as netflow_processor
+    from weir.processors.outcome import RawCoordinates
+    from weir.processors.syslog import make_process
+
+    where = RawCoordinates("raw", 0, 0)
+    flows = NetflowUnits(1, 120)
+    by_exporter: dict[str, list[Unit]] = {}
+    for number, spec in flows.numbers():
+        by_exporter.setdefault(spec.address, []).append(flows.unit(number, NOW))
+    shares = [
+        (make_process(), units(SyslogUnits(1, 800, mass_deletes=50))),
+        (beats_processor.process, units(BeatsUnits(1, 800))),
+        *((netflow_processor.process, share) for share in by_exporter.values()),
+    ]
+    for process, share in shares:
+        sent = Sent()
+        for unit in share:
+            sent.add(unit)
+        outcome = process(RawBatch(bytes(16), "s", "r", "udp", "127.0.0.2", 1, NOW, [unit.data for unit in share]), where)
+        assert {dataset: len(records) for dataset, records in outcome.events.items()} == sent.events
+        assert (len(outcome.dead), outcome.units_empty) == (sent.malformed, sent.empty)

@@ -26,10 +26,12 @@ __all__ = ["MakeUnit", "Pace", "ReceiveQueue", "frame", "send_beats", "send_data
 MakeUnit = Callable[[int, int], Unit]
 """A number and the time in microseconds UTC to the unit."""
 
-_TICK_S: Final = 0.01
+_TICK_S: Final = 0.02
 _UNCERTAIN_S: Final = 5.0
-_QUEUE_LIMIT: Final = 96 * 1024
+_QUEUE_LIMIT: Final = 64 * 1024
 _HOLD_AT_MOST_S: Final = 30.0
+_LOOK_EVERY: Final = 32 * 1024
+_OVERHEAD: Final = 512  # of a datagram in the kernel, roughly
 
 
 class Pace:
@@ -77,7 +79,7 @@ class ReceiveQueue:
         self._port = f":{target[1]:04X}"
 
     def full(self) -> bool:
-        """Whether it holds more than 96 KiB, half of the smallest usual buffer. False where that cannot be known."""
+        """Whether it holds more than 64 KiB, a third of the smallest usual buffer. False where that cannot be known."""
         if not self._local:
             return False
         try:
@@ -111,16 +113,18 @@ def send_datagrams(
     queue = ReceiveQueue(target)
     recent = _Recent()
     held_until = 0.0
+    unseen = _LOOK_EVERY  # what has been added to the queue since it was looked at
     source = iter(numbers)
     following = next(source, None)
     try:
         while following is not None and not stop.is_set():
-            if queue.full():
-                held_until = held_until or time.monotonic() + _HOLD_AT_MOST_S
-                if time.monotonic() < held_until:
-                    stop.wait(_TICK_S)
-                    continue
-            held_until = 0.0
+            if unseen >= _LOOK_EVERY:
+                if queue.full():
+                    held_until = held_until or time.monotonic() + _HOLD_AT_MOST_S
+                    if time.monotonic() < held_until:
+                        stop.wait(_TICK_S)
+                        continue
+                held_until, unseen = 0.0, 0
             due = pace.due()
             budget = int(bytes_per_ms * _TICK_S * 1000)
             while following is not None and following[0] < due and budget > 0:
@@ -140,6 +144,7 @@ def send_datagrams(
                 else:
                     sent.uncertain += 1
                 budget -= len(one.data)
+                unseen += len(one.data) + _OVERHEAD
                 following = next(source, None)
             stop.wait(_TICK_S)
     finally:
