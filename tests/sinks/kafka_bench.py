@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from confluent_kafka import Consumer, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from weir.bus import topics
@@ -112,7 +113,16 @@ class KafkaBench:
         assert failures == []
 
     def ends(self, topic: str) -> dict[int, int]:
-        """End offset of each partition."""
+        """End offset of each partition; of a topic made a moment ago too, whose leaders may not know it yet."""
+        deadline = time.monotonic() + 20
+        while True:
+            try:
+                return self._ends(topic)
+            except KafkaException:
+                if time.monotonic() > deadline:
+                    raise
+
+    def _ends(self, topic: str) -> dict[int, int]:
         full = self.names[topic]
         with _reader(self.bootstrap, "ends") as reader:
             partitions = reader.list_topics(full, timeout=10).topics[full].partitions

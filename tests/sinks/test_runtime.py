@@ -88,6 +88,15 @@ def test_poison_and_rejected_records_end_in_the_dead_letter_topic_as_they_were(b
     assert (total.events_in, total.delivered, total.dead) == (52, 50, 2)
 
 
+def test_the_largest_record_still_fits_into_the_dead_letter_topic(bench: KafkaBench) -> None:
+    largest = b"\x00" + b"x" * 999_000
+    bench.put("events.cef", [largest])
+    running = bench.start(FakeDestination())
+    eventually(lambda: bench.committed() == bench.ends("events.cef"), timeout=30)
+    running.stop()
+    assert [message.value() for message in bench.read("events.cef.dlq")] == [largest]
+
+
 def test_a_topic_whose_table_hangs_does_not_hold_up_the_others(bench: KafkaBench) -> None:
     release = threading.Event()
 

@@ -76,6 +76,19 @@ def test_a_receiver_with_an_unknown_certificate_gets_nothing(make: Callable[...,
     assert stats(siem)["messages"] == 0
 
 
+def test_a_receiver_that_wants_a_client_certificate_gets_it_or_says_so(
+    make: Callable[..., SiemDestination], certificates: CertificateFiles
+) -> None:
+    with SiemStandIn(certificates=certificates, client_certificate=True) as strict:
+        tls = {"siem_port": strict.tls_port, "siem_transport": "tls", "siem_ca_file": certificates.ca}
+        # TLS 1.3 tells the client after its handshake, so the first bytes may be gone by then; never is it taken for delivered.
+        with pytest.raises(Retry, match=r"(?i)certificate|closed|reset"):
+            make(**tls).send("alerts", rows(1))
+        known = make(**tls, siem_certificate_file=certificates.client, siem_key_file=certificates.client_key)
+        assert known.send("alerts", rows(2)) == []
+        eventually(lambda: ids(strict) == names(2))
+
+
 def test_an_unusable_ca_file_is_a_mistake(make: Callable[..., SiemDestination], tmp_path: Any) -> None:
     bad = tmp_path / "ca.pem"
     bad.write_text("nothing")

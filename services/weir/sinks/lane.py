@@ -231,6 +231,8 @@ class Lane:
             _log.warning("retry", topic=self.topic, rows=len(rows), reason=str(failure), tries=tries, wait_seconds=round(wait, 2))
             if self._closing.wait(wait):
                 return
+        # Nothing left that is ours: whatever failed before is another member's to deliver now.
+        self._failing(self.topic, None)
 
     def _backoff(self, tries: int, retry_after: float | None) -> float:
         longest: float = min(self._policy.backoff_max, _FIRST_BACKOFF_SECONDS * 2 ** min(tries, 20))

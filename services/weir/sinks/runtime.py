@@ -37,6 +37,7 @@ _log = logging.get(__name__)
 _READ_SECONDS = 0.1
 _READ_RECORDS = 1_000
 _WRITE_SECONDS = 30.0
+_MAX_MESSAGE_BYTES = 1_048_576
 
 Partition = tuple[str, int]
 
@@ -121,7 +122,8 @@ class Sink:
         self._batch_bytes = max(1, min(destination.max_bytes, self._share // 2))
         self._metrics = SinkMetrics(destination, settings.site, wan_site)
         self._encode_entry = Encoder("ledger-entry")
-        self._producer = DeliveryProducer(settings)
+        # Room for the headers of a dead letter on top of the largest record there may be.
+        self._producer = DeliveryProducer(settings, message_max_bytes=_MAX_MESSAGE_BYTES)
         self._done: queue.SimpleQueue[Done] = queue.SimpleQueue()
         self._fatal: queue.SimpleQueue[Exception] = queue.SimpleQueue()
         self._trouble: dict[str, str] = {"start": "not prepared yet"}
@@ -140,6 +142,8 @@ class Sink:
         self._known: set[Partition] = set()
         self._revoked_in_read: set[Partition] = set()
         self._last_commit = time.monotonic()
+        for topic in self._topics:
+            self._note_trouble(topic, None)
 
     # --- what others may ask -------------------------------------------------------------------------------------------------
 

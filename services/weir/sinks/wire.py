@@ -49,6 +49,7 @@ class Wire:
         self._socket = socket.create_connection((host, port), timeout)
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls: ssl.SSLObject | None = None
+        self._why = ""
         try:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -115,7 +116,9 @@ class Wire:
                     self._incoming.write(data)
                     if self._drain(self._tls):
                         return True
-        except (OSError, ValueError):
+        except (OSError, ValueError) as error:
+            # Over TLS 1.3 a client certificate is refused after the handshake, and only here is it said.
+            self._why = f" ({error})"
             return True
         return False
 
@@ -147,7 +150,7 @@ class Wire:
             except OSError as error:
                 raise WireClosed(f"lost: {error}") from error
             if self.closed_by_peer():
-                raise WireClosed(f"closed by the peer, {left} bytes not acknowledged")
+                raise WireClosed(f"closed by the peer, {left} bytes not acknowledged{self._why}")
             if left == 0:
                 return
             if time.monotonic() > deadline:
