@@ -82,7 +82,7 @@ def test_what_every_event_has_is_the_same_in_every_dataset() -> None:
 def test_every_topic_has_a_schema_and_a_name_under_the_prefix() -> None:
     names = TopicNames("acme")
     for name, spec in declarations().items():
-        assert schemas.latest(spec.schema)
+        assert spec.schema == "none" or schemas.latest(spec.schema)
         full = names[name]
         assert full.startswith("acme.")
         assert "_" not in full

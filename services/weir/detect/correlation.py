@@ -1,0 +1,316 @@
+"""Merging partials into bursts, and bursts into alerts. Pure: what comes out depends on the arguments alone.
+
+**Windows.** Event time is cut into slices (a twelfth of the timespan, at least a second) on a grid that begins at the epoch; a
+window is so many whole slices as fit into the timespan. A burst exists where the counts of such a window reach the threshold. So an
+alert never counts events further apart than the timespan, and every burst that fits into timespan minus one slice is found; one
+that needs parts of slices at both ends may be missed. Adding counts commutes and never un-fires a window, so whether a group
+fires does not depend on the order of its partials.
+
+**Bursts.** The slices of all windows that fire, run together where no more than a timespan is between them, are one burst
+(`Episode`), with one alert; its count is that of those slices, so a trickle before and after is not counted into it. The alert
+id is made of the rule, the group and the burst's first slice when it first fired, floored to the timespan. Two bursts of a group
+begin more than a timespan apart, so their ids differ. A replay of the same signals log gives the same ids. Signals of one burst in
+another order give the same id unless the first slice moves over a boundary of that coarser grid: a burst that begins close
+before a boundary, whose early part arrives after the later part has already fired, is named otherwise. Nothing short of
+withholding the alert until the watermark has passed could avoid this.
+
+**Forgetting** goes by receive time: the watermark of the raw topics a group is fed from says that nothing received before it is
+still to come. A slice, and the id of a signal, is dropped once its receive time is older than the watermark by the timespan and
+the allowed lateness. From then on a signal received before that is refused, whether it is a repeat or not: no repeat can be
+counted twice. A sender's wrong clock can therefore neither expire nor hold up anything.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from weir.detect.alerts import Origin, alert_record
+from weir.detect.rules import Correlation
+from weir.detect.state import Bucket, Episode, GroupState
+from weir.model.ids import stable_id
+
+__all__ = ["ALLOWED_LATENESS_US", "Merged", "SignalsHeader", "advance", "due", "hold_us", "merge"]
+
+ALLOWED_LATENESS_US = 300_000_000
+MAX_SEEN = 4_096
+MAX_BUCKETS = 1_024
+MAX_EPISODES = 16
+MAX_EVIDENCE = 20
+MAX_SAMPLES = 3
+
+
+class SignalsHeader(NamedTuple):
+    """The parts of a signals record that all its partials share."""
+
+    signals_id: str
+    received_at: int
+    raw_topic: str
+    raw_partition: int = 0
+    raw_offset: int = 0
+
+    @classmethod
+    def of(cls, record: dict[str, Any]) -> SignalsHeader:
+        """The header of a signals record."""
+        return cls(record["signals_id"], record["received_at"], record["raw_topic"], record["raw_partition"], record["raw_offset"])
+
+    @property
+    def short_id(self) -> int:
+        """8 bytes of the id as a number."""
+        return int(stable_id(self.signals_id)[:16], 16)
+
+
+class Merged(NamedTuple):
+    """What a merge came to. `changed` is False where the signal was seen before or refused; `alerts` then repeat what stands."""
+
+    state: GroupState
+    alerts: list[dict[str, Any]]
+    changed: bool
+
+
+def hold_us(correlation: Correlation) -> int:
+    """How long, in receive time, slices and ids of signals are kept."""
+    return correlation.timespan_us + ALLOWED_LATENESS_US
+
+
+def merge(
+    state: GroupState | None,
+    header: SignalsHeader,
+    partial: dict[str, Any],
+    correlation: Correlation,
+    watermark: int,
+    origin: Origin,
+) -> Merged:
+    """Add one partial to its group.
+
+    Args:
+        state: of the group, None where there is none; it is changed in place.
+        header: of the signals record that holds the partial.
+        partial: record of type Partial.
+        watermark: receive time before which nothing is to come from the raw topics of this group; 0 where that is not known.
+        origin: names the detector in alerts.
+
+    Returns:
+        The state, the alerts to publish, and whether the state has changed.
+    """
+    if state is None:
+        state = GroupState(group=tuple(partial["group"]), slice_us=correlation.slice_us)
+    short_id = header.short_id
+    if short_id in state.seen:
+        return Merged(state, [_present(state, e, correlation, origin) for e in state.episodes if e.revision], False)
+    if header.received_at < state.floor:
+        return Merged(state, [], False)
+    _regrid(state, correlation)
+    _forget(state, watermark - hold_us(correlation))
+    _remember(state, short_id, header)
+    touched = _add(state, header, partial)
+    _find_bursts(state, correlation)
+    alerts = []
+    for episode in state.episodes:
+        if any(state.buckets[start].episode == episode.number for start in touched if start in state.buckets):
+            alerts.extend(_touch(state, episode, header, correlation, origin))
+    while len(state.episodes) > MAX_EPISODES:
+        oldest = state.episodes.pop(0)
+        if not oldest.closed:
+            alerts.append(_close(state, oldest, correlation, origin))
+    return Merged(state, alerts, True)
+
+
+def advance(
+    state: GroupState, correlation: Correlation, watermark: int, origin: Origin
+) -> tuple[GroupState | None, list[dict[str, Any]]]:
+    """Close the bursts that are over and forget what is old.
+
+    A burst is over when the watermark has passed the receive time of its last event by the timespan. Returns None for a state
+    that holds nothing any more, and the final records of the alerts that close.
+    """
+    over = [e for e in state.episodes if not e.closed and watermark > e.received + correlation.timespan_us]
+    alerts = [_close(state, episode, correlation, origin) for episode in over]
+    horizon = watermark - hold_us(correlation)
+    if state.received < horizon:
+        return None, alerts
+    _regrid(state, correlation)
+    _forget(state, horizon)
+    return state, alerts
+
+
+def due(state: GroupState, correlation: Correlation) -> int:
+    """The watermark from which on `advance` has something to do."""
+    times = [e.received + correlation.timespan_us for e in state.episodes if not e.closed]
+    return min([*times, state.received + hold_us(correlation)]) + 1
+
+
+def _close(state: GroupState, episode: Episode, correlation: Correlation, origin: Origin) -> dict[str, Any]:
+    episode.closed = True
+    episode.revision += 1
+    episode.announced = _count(state, episode)
+    episode.created = episode.received + correlation.timespan_us
+    return alert_record(correlation, state, episode, episode.announced, "closed", origin)
+
+
+def _present(state: GroupState, episode: Episode, correlation: Correlation, origin: Origin) -> dict[str, Any]:
+    kind = "closed" if episode.closed else "new" if episode.revision == 1 else "update"
+    return alert_record(correlation, state, episode, _count(state, episode), kind, origin)
+
+
+def _count(state: GroupState, episode: Episode) -> int:
+    return episode.past + sum(b.count for b in state.buckets.values() if b.episode == episode.number)
+
+
+def _remember(state: GroupState, short_id: int, header: SignalsHeader) -> None:
+    state.seen[short_id] = header.received_at
+    state.received = max(state.received, header.received_at)
+    if header.raw_topic not in state.sources:
+        state.sources = sorted([*state.sources, header.raw_topic])
+    if len(state.seen) > MAX_SEEN:
+        # Rather refuse what is late than count anything twice: forget the oldest quarter and raise the floor over it.
+        times = sorted(state.seen.values())
+        state.floor = max(state.floor, times[len(times) // 4] + 1)
+        state.seen = {k: t for k, t in state.seen.items() if t >= state.floor}
+
+
+def _add(state: GroupState, header: SignalsHeader, partial: dict[str, Any]) -> set[int]:
+    """Add the partial's counts; the starts of the slices it touched."""
+    touched = set()
+    for slice_ in partial["buckets"]:
+        if slice_["count"] <= 0:
+            continue
+        # By the first event, not by the slice's start: a processor with other rules may use another width.
+        start = slice_["first"] // state.slice_us * state.slice_us
+        touched.add(start)
+        bucket = state.buckets.get(start)
+        if bucket is None:
+            state.buckets[start] = Bucket(slice_["count"], slice_["first"], slice_["last"], header.received_at)
+        else:
+            bucket.count += slice_["count"]
+            bucket.first = min(bucket.first, slice_["first"])
+            bucket.last = max(bucket.last, slice_["last"])
+            bucket.received = max(bucket.received, header.received_at)
+    if touched:
+        state.loose.append((min(touched), partial["evidence"][:MAX_EVIDENCE], partial["samples"][:MAX_SAMPLES]))
+        _trim_loose(state)
+        state.entities = partial["entities"] or state.entities
+    if len(state.buckets) > MAX_BUCKETS:
+        by_age = sorted(state.buckets, key=lambda start: (state.buckets[start].received, start))
+        _drop(state, by_age[: len(by_age) - MAX_BUCKETS])
+    return touched
+
+
+def _trim_loose(state: GroupState) -> None:
+    """Keep the latest: what comes just before a window fires is part of the burst."""
+    evidence_left, samples_left = MAX_EVIDENCE, MAX_SAMPLES
+    kept = []
+    for start, evidence, samples in reversed(state.loose):
+        evidence, samples = evidence[:evidence_left], samples[:samples_left]  # noqa: PLW2901
+        if evidence or samples:
+            kept.append((start, evidence, samples))
+            evidence_left -= len(evidence)
+            samples_left -= len(samples)
+    state.loose = kept[::-1]
+
+
+def _find_bursts(state: GroupState, correlation: Correlation) -> None:
+    """Give every slice of a window that fires to its burst, beginning new ones where there is none within the timespan."""
+    starts = sorted(state.buckets)
+    span = correlation.slices * state.slice_us
+    left, total, fired = 0, 0, 0
+    for right, start in enumerate(starts):
+        total += state.buckets[start].count
+        while start - starts[left] >= span:
+            total -= state.buckets[starts[left]].count
+            left += 1
+        if total < correlation.threshold:
+            continue
+        for member in starts[max(left, fired) : right + 1]:
+            bucket = state.buckets[member]
+            if bucket.episode == 0:
+                bucket.episode = _episode_of(state, member, bucket, correlation).number
+        fired = right + 1
+
+
+def _episode_of(state: GroupState, start: int, bucket: Bucket, correlation: Correlation) -> Episode:
+    reach = correlation.timespan_us
+    for episode in state.episodes:
+        if episode.start - reach <= start <= episode.end + reach:
+            episode.start, episode.end = min(episode.start, start), max(episode.end, start)
+            break
+    else:
+        anchor = start // correlation.timespan_us
+        episode = Episode(
+            number=state.next_number,
+            alert_id=stable_id(correlation.id, *state.group, str(anchor)),
+            start=start,
+            end=start,
+            first=bucket.first,
+            last=bucket.last,
+            received=bucket.received,
+            entities=dict(state.entities),
+        )
+        state.next_number += 1
+        state.episodes.append(episode)
+    return episode
+
+
+def _touch(
+    state: GroupState, episode: Episode, header: SignalsHeader, correlation: Correlation, origin: Origin
+) -> list[dict[str, Any]]:
+    """Bring a burst up to date; its alert where there is something to announce."""
+    own = [b for b in state.buckets.values() if b.episode == episode.number]
+    episode.first = min([episode.first, *(b.first for b in own)])
+    episode.last = max([episode.last, *(b.last for b in own)])
+    episode.received = max(episode.received, header.received_at, *(b.received for b in own))
+    episode.entities = {**state.entities, **episode.entities}
+    episode.closed = False
+    kept = []
+    for start, evidence, samples in state.loose:
+        bucket = state.buckets.get(start)
+        if bucket is None or bucket.episode != episode.number:
+            kept.append((start, evidence, samples))
+            continue
+        episode.evidence.extend(evidence[: MAX_EVIDENCE - len(episode.evidence)])
+        episode.samples.extend(samples[: MAX_SAMPLES - len(episode.samples)])
+    state.loose = kept
+    count = _count(state, episode)
+    if episode.revision and count < 2 * episode.announced:
+        return []
+    episode.revision += 1
+    episode.announced = count
+    episode.created = header.received_at
+    return [alert_record(correlation, state, episode, count, "new" if episode.revision == 1 else "update", origin)]
+
+
+def _forget(state: GroupState, horizon: int) -> None:
+    if horizon > state.floor:
+        state.floor = horizon
+        state.seen = {k: t for k, t in state.seen.items() if t >= horizon}
+    _drop(state, [start for start, bucket in state.buckets.items() if bucket.received < horizon])
+    state.episodes = [e for e in state.episodes if not e.closed or e.received >= horizon]
+
+
+def _drop(state: GroupState, starts: list[int]) -> None:
+    """Take slices out, keeping their count in the bursts they belong to."""
+    by_number = {e.number: e for e in state.episodes}
+    for start in starts:
+        bucket = state.buckets.pop(start)
+        if (episode := by_number.get(bucket.episode)) is not None:
+            episode.past += bucket.count
+    if starts:
+        state.loose = [entry for entry in state.loose if entry[0] in state.buckets]
+
+
+def _regrid(state: GroupState, correlation: Correlation) -> None:
+    """Put the slices on the correlation's grid, where a new version of the rule has another one."""
+    if state.slice_us == correlation.slice_us:
+        return
+    old = state.buckets
+    state.slice_us, state.buckets = correlation.slice_us, {}
+    for bucket in old.values():
+        start = bucket.first // state.slice_us * state.slice_us
+        there = state.buckets.get(start)
+        if there is None:
+            state.buckets[start] = bucket
+            continue
+        there.count += bucket.count
+        there.first, there.last = min(there.first, bucket.first), max(there.last, bucket.last)
+        there.received = max(there.received, bucket.received)
+        there.episode = there.episode or bucket.episode
+    state.loose = []

@@ -1,0 +1,251 @@
+"""The detector without Kafka: a signals record and a table in, alerts and table writes out.
+
+The caller owns the table. For each record it calls `apply`, publishes the alerts, and when they are safe makes the writes, in
+their order. Because alerts are safe before the state that implies them is written, a crash between the two repeats an alert
+and never loses one. Because the log position of what has been forgotten is in the table too, a repeat of it is known as one.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from weir.detect.alerts import Origin
+from weir.detect.correlation import SignalsHeader, advance, due, merge
+from weir.detect.rules import Correlation, RuleSet
+from weir.detect.state import GroupState, StateError
+
+__all__ = ["Effects", "Engine", "Marks", "group_key", "key_partition"]
+
+
+def group_key(partition: int, correlation_id: str, group: Iterable[str]) -> bytes:
+    """Table key of a group; it names the signals partition, since a table does not tell which partition a key is of."""
+    return orjson.dumps([partition, correlation_id, *group])
+
+
+def _marks_key(partition: int) -> bytes:
+    return orjson.dumps([partition])
+
+
+def key_partition(key: bytes) -> int:
+    """The signals partition a table key is of."""
+    return int(orjson.loads(key)[0])
+
+
+@dataclass(slots=True)
+class Marks:
+    """How far one signals partition has come.
+
+    `lows`: by raw topic and partition, the receive time before which nothing is still to come, as its latest tick says.
+    `heads`: by raw topic and partition, the highest raw offset that signals came from, and the latest receive time.
+    """
+
+    lows: dict[str, dict[str, int]] = field(default_factory=dict)
+    heads: dict[str, dict[str, tuple[int, int]]] = field(default_factory=dict)
+
+    def watermark(self, topics: Iterable[str]) -> int:
+        """Receive time before which nothing is to come from any of these raw topics; 0 where one has not been heard of."""
+        return min((min(self.lows.get(topic, {"": 0}).values()) for topic in topics), default=0)
+
+    def is_repeat(self, header: SignalsHeader) -> bool:
+        """Whether signals of this raw record came before.
+
+        A processor publishes in the order of its raw partition, so an offset below the highest is a repeat. A later receive time
+        at a lower offset means that the raw topic was created anew.
+        """
+        offset, received = self.heads.get(header.raw_topic, {}).get(str(header.raw_partition), (-1, 0))
+        return header.raw_offset <= offset and header.received_at <= received
+
+    def note(self, header: SignalsHeader) -> None:
+        """Signals of this raw record have come."""
+        if self.is_repeat(header):
+            return
+        heads = self.heads.setdefault(header.raw_topic, {})
+        _, received = heads.get(str(header.raw_partition), (-1, 0))
+        heads[str(header.raw_partition)] = (header.raw_offset, max(received, header.received_at))
+
+    def to_bytes(self) -> bytes:
+        """As a table value."""
+        return orjson.dumps([self.lows, self.heads])
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Marks:
+        """From a table value. Raises StateError for anything else."""
+        try:
+            lows, heads = orjson.loads(data)
+            return cls(lows, {topic: {p: (o, r) for p, (o, r) in found.items()} for topic, found in heads.items()})
+        except (ValueError, TypeError, AttributeError) as error:
+            raise StateError(f"not the detector's marks: {error}") from error
+
+
+@dataclass(slots=True)
+class Effects:
+    """What one signals record leads to.
+
+    `alerts` are to be published and safe before the `writes` (None deletes the key) are made. `repeats` say again what stands
+    already, for signals seen before; `counted` and `seen` are numbers of partials; `unknown` names correlations not in the rules.
+    """
+
+    alerts: list[dict[str, Any]] = field(default_factory=list)
+    repeats: list[dict[str, Any]] = field(default_factory=list)
+    writes: list[tuple[bytes, bytes | None]] = field(default_factory=list)
+    counted: int = 0
+    seen: int = 0
+    unknown: set[str] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class _Index:
+    """When each group of one partition is due, by the first of its raw topics; `scheduled` tells which heap entry is valid."""
+
+    marks: Marks = field(default_factory=Marks)
+    heaps: dict[str, list[tuple[int, bytes]]] = field(default_factory=dict)
+    scheduled: dict[bytes, int] = field(default_factory=dict)
+    orphans: list[bytes] = field(default_factory=list)
+
+    def schedule(self, key: bytes, topic: str, at: int) -> None:
+        if at < self.scheduled.get(key, at + 1):
+            self.scheduled[key] = at
+            heapq.heappush(self.heaps.setdefault(topic, []), (at, key))
+
+
+class Engine:
+    """Merges signals into the groups of a table.
+
+    Args:
+        rule_set: whose correlations are merged.
+        origin: names the detector in alerts.
+        load: value of a table key, None where there is none.
+        items: all keys and values of the table, for the index of a partition that is new here.
+    """
+
+    def __init__(
+        self,
+        rule_set: RuleSet,
+        origin: Origin,
+        load: Callable[[bytes], bytes | None],
+        items: Callable[[], Iterable[tuple[bytes, bytes]]],
+    ) -> None:
+        self._correlations = {c.id: c for c in rule_set.correlations}
+        self._origin = origin._replace(rule_version=rule_set.version)
+        self._load = load
+        self._items = items
+        self._indexes: dict[int, _Index] = {}
+
+    def forget(self) -> None:
+        """Drop all that is not in the table: partitions may have moved."""
+        self._indexes.clear()
+
+    def apply(self, partition: int, record: dict[str, Any]) -> Effects:
+        """What a signals record of this signals partition leads to, given the table as it is.
+
+        Raises:
+            StateError: the table holds something this release does not read.
+            ValueError: `kind` is neither partials nor tick.
+        """
+        if record["kind"] == "tick":
+            return self._tick(partition, record)
+        if record["kind"] != "partials":
+            raise ValueError(f"kind {record['kind']!r} of signals; there are partials and tick")
+        return self._partials(partition, record)
+
+    def _partials(self, partition: int, record: dict[str, Any]) -> Effects:
+        index = self._index(partition)
+        header = SignalsHeader.of(record)
+        repeat = index.marks.is_repeat(header)
+        effects = Effects()
+        for partial in record["partials"]:
+            correlation = self._correlations.get(partial["correlation_id"])
+            if correlation is None:
+                effects.unknown.add(partial["correlation_id"])
+                continue
+            key = group_key(partition, correlation.id, partial["group"])
+            value = self._load(key)
+            if value is None and repeat:
+                # It was counted in a state that has since been forgotten.
+                effects.seen += 1
+                continue
+            state = None if value is None else GroupState.from_bytes(value)
+            topics = {header.raw_topic, *(state.sources if state else ())}
+            merged = merge(state, header, partial, correlation, index.marks.watermark(topics), self._origin)
+            if not merged.changed:
+                effects.seen += 1
+                effects.repeats += merged.alerts
+                continue
+            effects.counted += 1
+            effects.alerts += merged.alerts
+            effects.writes.append((key, merged.state.to_bytes()))
+            index.schedule(key, merged.state.sources[0], due(merged.state, correlation))
+        index.marks.note(header)
+        return effects
+
+    def _tick(self, partition: int, record: dict[str, Any]) -> Effects:
+        index = self._index(partition)
+        marks = index.marks
+        # The latest tick holds, not the highest: a processor whose clock ran ahead for a while must not blind the detector.
+        marks.lows.setdefault(record["raw_topic"], {})[str(record["raw_partition"])] = record["received_at"]
+        # The marks go first: deletions that follow them rest on what they say about repeats.
+        effects = Effects(writes=[(_marks_key(partition), marks.to_bytes())])
+        effects.writes += [(key, None) for key in index.orphans]
+        index.orphans = []
+        for topic, heap in index.heaps.items():
+            reached = marks.watermark([topic])
+            later: list[tuple[bytes, str, int]] = []
+            while heap and heap[0][0] <= reached:
+                at, key = heapq.heappop(heap)
+                if index.scheduled.get(key) != at:
+                    continue
+                del index.scheduled[key]
+                again = self._advance(key, marks, effects)
+                if again is not None:
+                    later.append((key, *again))
+            for entry in later:
+                index.schedule(*entry)
+        return effects
+
+    def _advance(self, key: bytes, marks: Marks, effects: Effects) -> tuple[str, int] | None:
+        """Advance one group; the topic and time it is due again."""
+        value = self._load(key)
+        correlation = self._correlation(key)
+        if value is None or correlation is None:
+            return None
+        state: GroupState | None = GroupState.from_bytes(value)
+        if state is None:
+            return None
+        topic = state.sources[0]
+        watermark = marks.watermark(state.sources)
+        if due(state, correlation) > watermark:
+            return topic, due(state, correlation)
+        state, alerts = advance(state, correlation, watermark, self._origin)
+        effects.alerts += alerts
+        effects.writes.append((key, None if state is None else state.to_bytes()))
+        return None if state is None else (topic, due(state, correlation))
+
+    def _correlation(self, key: bytes) -> Correlation | None:
+        return self._correlations.get(orjson.loads(key)[1])
+
+    def _index(self, partition: int) -> _Index:
+        index = self._indexes.get(partition)
+        if index is None:
+            index = self._indexes[partition] = self._build(partition)
+        return index
+
+    def _build(self, partition: int) -> _Index:
+        index = _Index()
+        for key, value in self._items():
+            if key_partition(key) != partition:
+                continue
+            if key == _marks_key(partition):
+                index.marks = Marks.from_bytes(value)
+                continue
+            correlation = self._correlation(key)
+            if correlation is None:
+                index.orphans.append(key)
+                continue
+            state = GroupState.from_bytes(value)
+            index.schedule(key, state.sources[0], due(state, correlation))
+        return index
