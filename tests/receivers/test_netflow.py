@@ -1,0 +1,238 @@
+"""The NetFlow receiver with real sockets and a real Kafka: every batch decodes from its own content."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.receivers.harness import TopicReader, make_topics, reading, running
+from tests.support import eventually
+from weir.model.batch import RawBatch
+from weir.model.topics import TopicNames
+from weir.protocols.netflow import Decoder, SamplingRecord, TemplateRecord
+from weir.protocols.netflow.encode import DataSet, FieldSpec, Message, Template, V5Datagram, V5Flow, encode, encode_v5, ipv4
+from weir.receivers.netflow import SERVICE, NetflowReceiver, NetflowSettings, build
+
+pytestmark = pytest.mark.kafka
+
+SECONDS = 1_790_000_000
+STATE = "state.netflow-templates"
+# Source and destination address, octets, packets, protocol.
+FLOW = Template(256, [FieldSpec(8, 4), FieldSpec(12, 4), FieldSpec(1, 4), FieldSpec(2, 4), FieldSpec(4, 1)])
+# The same fields of other lengths under the same id: bytes of the one decode to nonsense with the other.
+OTHER = Template(256, [FieldSpec(12, 4), FieldSpec(8, 4), FieldSpec(4, 1), FieldSpec(2, 8), FieldSpec(1, 8)])
+# v9 options: scope system, samplerId, samplerRandomInterval (elements 48 and 50).
+SAMPLER = Template(300, [FieldSpec(48, 1), FieldSpec(50, 4)], scopes=[FieldSpec(1, 4)], is_options=True)
+
+
+def message(*sets: Template | DataSet, version: int = 9, domain: int = 7, sequence: int = 0) -> bytes:
+    return encode(Message(version, SECONDS, sets, domain=domain, sequence=sequence, uptime=1_000))
+
+
+def flow(last: int, octets: int = 100) -> DataSet:
+    return DataSet(FLOW, [[ipv4("10.0.0.1"), ipv4(f"10.0.0.{last}"), octets, 1, 6]])
+
+
+def other(last: int, octets: int = 100) -> DataSet:
+    return DataSet(OTHER, [[ipv4(f"10.0.0.{last}"), ipv4("10.0.0.1"), 6, 1, octets]])
+
+
+def settings_for(kafka: str, prefix: str, **values: Any) -> NetflowSettings:
+    options = {
+        "netflow_host": "127.0.0.1",
+        "netflow_port": 0,
+        "receiver_linger_ms": 50,
+        "receiver_udp_buffer_bytes": 65_536,
+        "instance": "tester",
+        **values,
+    }
+    return NetflowSettings(kafka_bootstrap_servers=kafka, topic_prefix=prefix, **options)
+
+
+@pytest.fixture
+def names(kafka: str, topic_prefix: str) -> TopicNames:
+    return make_topics(kafka, topic_prefix, "raw.netflow", STATE)
+
+
+@pytest.fixture
+def raw(kafka: str, names: TopicNames) -> Iterator[TopicReader]:
+    with reading(kafka, names["raw.netflow"]) as reader:
+        yield reader
+
+
+@pytest.fixture
+def state(kafka: str, names: TopicNames) -> Iterator[TopicReader]:
+    with reading(kafka, names[STATE]) as reader:
+        yield reader
+
+
+class Exporter:
+    """Sends from an address of its own."""
+
+    def __init__(self, port: int, address: str = "127.0.0.1") -> None:
+        self._sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._sock.bind((address, 0))
+        self._to = ("127.0.0.1", port)
+
+    def __enter__(self) -> Exporter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._sock.close()
+
+    def send(self, *datagrams: bytes) -> None:
+        for datagram in datagrams:
+            self._sock.sendto(datagram, self._to)
+
+
+def decoded(batches: list[RawBatch]) -> list[tuple[str, str, int]]:
+    """(exporter, destination, octets) of every flow, each batch decoded from its own content alone."""
+    found = []
+    for batch in batches:
+        decoder = Decoder(
+            [TemplateRecord(t.version, t.observation_domain, t.template_id, t.options, t.record) for t in batch.flow_templates],
+            [SamplingRecord(s.version, s.observation_domain, s.selector_id, s.interval) for s in batch.flow_samplings],
+        )
+        for unit in batch.units:
+            result = decoder.decode(unit)
+            assert result.complete, (result.errors, result.unknown_templates)
+            found += [(batch.source_ip, str(f["destination_ip"]), int(f["network_bytes"])) for f in result.flows]
+    return found
+
+
+def test_v5_v9_and_ipfix_are_published_with_what_decodes_them(kafka: str, names: TopicNames, raw: TopicReader) -> None:
+    v5 = encode_v5(V5Datagram([V5Flow("10.0.0.1", "10.0.0.5", packets=1, octets=55)], export_seconds=SECONDS))
+    with running(settings_for(kafka, names.prefix), SERVICE, build) as run, Exporter(run.receiver.port) as exporter:
+        exporter.send(v5, message(FLOW, flow(9, 99)), message(FLOW, version=10), message(flow(10, 100), version=10))
+        eventually(lambda: len(raw.units()) == 4)
+    assert [d[1:] for d in decoded(raw.batches())] == [("10.0.0.5", 55), ("10.0.0.9", 99), ("10.0.0.10", 100)]
+    assert {b.transport for b in raw.batches()} == {"udp"}
+
+
+def test_after_a_restart_the_first_data_decodes_without_a_new_template(
+    kafka: str, names: TopicNames, raw: TopicReader, state: TopicReader
+) -> None:
+    """Template and sampling interval come from the state topic."""
+    options = [message(SAMPLER), message(DataSet(SAMPLER, [[1, 0, 100]]))]
+    with running(settings_for(kafka, names.prefix), SERVICE, build) as run, Exporter(run.receiver.port) as exporter:
+        exporter.send(message(FLOW), *options)
+        eventually(lambda: len(state.poll()) == 3)
+    assert sorted(state.keys) == [
+        "127.0.0.1|9|7|sampling|0",
+        "127.0.0.1|9|7|template|256",
+        "127.0.0.1|9|7|template|300",
+    ]
+    with running(settings_for(kafka, names.prefix), SERVICE, build) as run, Exporter(run.receiver.port) as exporter:
+        exporter.send(message(flow(42, 4_242)))
+        batch = eventually(lambda: next((b for b in raw.batches() if message(flow(42, 4_242)) in b.units), None))
+    assert decoded([batch]) == [("127.0.0.1", "10.0.0.42", 424_200)]  # scaled by 1 in 100
+    assert [(s.selector_id, s.interval) for s in batch.flow_samplings] == [(0, 100.0)]
+    assert len(state.poll()) == 3, "what is known already is not written again"
+
+
+def test_exporters_with_the_same_domain_and_template_id_do_not_mix(kafka: str, names: TopicNames, raw: TopicReader) -> None:
+    with (
+        running(settings_for(kafka, names.prefix), SERVICE, build) as run,
+        Exporter(run.receiver.port, "127.0.0.1") as one,
+        Exporter(run.receiver.port, "127.0.0.2") as two,
+    ):
+        one.send(message(FLOW))
+        two.send(message(OTHER))
+        one.send(message(flow(1, 11)))
+        two.send(message(other(2, 22)))
+        eventually(lambda: len(raw.units()) == 4)
+    assert sorted(decoded(raw.batches())) == [("127.0.0.1", "10.0.0.1", 11), ("127.0.0.2", "10.0.0.2", 22)]
+
+
+def test_a_template_that_changes_closes_the_batch_first(kafka: str, names: TopicNames, raw: TopicReader) -> None:
+    """Data of the old and of the new definition arrive within one linger, and all of it decodes."""
+    with running(settings_for(kafka, names.prefix, receiver_linger_ms=2_000), SERVICE, build) as run:
+        with Exporter(run.receiver.port) as exporter:
+            exporter.send(
+                message(FLOW), message(flow(1, 11)), message(OTHER), message(other(2, 22)), message(FLOW), message(flow(3, 33))
+            )
+        eventually(lambda: len(raw.units()) == 6)
+    assert [d[1:] for d in decoded(raw.batches())] == [("10.0.0.1", 11), ("10.0.0.2", 22), ("10.0.0.3", 33)]
+    assert len(raw.batches()) == 3
+
+
+def test_data_before_its_template_is_held_until_the_template_comes(kafka: str, names: TopicNames, raw: TopicReader) -> None:
+    with running(settings_for(kafka, names.prefix, netflow_hold_seconds=60), SERVICE, build) as run:
+        receiver: NetflowReceiver = run.receiver
+        with Exporter(receiver.port) as exporter:
+            exporter.send(message(flow(1, 11)), message(flow(2, 22)))
+            eventually(lambda: len(receiver._held) == 2)
+            assert raw.units() == []
+            exporter.send(message(FLOW))
+            eventually(lambda: len(raw.units()) == 3)
+        assert not receiver._held
+    assert sorted(d[1:] for d in decoded(raw.batches())) == [("10.0.0.1", 11), ("10.0.0.2", 22)]
+
+
+def test_data_whose_template_never_comes_is_published_all_the_same(kafka: str, names: TopicNames, raw: TopicReader) -> None:
+    with running(settings_for(kafka, names.prefix, netflow_hold_seconds=0.2), SERVICE, build) as run:
+        with Exporter(run.receiver.port) as exporter:
+            exporter.send(message(flow(1)))
+        eventually(lambda: raw.units() == [message(flow(1))])
+    assert raw.batches()[0].flow_templates == []
+
+
+def test_what_is_held_is_bounded_and_the_oldest_goes_first(kafka: str, names: TopicNames, raw: TopicReader) -> None:
+    with running(settings_for(kafka, names.prefix, netflow_hold_seconds=60, netflow_hold_datagrams=3), SERVICE, build) as run:
+        receiver: NetflowReceiver = run.receiver
+        with Exporter(receiver.port) as exporter:
+            exporter.send(*(message(flow(n)) for n in range(1, 6)))
+        eventually(lambda: len(raw.units()) == 2)
+        assert len(receiver._held) == 3
+        assert raw.units() == [message(flow(1)), message(flow(2))]
+        assert run.stop() == 0
+    eventually(lambda: len(raw.units()) == 5)
+
+
+def test_what_one_replica_learned_the_other_uses(kafka: str, names: TopicNames, raw: TopicReader) -> None:
+    """The template goes to one receiver while the other already holds data for it."""
+    with (
+        running(settings_for(kafka, names.prefix, instance="one"), SERVICE, build) as one,
+        running(settings_for(kafka, names.prefix, instance="two", netflow_hold_seconds=60), SERVICE, build) as two,
+        Exporter(two.receiver.port) as to_two,
+        Exporter(one.receiver.port) as to_one,
+    ):
+        to_two.send(message(flow(5, 55)))
+        eventually(lambda: two.receiver._held)
+        to_one.send(message(FLOW))
+        eventually(lambda: len(raw.units()) == 2)
+    assert decoded([b for b in raw.batches() if b.receiver == "two"]) == [("127.0.0.1", "10.0.0.5", 55)]
+
+
+def test_what_is_no_flow_datagram_is_published_for_the_dead_letters(kafka: str, names: TopicNames, raw: TopicReader) -> None:
+    sent = [b"", b"\0", b"\0\x63 no such version", message(FLOW)[:10], message(FLOW)[:30]]
+    with running(settings_for(kafka, names.prefix), SERVICE, build) as run, Exporter(run.receiver.port) as exporter:
+        exporter.send(*sent)
+        eventually(lambda: raw.units() == sent)
+
+
+def test_exporters_are_bounded_and_the_one_pushed_out_keeps_its_open_batch(kafka: str, names: TopicNames, raw: TopicReader) -> None:
+    settings = settings_for(kafka, names.prefix, netflow_max_exporters=2, receiver_linger_ms=5_000)
+    with running(settings, SERVICE, build) as run:
+        receiver: NetflowReceiver = run.receiver
+        for last in range(1, 5):
+            with Exporter(receiver.port, f"127.0.0.{last}") as exporter:
+                exporter.send(message(FLOW), message(flow(last, last)))
+        eventually(lambda: len(receiver._exporters) == 2 and "127.0.0.4" in receiver._exporters)
+        assert list(receiver._exporters) == ["127.0.0.3", "127.0.0.4"]
+        assert run.stop() == 0
+    eventually(lambda: len(raw.units()) == 8)
+    assert sorted(decoded(raw.batches())) == [(f"127.0.0.{n}", f"10.0.0.{n}", n) for n in range(1, 5)]
+
+
+def test_without_kafka_the_socket_opens_after_its_deadline() -> None:
+    settings = settings_for("127.0.0.1:1", "nowhere", netflow_state_seconds=0.2, receiver_stop_seconds=0.1)
+    with running(settings, SERVICE, build) as run, Exporter(run.receiver.port) as exporter:
+        receiver: NetflowReceiver = run.receiver
+        exporter.send(message(FLOW))
+        eventually(lambda: receiver._exporters)
+        assert not receiver._loaded.is_set()
+        assert run.stop(), "what Kafka did not take is told"
