@@ -88,12 +88,17 @@ def _fail(code: int, lines: list[str]) -> NoReturn:
     raise typer.Exit(code)
 
 
+def _import_all() -> None:
+    for module in SETTINGS:
+        import_module(module)
+
+
 def _run(module_name: str) -> NoReturn:
     from weir.ops.settings import SettingsError, load
 
     module = import_module(module_name)
     try:
-        settings = load(getattr(module, SETTINGS[module_name]))
+        settings = load(getattr(module, SETTINGS[module_name]), complete=_import_all)
     except SettingsError as error:
         _fail(EXIT_SETTINGS, error.mistakes)
     raise typer.Exit(module.main(settings) or 0)
@@ -115,6 +120,18 @@ def process(kind: Processor) -> None:
 def sink(kind: Sink) -> None:
     """Run a sink: from topics to a destination."""
     _run(f"weir.sinks.{kind}")
+
+
+@app.command()
+def settings(as_json: JsonOption = False) -> None:
+    """Print every setting with its default, as the Markdown of docs/settings.md or as JSON."""
+    from weir.ops.reference import settings_markdown, settings_records
+
+    _import_all()
+    if as_json:
+        print(json.dumps(settings_records(), indent=1))
+    else:
+        sys.stdout.write(settings_markdown())
 
 
 @app.command()
@@ -145,7 +162,7 @@ def _topics(action: str, as_json: bool) -> None:
     from weir.ops.settings import ServiceSettings, SettingsError, load
 
     try:
-        settings = load(ServiceSettings)
+        settings = load(ServiceSettings, complete=_import_all)
         states = topics.apply(settings) if action == "apply" else topics.check(settings)
     except SettingsError as error:
         _fail(EXIT_SETTINGS, error.mistakes)
@@ -256,7 +273,7 @@ def _up(console: Console) -> None:
     servers = dev.up(console)
     os.environ.setdefault("WEIR_KAFKA_BOOTSTRAP_SERVERS", servers)
     try:
-        states = topics.apply(load(ServiceSettings))
+        states = topics.apply(load(ServiceSettings, complete=_import_all))
     except SettingsError as error:
         _fail(EXIT_SETTINGS, error.mistakes)
     except topics.TopicsUnavailable as error:

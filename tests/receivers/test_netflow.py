@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from tests.receivers.fakes import FakeProducer
 from tests.receivers.harness import TopicReader, make_topics, reading, running
 from tests.support import eventually
 from weir.model.batch import RawBatch
@@ -15,6 +19,7 @@ from weir.model.topics import TopicNames
 from weir.protocols.netflow import Decoder, SamplingRecord, TemplateRecord
 from weir.protocols.netflow.encode import DataSet, FieldSpec, Message, Template, V5Datagram, V5Flow, encode, encode_v5, ipv4
 from weir.receivers.netflow import SERVICE, NetflowReceiver, NetflowSettings, build
+from weir.receivers.publisher import Publisher
 
 pytestmark = pytest.mark.kafka
 
@@ -215,8 +220,8 @@ def test_what_is_no_flow_datagram_is_published_for_the_dead_letters(kafka: str, 
 
 
 def test_exporters_are_bounded_and_the_one_pushed_out_keeps_its_open_batch(kafka: str, names: TopicNames, raw: TopicReader) -> None:
-    settings = settings_for(kafka, names.prefix, netflow_max_exporters=2, receiver_linger_ms=5_000)
-    with running(settings, SERVICE, build) as run:
+    chosen = settings_for(kafka, names.prefix, netflow_max_exporters=2, receiver_linger_ms=5_000)
+    with running(chosen, SERVICE, build) as run:
         receiver: NetflowReceiver = run.receiver
         for last in range(1, 5):
             with Exporter(receiver.port, f"127.0.0.{last}") as exporter:
@@ -228,9 +233,40 @@ def test_exporters_are_bounded_and_the_one_pushed_out_keeps_its_open_batch(kafka
     assert sorted(decoded(raw.batches())) == [(f"127.0.0.{n}", f"10.0.0.{n}", n) for n in range(1, 5)]
 
 
+_datagrams = st.one_of(
+    st.binary(max_size=200),
+    st.sampled_from([message(FLOW), message(OTHER), message(SAMPLER), message(flow(1)), message(DataSet(SAMPLER, [[1, 0, 5]]))]),
+    st.builds(
+        lambda d, at, b: d[:at] + bytes([b]) + d[at + 1 :], st.just(message(FLOW, flow(1))), st.integers(0, 80), st.integers(0, 255)
+    ),
+)
+
+
+@given(st.lists(st.tuples(st.integers(1, 4), _datagrams), max_size=40))
+@settings(max_examples=60, deadline=None)
+def test_whatever_comes_is_published_once_and_nothing_is_kept(sent: list[tuple[int, bytes]]) -> None:
+    async def main() -> FakeProducer:
+        fake = FakeProducer(prompt=True)
+        chosen = settings_for("127.0.0.1:1", "weir", netflow_max_exporters=2, netflow_hold_datagrams=3, netflow_hold_seconds=60)
+        publisher = Publisher(chosen, service=SERVICE, topic="raw.netflow", make_producer=lambda: fake)
+        receiver = NetflowReceiver(chosen, publisher)
+        for who, datagram in sent:
+            receiver._datagram(datagram, f"192.0.2.{who}", 1)
+            assert len(receiver._exporters) <= 2
+            assert len(receiver._held) <= 3
+        await receiver.stop()
+        await publisher.stop()
+        assert publisher.memory.used == 0
+        return fake
+
+    fake = asyncio.run(main())
+    published = [(b.source_ip, unit) for b in fake.batches("weir.raw.netflow.v1") for unit in b.units]
+    assert sorted(published) == sorted((f"192.0.2.{who}", datagram) for who, datagram in sent)
+
+
 def test_without_kafka_the_socket_opens_after_its_deadline() -> None:
-    settings = settings_for("127.0.0.1:1", "nowhere", netflow_state_seconds=0.2, receiver_stop_seconds=0.1)
-    with running(settings, SERVICE, build) as run, Exporter(run.receiver.port) as exporter:
+    chosen = settings_for("127.0.0.1:1", "nowhere", netflow_state_seconds=0.2, receiver_stop_seconds=0.1)
+    with running(chosen, SERVICE, build) as run, Exporter(run.receiver.port) as exporter:
         receiver: NetflowReceiver = run.receiver
         exporter.send(message(FLOW))
         eventually(lambda: receiver._exporters)

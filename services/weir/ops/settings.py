@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import os
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -118,18 +119,24 @@ def _suggest(name: str, known: set[str]) -> str:
     return f"; did you mean {close[0]}?" if close else ""
 
 
-def load(cls: type[_S], *, config_file: Path | None = None) -> _S:
+def _unknown(names: list[str]) -> list[str]:
+    known = _all_names()
+    return [name for name in names if name not in known]
+
+
+def load(cls: type[_S], *, config_file: Path | None = None, complete: Callable[[], object] | None = None) -> _S:
     """The settings of one service.
 
     Args:
         cls: the service's settings class.
         config_file: YAML file of flat names; None reads the one WEIR_CONFIG names, if any.
+        complete: makes the settings of all other services known; called only when a name is not known so far, since
+            one file and one environment may serve several services.
 
     Raises:
         SettingsError: with every mistake in file and environment, each naming the setting, its value's place and the way out.
     """
     mistakes: list[str] = []
-    known = _all_names()
     content: dict[str, Any] = {}
     path = config_file or (Path(os.environ["WEIR_CONFIG"]) if os.environ.get("WEIR_CONFIG") else None)
     if path is not None:
@@ -142,12 +149,20 @@ def load(cls: type[_S], *, config_file: Path | None = None) -> _S:
         if loaded is not None and not isinstance(loaded, dict):
             raise SettingsError([f"{path}: must hold one mapping of setting names to values"])
         content = loaded or {}
-        mistakes += [f"{path}: {name} is not a setting{_suggest(str(name), known)}" for name in content if name not in known]
-    for variable in os.environ:
-        if variable.startswith(PREFIX):
-            name = variable.removeprefix(PREFIX)
-            if name not in TOOL_VARIABLES and name.lower() not in known:
-                mistakes.append(f"{variable} is not a setting{_suggest(variable, {PREFIX + k.upper() for k in known})}")
+    variables = [
+        name.lower()
+        for variable in os.environ
+        if variable.startswith(PREFIX) and (name := variable.removeprefix(PREFIX)) not in TOOL_VARIABLES
+    ]
+    in_file = [str(name) for name in content]
+    if complete is not None and _unknown(in_file + variables):
+        complete()
+    known = _all_names()
+    mistakes += [f"{path}: {name} is not a setting{_suggest(name, known)}" for name in _unknown(in_file)]
+    upper = {PREFIX + name.upper() for name in known}
+    for name in _unknown(variables):
+        variable = PREFIX + name.upper()
+        mistakes.append(f"{variable} is not a setting{_suggest(variable, upper)}")
     try:
         settings = cls(**{name: value for name, value in content.items() if name in cls.model_fields})
     except ValidationError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from rich.console import Console, Group
+from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -92,10 +92,8 @@ def _number(value: int) -> str:
     return f"{value:,}"
 
 
-def _table(title: str, *headings: str) -> Table:
-    table = Table(
-        title=title, title_justify="left", title_style="bold", header_style="dim", box=None, pad_edge=False, padding=(0, 2, 0, 0)
-    )
+def _table(*headings: str) -> Table:
+    table = Table(header_style="dim", box=None, padding=(0, 2, 0, 2))
     for i, heading in enumerate(headings):
         table.add_column(heading, justify="left" if i == 0 else "right", overflow="fold")
     return table
@@ -134,12 +132,12 @@ def render(report: Report, console: Console) -> None:
     alert_cells = [_number(d.rows.get(projection(n, "alerts").table, 0)) for n, d in tables.items()]
     landed.add_row("alerts", _number(len(audit.alert_ids)), *alert_cells)
 
-    dead = _table("Dead letters: kept with their bytes", "topic", "units", "reason")
+    dead = _table("topic", "units", "reason")
     dead.columns[2].justify = "left"
     for (topic, reason), count in sorted(audit.dead_letters.items()):
         dead.add_row(f"{topic}.dlq", _number(count), reason if len(reason) < 90 else reason[:89] + "…")
 
-    alerts = _table("Alerts: all that crossed the WAN", "severity", "events", "what happened")
+    alerts = _table("severity", "events", "what happened")
     alerts.columns[2].justify = "left"
     for alert in audit.alerts:
         alerts.add_row(str(alert["severity"]), _number(int(str(alert["event_count"]))), str(alert["summary"]))
@@ -165,5 +163,14 @@ def render(report: Report, console: Console) -> None:
     if not report.problems:
         verdict.append("\n✓ every number adds up", style="green")
     console.print()
-    console.print(Group(sources, Text(), landed, Text(), dead, Text(), alerts, Text(), wan))
+    for title, table in (
+        ("Received: each unit is empty, dead, or became events", sources),
+        ("Delivered: distinct events, and distinct rows at each destination", landed),
+        ("Dead letters: kept with their bytes and the reason", dead),
+        ("Alerts: all that crossed the WAN", alerts),
+    ):
+        console.print(Text(title, style="bold"))
+        console.print(table)
+        console.print()
+    console.print(wan)
     console.print(Panel(verdict, expand=False, border_style="green" if not report.problems else "red"))

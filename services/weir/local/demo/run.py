@@ -52,6 +52,8 @@ def run_demo(*, lines: int, seed: int, as_json: bool, folder: Path | None = None
     """
     folder = folder or Path(os.environ.get("WEIR_DEMO_DIR", FOLDER))
     console = Console(stderr=as_json, highlight=False)
+    if not console.is_terminal:
+        console.width = 120  # of a file or a pipe nothing is known; 80 columns would break the tables
     stays = sys.stdout.isatty() and not os.environ.get("DEMO_EXIT") and not as_json
     begun = time.monotonic()
     previous = signal.signal(signal.SIGTERM, _interrupt)

@@ -1,0 +1,69 @@
+"""The command as a user meets it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+WEIR = str(Path(sys.executable).with_name("weir"))
+
+
+def weir(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("WEIR_") and k != "KAFKA_BOOTSTRAP_SERVERS"}
+    return subprocess.run([WEIR, *arguments], env=clean | environment, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_without_arguments_it_says_what_there_is() -> None:
+    said = weir().stdout + weir().stderr
+    for command in ("receive", "process", "sink", "topics", "demo"):
+        assert command in said
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *(("receive", kind) for kind in ("syslog", "beats", "netflow")),
+        *(("process", kind) for kind in ("syslog", "beats", "netflow", "detector")),
+        *(("sink", kind) for kind in ("sentinel", "adx", "siem")),
+    ],
+    ids=" ".join,
+)
+def test_wrong_settings_stop_every_service_with_all_mistakes_named(arguments: tuple[str, str]) -> None:
+    done = weir(*arguments, WEIR_LOG_LEVEL="loud", WEIR_SIET="x")
+    assert done.returncode == 2
+    assert "WEIR_LOG_LEVEL" in done.stderr
+    assert "WEIR_SIET is not a setting; did you mean WEIR_SITE?" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_setting_of_another_service_is_no_mistake() -> None:
+    done = weir("process", "syslog", WEIR_SIEM_HOST="x", WEIR_LOG_LEVEL="loud")
+    assert "WEIR_SIEM_HOST" not in done.stderr
+
+
+def test_brokers_that_are_away_are_named_with_the_way_out() -> None:
+    done = weir("topics", "check", WEIR_KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:1")
+    assert done.returncode == 3
+    assert "127.0.0.1:1" in done.stderr
+    assert "way out" in done.stderr
+
+
+def test_schema_ids_are_listed_for_machines() -> None:
+    rows = json.loads(weir("schemas", "list", "--json").stdout)
+    assert {"raw-batch", "network-flow", "alert"} <= {row["name"] for row in rows}
+
+
+def test_the_settings_page_is_what_the_command_prints() -> None:
+    assert weir("settings").stdout == (ROOT / "docs" / "settings.md").read_text(encoding="utf-8"), (
+        "run: weir settings > docs/settings.md"
+    )
+
+
+def test_no_colours_where_there_is_no_terminal() -> None:
+    assert "\x1b[" not in weir("schemas", "list").stdout
