@@ -233,6 +233,7 @@ def test_exporters_are_bounded_and_the_one_pushed_out_keeps_its_open_batch(kafka
     assert sorted(decoded(raw.batches())) == [(f"127.0.0.{n}", f"10.0.0.{n}", n) for n in range(1, 5)]
 
 
+_WHOLE = message(FLOW, flow(1))
 _datagrams = st.one_of(
     st.binary(max_size=200),
     st.sampled_from([message(FLOW), message(OTHER), message(SAMPLER), message(flow(1)), message(DataSet(SAMPLER, [[1, 0, 5]]))]),

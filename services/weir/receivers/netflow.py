@@ -172,17 +172,19 @@ class NetflowReceiver:
     # Datagrams
 
     def _datagram(self, data: bytes, host: str, port: int) -> None:
-        exporter = self._exporter(host)
         received_at = time.time_ns() // 1000
         try:
             found = scan(data)
         except FlowError:
-            # Not a flow datagram: the processor says so, in a dead letter.
-            self._offer(exporter, data, port, received_at)
+            found = None  # not a flow datagram: the processor says so, in a dead letter
+        if found is None or not (found.templates or found.data_sets):
+            # Nothing to learn and nothing to look up (v5 among it), so nothing that is worth a place among the exporters.
+            self.publisher.offer(Source(host, "udp", self.port), data, port, received_at=received_at)
             return
+        exporter = self._exporter(host)
         store = exporter.store
         version, domain = found.version, found.observation_domain
-        known = [store.template(version, domain, number) for number in found.data_sets] if version != 5 else []
+        known = [store.template(version, domain, number) for number in found.data_sets]
         changed = False
         if found.templates or any(template is not None and template.is_options for template in known):
             changed = self._learn(exporter, data, found, received_at)
