@@ -36,7 +36,10 @@ __all__ = ["Sink", "StopRequest", "run_main", "run_sink"]
 _log = logging.get(__name__)
 _READ_SECONDS = 0.1
 _READ_RECORDS = 1_000
-_WRITE_SECONDS = 30.0
+# An entry written twice replaces itself, so the reading thread need not wait long for Kafka's answer. A dead letter would be there
+# twice: lanes wait until the producer has given up by itself, after delivery.timeout.ms.
+_LEDGER_SECONDS = 10.0
+_BURY_SECONDS = 125.0
 _MAX_MESSAGE_BYTES = 1_048_576
 
 Partition = tuple[str, int]
@@ -289,6 +292,9 @@ class Sink:
             progress = self._progress.get(place)
             if progress is None:
                 progress = self._progress[place] = Progress()
+            expected = progress.next_read
+            if expected is not None and message.offset() > expected:
+                self._tell_expired(Expired(*place, expected, message.offset() - 1))
             if progress.read(message.offset()):
                 self._fill(self._short[place[0]], BufferedRecord(message, progress), now)
 
@@ -365,6 +371,11 @@ class Sink:
                 batch.records, batch.size = kept, size
 
     def _expired(self, gone: Expired) -> None:
+        self._tell_expired(gone)
+        progress = self._progress[gone.topic, gone.partition] = Progress()
+        progress.expire(gone.first_offset, gone.last_offset)
+
+    def _tell_expired(self, gone: Expired) -> None:
         _log.error(
             "expired",
             topic=gone.topic,
@@ -374,8 +385,6 @@ class Sink:
             cure="retention removed records before this sink read them: give the topic more retention, or the sink more time",
         )
         self._metrics.expired(self._short[gone.topic], gone.last_offset - gone.first_offset + 1)
-        progress = self._progress[gone.topic, gone.partition] = Progress()
-        progress.expire(gone.first_offset, gone.last_offset)
 
     # --- ledger and commit ---------------------------------------------------------------------------------------------------
 
@@ -433,7 +442,7 @@ class Sink:
                 blocking_seconds=10.0,
             )
         delivery.seal()
-        self._await(answer, self._names["ledger"])
+        _wait_for(answer, self._names["ledger"], _LEDGER_SECONDS)
 
     def _bury(self, topic: str, letters: list[Letter]) -> None:
         """Raises DeliveryFailed unless every dead letter has been acknowledged."""
@@ -455,14 +464,14 @@ class Sink:
             own = [(name, value) for name, value in message.headers() or [] if not name.startswith("__connect.errors.")]
             self._producer.produce(target, message.value(), delivery=delivery, key=message.key(), headers=own + headers)
         delivery.seal()
-        self._await(answer, target)
+        _wait_for(answer, target, _BURY_SECONDS)
         _log.warning("dead-letters", topic=topic, records=len(letters), first_reason=str(letters[0].error)[:500])
 
-    @staticmethod
-    def _await(answer: queue.SimpleQueue[DeliveryFailed | None], topic: str) -> None:
-        try:
-            error = answer.get(timeout=_WRITE_SECONDS)
-        except queue.Empty:
-            raise DeliveryFailed(f"{topic}: no answer from Kafka within {_WRITE_SECONDS:.0f} s") from None
-        if error is not None:
-            raise error
+
+def _wait_for(answer: queue.SimpleQueue[DeliveryFailed | None], topic: str, seconds: float) -> None:
+    try:
+        error = answer.get(timeout=seconds)
+    except queue.Empty:
+        raise DeliveryFailed(f"{topic}: no answer from Kafka within {seconds:.0f} s") from None
+    if error is not None:
+        raise error
