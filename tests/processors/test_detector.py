@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from weir.bus import topics
 from weir.bus.codec import Decoder, Encoder
@@ -140,8 +140,15 @@ class Stage:
         assert outcome == [None]
 
     def ends(self, topic: str, partitions: int) -> list[int]:
-        with _consumer(self.settings.kafka_bootstrap_servers, "ends") as consumer:
-            return [consumer.get_watermark_offsets(TopicPartition(self.names[topic], p), timeout=10)[1] for p in range(partitions)]
+        deadline = time.monotonic() + 20
+        while True:
+            try:
+                with _consumer(self.settings.kafka_bootstrap_servers, "ends") as consumer:
+                    wanted = [TopicPartition(self.names[topic], p) for p in range(partitions)]
+                    return [consumer.get_watermark_offsets(tp, timeout=10)[1] for tp in wanted]
+            except KafkaException:  # the partitions of a topic just made have no leader for a moment
+                if time.monotonic() > deadline:
+                    raise
 
     def committed(self) -> list[int]:
         group = f"{self.settings.topic_prefix}.process.detector"

@@ -72,7 +72,7 @@ def _correlation_case(rule_set: RuleSet, correlation: Correlation, case: dict[st
     failure = ""
     if bool(final) != (expect == "alert"):
         failure = f"expected {expect}, got {len(final)} alerts"
-    elif "count" in case and list(final.values()) != [case["count"]]:
+    elif final and "count" in case and list(final.values()) != [case["count"]]:
         failure = f"expected one alert of {case['count']} events, got {list(final.values())}"
     return CaseResult(correlation.title, name, failure)
 

@@ -190,7 +190,7 @@ def _add(state: GroupState, header: SignalsHeader, partial: dict[str, Any]) -> s
         _trim_loose(state)
         state.entities = partial["entities"] or state.entities
     if len(state.buckets) > MAX_BUCKETS:
-        by_age = sorted(state.buckets, key=lambda start: (state.buckets[start].received, start))
+        by_age = sorted(state.buckets, key=lambda start: (start in touched, state.buckets[start].received, start))
         _drop(state, by_age[: len(by_age) - MAX_BUCKETS])
     return touched
 

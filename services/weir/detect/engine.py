@@ -192,7 +192,7 @@ class Engine:
         effects = Effects(writes=[(_marks_key(partition), marks.to_bytes())])
         effects.writes += [(key, None) for key in index.orphans]
         index.orphans = []
-        for topic, heap in index.heaps.items():
+        for topic, heap in list(index.heaps.items()):
             reached = marks.watermark([topic])
             later: list[tuple[bytes, str, int]] = []
             while heap and heap[0][0] <= reached:

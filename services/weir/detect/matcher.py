@@ -35,6 +35,7 @@ from sigma.types import (
     SigmaRegularExpression,
     SigmaRegularExpressionFlag,
     SigmaString,
+    SigmaTimestampPart,
     SpecialChars,
 )
 
@@ -197,6 +198,8 @@ def _texts(values: Iterable[Any]) -> Iterator[str]:
 
 
 def _value_test(value: Any) -> ValueTest:
+    if isinstance(value, SigmaTimestampPart):  # to pySigma a kind of number
+        raise UnsupportedError("parts of a timestamp (minute, hour, day, week, month, year)")
     if isinstance(value, SigmaString):
         return _string_test(value)
     if isinstance(value, SigmaBool):

@@ -1,0 +1,305 @@
+"""Merging partials: windows on event time, one alert a burst, repeats that change nothing."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from weir.bus.codec import Decoder, Encoder
+from weir.detect import correlation as c
+from weir.detect.alerts import Origin
+from weir.detect.correlation import SignalsHeader, advance, due, hold_us, merge
+from weir.detect.rules import Correlation
+from weir.detect.state import GroupState, StateError
+
+SECOND = 1_000_000
+SPAN = 60 * SECOND
+# On the grid of slices and of anchors, so that the arithmetic below can be followed.
+BEGIN = 1_790_000_040 * SECOND // SPAN * SPAN
+ORIGIN = Origin("site-a", "detector-0", "v1")
+RULE = Correlation(
+    id="rule",
+    title="Many",
+    description="d",
+    level="high",
+    rules=(),
+    group_by=("user.id",),
+    group_fields=("user_id",),
+    timespan_us=SPAN,
+    slice_us=5 * SECOND,
+    threshold=10,
+    techniques=("T1485",),
+    tactics=("Impact",),
+)
+
+
+def partial(*events: tuple[float, int]) -> dict[str, Any]:
+    """So many events at so many seconds after BEGIN."""
+    buckets: dict[int, list[int]] = {}
+    for seconds, count in events:
+        at = BEGIN + int(seconds * SECOND)
+        bucket = buckets.setdefault(at // RULE.slice_us * RULE.slice_us, [0, at, at])
+        buckets[at // RULE.slice_us * RULE.slice_us] = [bucket[0] + count, min(bucket[1], at), max(bucket[2], at)]
+    return {
+        "correlation_id": "rule",
+        "group": ["u"],
+        "buckets": [{"start": s, "count": n, "first": f, "last": t} for s, (n, f, t) in buckets.items()],
+        "evidence": [{"event_id": f"e{seconds}", "raw_topic": "raw", "raw_partition": 0, "raw_offset": 0} for seconds, _ in events],
+        "samples": [f'{{"at": {seconds}}}' for seconds, _ in events],
+        "entities": {"user": "u"},
+    }
+
+
+class Group:
+    """One group, merged step by step; the state goes through bytes each time."""
+
+    def __init__(self) -> None:
+        self.state: GroupState | None = None
+        self.alerts: list[dict[str, Any]] = []
+        self.number = 0
+
+    def add(
+        self, *events: tuple[float, int], received: float | None = None, signals_id: str = "", watermark: float = -10_000
+    ) -> Any:
+        self.number += 1
+        at = BEGIN + int((max(t for t, _ in events) if received is None else received) * SECOND)
+        header = SignalsHeader(signals_id or f"s{self.number}", at, "raw")
+        merged = merge(self.state, header, partial(*events), RULE, BEGIN + int(watermark * SECOND), ORIGIN)
+        self.state = GroupState.from_bytes(merged.state.to_bytes())
+        assert self.state == merged.state
+        if merged.changed:
+            self.alerts += merged.alerts
+        return merged
+
+    def advance(self, watermark: float) -> list[dict[str, Any]]:
+        assert self.state is not None
+        self.state, alerts = advance(self.state, RULE, BEGIN + int(watermark * SECOND), ORIGIN)
+        self.alerts += alerts
+        return alerts
+
+    def summary(self) -> list[tuple[str, int]]:
+        return [(a["state"], a["event_count"]) for a in self.alerts]
+
+
+def test_it_fires_when_the_count_is_reached_within_the_timespan() -> None:
+    group = Group()
+    group.add((0, 4))
+    group.add((20, 5))
+    assert group.alerts == []
+    group.add((40, 1))
+    assert group.summary() == [("new", 10)]
+
+
+def test_it_does_not_fire_for_the_same_count_over_a_longer_time() -> None:
+    group = Group()
+    for i in range(40):
+        group.add((i * 7, 1))
+    assert group.alerts == []
+
+
+@settings(max_examples=40, deadline=None)
+@given(times=st.lists(st.integers(0, 400_000), min_size=1, max_size=60), seed=st.integers(0, 100))
+def test_it_never_fires_wrongly_and_never_misses_what_fits_a_slice_less(times: list[int], seed: int) -> None:
+    """Against a count over every window of exact event times, in whatever order the events come."""
+    ordered = sorted(times)
+    most = max(sum(1 for t in ordered if start <= t < start + 60_000) for start in ordered)
+    tight = max(sum(1 for t in ordered if start <= t <= start + 55_000) for start in ordered)
+    group = Group()
+    random.Random(seed).shuffle(times)
+    for time in times:
+        group.add((time / 1000, 1), received=0)
+    if most < RULE.threshold:
+        assert group.alerts == []
+    if tight >= RULE.threshold:
+        assert group.alerts
+
+
+def test_late_and_out_of_order_partials_count_in_their_own_slice() -> None:
+    group = Group()
+    group.add((500, 3), received=500)
+    group.add((20, 4), received=505)
+    group.add((30, 6), received=510)
+    assert group.summary() == [("new", 10)]
+    assert group.alerts[0]["first_seen"] == BEGIN + 20 * SECOND
+    assert group.alerts[0]["last_seen"] == BEGIN + 30 * SECOND
+
+
+def test_one_alert_a_burst_with_few_updates_and_a_final_count() -> None:
+    group = Group()
+    for i in range(100):
+        group.add((i / 10, 5))
+    assert [s for s, _ in group.summary()] == ["new", "update", "update", "update", "update", "update"]
+    assert [n for _, n in group.summary()] == [10, 20, 40, 80, 160, 320]
+    assert group.advance(69) == []
+    (closed,) = group.advance(70)
+    assert (closed["state"], closed["event_count"], closed["revision"]) == ("closed", 500, 7)
+    assert len({a["alert_id"] for a in group.alerts}) == 1
+    assert [a["revision"] for a in group.alerts] == list(range(1, 8))
+
+
+def test_a_trickle_around_a_burst_is_not_counted_into_it() -> None:
+    group = Group()
+    for seconds in (-200, -140, 300, 400):
+        group.add((seconds, 1), received=seconds)
+    group.add((0, 50))
+    group.advance(200)
+    assert group.summary() == [("new", 50), ("closed", 50)]
+
+
+def test_two_bursts_apart_are_two_alerts_and_a_late_event_reopens_the_first() -> None:
+    group = Group()
+    group.add((0, 10))
+    group.add((200, 10))
+    group.advance(261)
+    assert group.summary() == [("new", 10), ("new", 10), ("closed", 10), ("closed", 10)]
+    first, second = (a["alert_id"] for a in group.alerts[:2])
+    assert first != second
+    group.add((10, 5), received=262)
+    (again,) = group.advance(330)
+    assert (again["alert_id"], again["state"], again["event_count"]) == (first, "closed", 15)
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2, 3], [3, 2, 1, 0], [2, 0, 3, 1]])
+def test_the_order_within_a_burst_changes_neither_id_nor_count(order: list[int]) -> None:
+    group = Group()
+    parts = [((2, 6),), ((8, 7),), ((15, 12),), ((21, 8), (26, 3))]
+    for index in order:
+        group.add(*parts[index], received=30)
+    group.advance(100)
+    reference = Group()
+    reference.add(*(event for part in parts for event in part), received=30)
+    assert group.alerts[-1]["alert_id"] == reference.alerts[-1]["alert_id"]
+    assert group.summary()[-1] == ("closed", 36)
+
+
+def test_a_signal_seen_before_changes_nothing_and_says_again_what_stands() -> None:
+    group = Group()
+    group.add((0, 12), signals_id="x")
+    assert group.state is not None
+    before = group.state.to_bytes()
+    again = group.add((0, 12), signals_id="x")
+    assert not again.changed
+    assert again.state.to_bytes() == before
+    assert [(a["alert_id"], a["state"], a["revision"]) for a in again.alerts] == [(group.alerts[0]["alert_id"], "new", 1)]
+
+
+def test_what_is_forgotten_is_refused_and_not_counted_twice() -> None:
+    group = Group()
+    group.add((0, 6), signals_id="x")
+    late = hold_us(RULE) // SECOND + 1
+    group.add((late, 1), watermark=late)
+    assert group.state is not None
+    assert len(group.state.seen) == 1
+    again = group.add((0, 6), signals_id="x")
+    assert not again.changed
+    assert group.alerts == []
+
+
+def test_a_fast_clock_neither_expires_nor_holds_up_anything() -> None:
+    group = Group()
+    group.add((100_000, 12), received=0)
+    group.add((1, 5), received=1)
+    group.add((2, 5), received=2)
+    assert len({a["alert_id"] for a in group.alerts}) == 2
+    group.advance(63)
+    assert [state for state, _ in group.summary()] == ["new", "new", "closed", "closed"]
+
+
+def test_nothing_is_left_once_all_is_old() -> None:
+    group = Group()
+    group.add((0, 12))
+    assert group.state is not None
+    assert due(group.state, RULE) == BEGIN + SPAN + 1
+    group.advance(61)
+    assert group.state is not None
+    assert due(group.state, RULE) == BEGIN + hold_us(RULE) + 1
+    group.advance(hold_us(RULE) / SECOND)
+    assert group.state is not None
+    group.advance(hold_us(RULE) / SECOND + 1)
+    assert group.state is None
+
+
+def test_a_burst_longer_than_what_is_kept_counts_all() -> None:
+    group = Group()
+    for i in range(200):
+        group.add((i * 10, 5), watermark=i * 10 - 5)
+    group.advance(3000)
+    assert group.summary()[-1] == ("closed", 1000)
+    assert len({a["alert_id"] for a in group.alerts}) == 1
+    assert group.alerts[-1]["first_seen"] == BEGIN
+
+
+def test_memory_of_a_group_is_bounded_and_nothing_is_counted_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(c, "MAX_SEEN", 100)
+    group = Group()
+    for i in range(500):
+        group.add((i / 100, 1), received=i, signals_id=f"s{i}")
+    assert group.state is not None
+    assert len(group.state.seen) <= 100
+    for i in range(500):
+        assert not group.add((i / 100, 1), received=i, signals_id=f"s{i}").changed
+    group.advance(10_000)
+    assert group.summary()[-1] == ("closed", 500)
+
+
+def test_many_slices_and_much_evidence_stay_bounded() -> None:
+    group = Group()
+    for i in range(300):
+        group.add(*((i * 1000 + j * 100, 1) for j in range(9)), received=0)
+    group.add(*((j / 10, 3) for j in range(50)), received=0)
+    assert group.state is not None
+    assert len(group.state.buckets) <= c.MAX_BUCKETS
+    assert len(group.state.to_bytes()) < 200_000
+    assert len(group.alerts[-1]["evidence"]) <= c.MAX_EVIDENCE
+    assert len(group.alerts[-1]["samples"]) <= c.MAX_SAMPLES
+
+
+def test_more_bursts_than_are_kept_are_closed_with_their_count() -> None:
+    group = Group()
+    for i in range(c.MAX_EPISODES + 5):
+        group.add((i * 200, 10), received=0)
+    assert [s for s, _ in group.summary()].count("closed") == 5
+    assert len({a["alert_id"] for a in group.alerts}) == c.MAX_EPISODES + 5
+
+
+def test_evidence_is_that_of_the_burst() -> None:
+    group = Group()
+    group.add((-300, 1), received=-300)
+    group.add((0, 6))
+    group.add((1, 6))
+    assert [e["event_id"] for e in group.alerts[0]["evidence"]] == ["e0", "e1"]
+    assert group.alerts[0]["samples"] == ['{"at": 0}', '{"at": 1}']
+
+
+def test_an_alert_says_what_an_analyst_needs_and_fits_its_schema() -> None:
+    group = Group()
+    group.add((0, 6), (19, 6))
+    (alert,) = group.alerts
+    assert Decoder()(Encoder("alert")(alert)) == alert
+    assert alert["summary"].startswith("Many: 12 events within 19 s for user.id u, from ")
+    assert alert["severity"] == "high"
+    assert alert["event_severity"] == 4
+    assert alert["group_by"] == {"user.id": "u"}
+    assert alert["threat_technique_id"] == ["T1485"]
+    assert (alert["site"], alert["detector"], alert["rule_version"]) == ("site-a", "detector-0", "v1")
+
+
+def test_a_new_slice_width_keeps_the_counts() -> None:
+    group = Group()
+    group.add((0, 4), (21, 4))
+    assert group.state is not None
+    group.state.slice_us = 7 * SECOND
+    group.state.buckets = {b.first // (7 * SECOND) * (7 * SECOND): b for b in group.state.buckets.values()}
+    group.add((22, 3))
+    assert group.summary() == [("new", 11)]
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.binary(max_size=60))
+def test_bytes_that_are_no_state_are_refused(data: bytes) -> None:
+    with pytest.raises(StateError):
+        GroupState.from_bytes(data)
