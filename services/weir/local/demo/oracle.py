@@ -56,6 +56,7 @@ class Audit:
     topics: dict[str, int] = field(default_factory=dict)
     event_ids: dict[str, set[str]] = field(default_factory=dict)
     alert_ids: set[str] = field(default_factory=set)
+    alert_revisions: int = 0
     alerts: list[dict[str, object]] = field(default_factory=list)
     dead_letters: Counter[tuple[str, str]] = field(default_factory=Counter)
     ledger: dict[str, LedgerCounts] = field(default_factory=dict)
@@ -163,9 +164,14 @@ class Oracle:
 
     def _alerts(self, audit: Audit) -> None:
         newest: dict[str, dict[str, object]] = {}
+        revisions: Counter[tuple[str, int]] = Counter()
         for message in self._read("alerts"):
             record = self._decode(message.value())
-            newest[str(record["alert_id"])] = record
+            alert_id, revision = str(record["alert_id"]), int(record["revision"])
+            revisions[alert_id, revision] += 1
+            newest[alert_id] = record
+        audit.alert_revisions = len(revisions)
+        audit.repeated += sum(revisions.values()) - len(revisions)
         audit.alert_ids = set(newest)
         audit.alerts = list(newest.values())
 
@@ -225,7 +231,7 @@ class Oracle:
         try:
             consumer.assign([TopicPartition(full, partition, 0) for partition in left])
             while left:
-                for message in consumer.consume(5000, 5.0):
+                for message in consumer.consume(5000, 0.1):
                     if message.error() is not None:
                         raise RuntimeError(f"{full}: {message.error()}")
                     if message.partition() in left:

@@ -111,18 +111,14 @@ def _size(count: int) -> str:
 def render(report: Report, console: Console) -> None:
     """Print the summary."""
     audit = report.audit
-    sources = _table(
-        "Received: every unit is empty, dead, or became events", "source", "sent", "received", "empty", "dead", "events"
-    )
+    sources = _table("source", "sent", "received", "empty", "dead", "events")
     for name in SOURCES:
         mine = audit.sources[name]
         sources.add_row(
             name, *map(_number, (report.sent.get(name, 0), mine.units_received, mine.units_empty, mine.units_dead, mine.events))
         )
 
-    landed = _table(
-        "Delivered: distinct events of each topic, and rows with that id at each destination", "topic", "events", "Sentinel", "ADX"
-    )
+    landed = _table("topic", "events", "Sentinel", "ADX")
     tables = {name: report.destinations[name] for name in ("sentinel", "adx") if name in report.destinations}
 
     for dataset, ids in audit.event_ids.items():

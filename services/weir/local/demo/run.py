@@ -121,7 +121,7 @@ def _run(stack: Stack, console: Console, lines: int, seed: int, begun: float) ->
         TimeElapsedColumn(), console=console, transient=not console.is_terminal,
     ) as progress:  # fmt: skip
         sent = _send(stack, progress, lines, seed)
-        _drain(stack, oracle, progress)
+        late = _drain(stack, oracle, progress)
     audit = oracle.audit()
     report = Report(
         audit=audit,
@@ -133,6 +133,7 @@ def _run(stack: Stack, console: Console, lines: int, seed: int, begun: float) ->
         restarts=dict(stack.supervisor.restarts),
         seconds=time.monotonic() - begun,
     )
+    report.problems += late
     _judge(report, sent)
     return report
 
@@ -156,10 +157,15 @@ def _send(stack: Stack, progress: Progress, lines: int, seed: int) -> dict[str, 
     return generate.run(targets, amounts, seed=seed, seconds=SEND_SECONDS, on_progress=show)
 
 
-def _drain(stack: Stack, oracle: Oracle, progress: Progress) -> None:
-    """Wait until nothing moves any more: receivers flushed, groups at the end, destinations settled; or the deadline."""
+def _drain(stack: Stack, oracle: Oracle, progress: Progress) -> list[str]:
+    """Wait until nothing moves any more: receivers flushed, groups at the end, destinations settled; or the deadline.
+
+    Returns what the deadline cut short, one sentence for each stage.
+    """
     names, prefix = oracle.names, stack.settings.topic_prefix
-    deadline = time.monotonic() + DRAIN_SECONDS
+    begun = time.monotonic()
+    deadline = begun + DRAIN_SECONDS
+    late: list[str] = []
     stages: list[tuple[str, list[str], list[str]]] = [
         ("parsing", [names[f"raw.{s}"] for s in SOURCES], [f"{prefix}.process.{s}" for s in SOURCES]),
         ("detecting", [names["signals"]], [f"{prefix}.process.detector"]),
@@ -179,11 +185,16 @@ def _drain(stack: Stack, oracle: Oracle, progress: Progress) -> None:
             for group in groups:
                 own = {k: v for k, v in ends.items() if title != "parsing" or k[0].split(".")[-2] == group.rsplit(".", 1)[-1]}
                 left += oracle.behind(group, own)
-            progress.update(task, total=max(total, 1), completed=total - left)
+            progress.update(task, total=max(total, 1), completed=total - left if total else 1)
             if left == 0:
                 break
             time.sleep(POLL_SECONDS)
+        else:
+            late.append(f"{title}: {left} of {total} records were not dealt with after {DRAIN_SECONDS:.0f} s")
+        if not progress.console.is_terminal:
+            progress.console.print(f"  {title} done ({time.monotonic() - begun:.1f} s after the last unit was sent)")
     _settle(lambda: int(stack.stats("adx")["rows"]), deadline)
+    return late
 
 
 def _stable_ends(oracle: Oracle, topics: list[str], deadline: float) -> dict[tuple[str, int], int]:
@@ -219,7 +230,11 @@ def _destinations(stack: Stack, audit: Audit) -> dict[str, Destination]:
             destination.rows[table] = len(there)
             if missing := len(ids - there):
                 destination.missing[table] = missing
-        destination.repeated = int(stack.stats(name)["repeated"])
+        revisions = projection(name, "alerts").table
+        for table, counted in stack.stats(name)["tables"].items():
+            # Later revisions of an alert are no repeats: they replace the earlier ones.
+            beyond = audit.alert_revisions if table == revisions else int(counted["distinct"])
+            destination.repeated += max(0, int(counted["rows"]) - beyond)
         found[name] = destination
     siem = Destination()
     if missing := len(audit.alert_ids - stack.ids("siem")):
