@@ -55,7 +55,7 @@ class TopicReader:
 
     def poll(self) -> list[dict[str, Any]]:
         """Whatever is there by now."""
-        for message in self._consumer.consume(1000, 0.2):
+        for message in self._consumer.consume(1000, 0.05):
             if message.error() is None:
                 self.keys.append((message.key() or b"").decode())
                 self.timestamp_types.add(message.timestamp()[0])

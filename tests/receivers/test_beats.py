@@ -9,8 +9,10 @@ import os
 import signal
 import socket
 import struct
+import threading
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -139,6 +141,28 @@ def test_bytes_may_come_one_by_one_and_windows_back_to_back(kafka: str, names: T
         assert client.last_ack() == 3
         assert client.ack() == 0  # sequence 2**32 - 1 and then, wrapped, 0
     eventually(lambda: raw.units() == first + second)
+
+
+def test_many_clients_at_once_share_little_memory_and_all_are_served(kafka: str, names: TopicNames, raw: TopicReader) -> None:
+    """Together they have four times the ceiling in unfinished windows; none may wait for memory that the others hold."""
+    settings = settings_for(kafka, names.prefix, receiver_memory_bytes=2 * 1024 * 1024)
+    window = [b'{"n":%d,"x":"%s"}' % (n, b"y" * 1_000) for n in range(300)]
+    stream = encode_batch(window, compress_level=0)
+    with running(settings, SERVICE, build) as run:
+        receiver: BeatsReceiver = run.receiver
+
+        def client(_: int) -> int:
+            with Client(receiver.port) as one:
+                one.send(stream[:200_000])
+                begun.wait(20)
+                one.send(stream[200_000:])
+                return one.last_ack()
+
+        begun = threading.Barrier(40)
+        with ThreadPoolExecutor(40) as pool:
+            assert list(pool.map(client, range(40))) == [300] * 40
+        assert receiver.publisher.memory.used < 64_000
+    eventually(lambda: len(raw.units()) == 300 * 40, timeout=30)
 
 
 def test_version_1_is_acknowledged_in_version_1(kafka: str, names: TopicNames, raw: TopicReader) -> None:

@@ -169,6 +169,9 @@ class _Connection:
 
     async def _may_read(self) -> None:
         settings = self._receiver.settings
+        if self._publisher.memory.shut:
+            # Whoever waits for memory must not hold any that only it can set free.
+            self._publish()
         await self._publisher.memory.room()
         await self._receiver.frames.admit(self)
         while self._unsettled_bytes >= settings.beats_connection_bytes or len(self._windows) >= settings.beats_max_windows:

@@ -18,6 +18,7 @@ from weir.bus.config import client_config
 from weir.ops.logging import get
 from weir.ops.settings import ServiceSettings
 from weir.protocols.netflow import SamplingRecord, TemplateRecord
+from weir.receivers.memory import Seldom
 
 __all__ = ["ORIGIN_HEADER", "FlowStateCodec", "FlowStateFollower", "StateKey", "StateRecord", "state_key"]
 
@@ -147,6 +148,7 @@ class FlowStateFollower:
         self._thread = threading.Thread(target=self._run, name="flow-state", daemon=True)
         self._unread: set[int] | None = None
         self._told = False
+        self._say = Seldom(10.0, time.monotonic)
 
     def start(self) -> None:
         """Begin to read."""
@@ -208,5 +210,6 @@ class FlowStateFollower:
         try:
             return self._codec.decode(message.key(), message.value())
         except ValueError as error:
-            self._log.warning("a record of the state topic cannot be read", offset=message.offset(), error=str(error))
+            if self._say("unreadable"):
+                self._log.warning("a record of the state topic cannot be read", offset=message.offset(), error=str(error))
             return None

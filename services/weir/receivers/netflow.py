@@ -28,6 +28,8 @@ __all__ = ["SERVICE", "NetflowReceiver", "NetflowSettings", "main"]
 
 SERVICE = "receive.netflow"
 _KNOWN_KEYS = 4_096
+_BATCH_BYTES = 640_000
+"""Datagrams of one batch at most; templates and sampling values, up to 170 kB, come on top."""
 _STATE_RECORDS_PER_MINUTE = 2_000
 
 
@@ -56,10 +58,6 @@ class NetflowSettings(ReceiverSettings):
     )
     netflow_hold_datagrams: int = Field(8_192, ge=1, le=1_000_000, description="datagrams held at most, of all exporters")
     netflow_hold_bytes: int = Field(16 * 1024 * 1024, ge=65_536, le=1024**3, description="bytes held at most, of all exporters")
-    # Templates and sampling values, up to 170 kB, come on top of the datagrams.
-    receiver_batch_bytes: int = Field(
-        640_000, ge=131_072, le=700_000, description="bytes of the datagrams in one batch at most; templates come on top"
-    )
 
 
 class _Held:
@@ -272,6 +270,7 @@ class NetflowReceiver:
     def _shared(self, records: list[StateRecord]) -> None:
         """What other receivers, or this one before its last start, have learned."""
         touched: dict[_Exporter, None] = {}
+        now_us = time.time_ns() // 1000
         for record in records:
             exporter = self._exporter(record.exporter)
             if record.learned_at <= exporter.learned.get(record.key, 0):
@@ -290,7 +289,7 @@ class NetflowReceiver:
             if isinstance(item, TemplateRecord) and not item.record:
                 exporter.learned.pop(record.key, None)
             else:
-                exporter.note(record.key, record.learned_at)
+                exporter.note(record.key, min(record.learned_at, now_us))
             if changed:
                 touched[exporter] = None
         for exporter in touched:
@@ -348,6 +347,7 @@ def void(_: object) -> None:
 
 def build(settings: NetflowSettings) -> NetflowReceiver:
     """A receiver with its publisher, in the running loop."""
+    settings = settings.model_copy(update={"receiver_batch_bytes": min(settings.receiver_batch_bytes, _BATCH_BYTES)})
     publisher = Publisher(settings, service=SERVICE, topic="raw.netflow", make_producer=lambda: kafka_producer(settings))
     return NetflowReceiver(settings, publisher)
 

@@ -65,7 +65,7 @@ class _Readiness:
         said = -60.0
         while True:
             try:
-                await loop.run_in_executor(None, self._receiver.publisher.reach, 5.0)
+                await loop.run_in_executor(None, self._receiver.publisher.reach, 2.0)
             except DeliveryFailed as error:
                 self.reason = str(error)
                 if time.monotonic() - said >= 60:
