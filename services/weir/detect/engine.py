@@ -165,11 +165,11 @@ class Engine:
                 continue
             key = group_key(partition, correlation.id, partial["group"])
             value = self._load(key)
-            if value is None and repeat:
-                # It was counted in a state that has since been forgotten.
+            state = None if value is None else GroupState.from_bytes(value)
+            if repeat and (state is None or header.short_id not in state.seen):
+                # It was counted in a state that has since been forgotten, and perhaps begun anew.
                 effects.seen += 1
                 continue
-            state = None if value is None else GroupState.from_bytes(value)
             topics = {header.raw_topic, *(state.sources if state else ())}
             merged = merge(state, header, partial, correlation, index.marks.watermark(topics), self._origin)
             if not merged.changed:
