@@ -81,6 +81,8 @@ def producer_config(settings: ServiceSettings, **overrides: Any) -> dict[str, An
         "queue.buffering.max.kbytes": 65_536,
         "queue.buffering.max.messages": 200_000,
         "delivery.timeout.ms": 120_000,
+        # A raw record of 900 kB, or an event near the limit, with the headers of a dead letter on top.
+        "message.max.bytes": 1_048_576,
         **overrides,
     }
 

@@ -18,6 +18,9 @@ from weir.ops.settings import ServiceSettings
 __all__ = ["BatchConsumer", "Expired"]
 
 
+_REFUSED = {KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED}
+
+
 @dataclass(frozen=True, slots=True)
 class Expired:
     """Offsets that retention removed before this group read them: first to last, inclusive."""
@@ -55,8 +58,17 @@ class BatchConsumer:
         self._on_expired = on_expired
         self._consumer.subscribe(topics, on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked)
         self.assigned: set[tuple[str, int]] = set()
+        self._assign_error: KafkaException | None = None
 
     def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        # confluent-kafka 2.16 on Python 3.11 lets an exception of this callback out of `consume` as a bare KafkaError, which is
+        # no exception and passes every `except` clause. So it is kept for `read` to raise.
+        try:
+            self._start(consumer, partitions)
+        except KafkaException as error:
+            self._assign_error = error
+
+    def _start(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         starts = []
         for committed in consumer.committed(partitions, timeout=30):
             low, _high = consumer.get_watermark_offsets(committed, timeout=30)
@@ -78,15 +90,22 @@ class BatchConsumer:
         """Up to so many records, waiting at most so many seconds for the first ones.
 
         Raises:
-            KafkaException: an error that does not pass by itself.
+            KafkaException: an error that does not pass by itself, or an assignment whose start could not be asked for.
         """
         good = []
-        for message in self._consumer.consume(max_records, timeout):
-            error = message.error()
-            if error is None:
+        messages = self._consumer.consume(max_records, timeout)
+        if self._assign_error is not None:
+            error, self._assign_error = self._assign_error, None
+            raise error
+        for message in messages:
+            problem = message.error()
+            if problem is None:
                 good.append(message)
-            elif error.fatal() or error.code() in {KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED}:
-                raise KafkaException(error)
+            elif problem.fatal() or problem.code() in {
+                KafkaError.TOPIC_AUTHORIZATION_FAILED,
+                KafkaError.GROUP_AUTHORIZATION_FAILED,
+            }:
+                raise KafkaException(problem)
             # Everything else (broker away, topic not there yet) librdkafka tries again by itself.
         return good
 
@@ -98,7 +117,9 @@ class BatchConsumer:
         """
         if offsets:
             wanted = [TopicPartition(topic, partition, offset) for (topic, partition), offset in offsets.items()]
-            self._consumer.commit(offsets=wanted, asynchronous=False)
+            for done in self._consumer.commit(offsets=wanted, asynchronous=False) or []:
+                if done.error is not None:
+                    raise KafkaException(done.error)
 
     def pause(self, partitions: list[tuple[str, int]]) -> None:
         """Stop fetching from these."""

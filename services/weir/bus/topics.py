@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
+import time
 from dataclasses import dataclass
 
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
 from weir.bus.config import client_config
@@ -90,14 +92,22 @@ def apply(settings: ServiceSettings, timeout: float = 30.0) -> list[TopicState]:
         return states
     admin = AdminClient(client_config(settings))
     new = [NewTopic(s.name, wanted_partitions(s.spec), _replication(), config=s.spec.config()) for s in missing]
-    failures = []
+    failures: list[str] = []
+    made: set[str] = set()
     for name, future in admin.create_topics(new, operation_timeout=timeout).items():
         try:
             future.result(timeout)
+            made.add(name)
         except KafkaException as error:
-            if "TOPIC_ALREADY_EXISTS" not in str(error):  # somebody else applied at the same time
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:  # somebody else applied at the same time
                 failures.append(f"{name}: {error.args[0].str()}")
     if failures:
         raise TopicsUnavailable("; ".join(failures))
-    made = {state.name for state in missing}
-    return [TopicState(s.name, s.spec, True, wanted_partitions(s.spec), created=True) if s.name in made else s for s in states]
+    # A broker tells of a topic some moments after the controller has made it.
+    deadline = time.monotonic() + timeout
+    while not all(state.exists for state in (states := check(settings))):
+        if time.monotonic() > deadline:
+            unseen = ", ".join(state.name for state in states if not state.exists)
+            raise TopicsUnavailable(f"created {timeout:.0f} s ago, and the brokers do not show them: {unseen}")
+        time.sleep(0.05)
+    return [dataclasses.replace(state, created=state.name in made) for state in states]

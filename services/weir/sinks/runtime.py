@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from typing import Protocol
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import KafkaException
 
 from weir.bus.codec import Decoder, Encoder
 from weir.bus.config import DeliveryFailed
@@ -92,22 +92,6 @@ def run_sink(
         sink.close()
 
 
-class _GuardedConsumer(BatchConsumer):
-    """Keeps Kafka's errors inside the callback, for the reader to raise.
-
-    confluent-kafka 2.16 on Python 3.11 lets them out of `consume` as bare KafkaErrors, which are no exceptions and pass every
-    `except` clause.
-    """
-
-    assign_error: KafkaException | None = None
-
-    def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        try:
-            super()._assigned(consumer, partitions)
-        except KafkaException as error:
-            self.assign_error = error
-
-
 class Sink:
     """One running sink; made by `run_sink`."""
 
@@ -131,7 +115,7 @@ class Sink:
         self._fatal: queue.SimpleQueue[Exception] = queue.SimpleQueue()
         self._trouble: dict[str, str] = {"start": "not prepared yet"}
         self._trouble_lock = threading.Lock()
-        self._consumer: _GuardedConsumer | None = None
+        self._consumer: BatchConsumer | None = None
         self._lanes: dict[str, Lane] = {}
         self._reset()
         self._health = HealthServer(settings.health_host, settings.health_port, self.not_ready)
@@ -197,7 +181,7 @@ class Sink:
         """Read and deliver under one membership of the group."""
         self._reset()
         self._open_lanes()
-        self._consumer = _GuardedConsumer(
+        self._consumer = BatchConsumer(
             self._settings,
             self.group,
             [self._names[topic] for topic in self._topics],
@@ -270,8 +254,6 @@ class Sink:
         self._revoked_in_read.clear()
         try:
             messages = consumer.read(_READ_RECORDS, _READ_SECONDS)
-            if consumer.assign_error is not None:
-                raise consumer.assign_error
         except KafkaException as error:
             cause = error.args[0]
             if cause.fatal() or "AUTHORIZATION" in cause.name():
