@@ -105,9 +105,8 @@ def apply(settings: ServiceSettings, timeout: float = 30.0) -> list[TopicState]:
         raise TopicsUnavailable("; ".join(failures))
     # A broker tells of a topic some moments after the controller has made it.
     deadline = time.monotonic() + timeout
-    while not all(state.exists for state in (states := check(settings))):
+    while unseen := [state.name for state in check(settings) if not state.exists]:
         if time.monotonic() > deadline:
-            unseen = ", ".join(state.name for state in states if not state.exists)
-            raise TopicsUnavailable(f"created {timeout:.0f} s ago, and the brokers do not show them: {unseen}")
+            raise TopicsUnavailable(f"created {timeout:.0f} s ago, and the brokers do not show them: {', '.join(unseen)}")
         time.sleep(0.05)
-    return [dataclasses.replace(state, created=state.name in made) for state in states]
+    return [dataclasses.replace(state, created=state.name in made) for state in check(settings)]
