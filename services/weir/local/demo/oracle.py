@@ -17,6 +17,7 @@ from confluent_kafka.admin import AdminClient
 from weir.bus.codec import Decoder
 from weir.bus.config import client_config
 from weir.bus.deadletter import reason_of
+from weir.local.generate import marks
 from weir.model.batch import RawBatch
 from weir.model.ids import parse_event_id
 from weir.model.ledger import LedgerCounts, LedgerEntry
@@ -25,7 +26,7 @@ from weir.ops.settings import ServiceSettings
 from weir.processors import beats, netflow, syslog
 from weir.processors.outcome import Outcome, RawCoordinates
 
-__all__ = ["SOURCES", "Audit", "Oracle", "SourceAudit"]
+__all__ = ["MARKED", "SOURCES", "Audit", "Oracle", "SourceAudit"]
 
 SOURCES = ("syslog", "beats", "netflow")
 _PROCESS: dict[str, Callable[[RawBatch, RawCoordinates], Outcome]] = {
@@ -33,6 +34,8 @@ _PROCESS: dict[str, Callable[[RawBatch, RawCoordinates], Outcome]] = {
     "beats": beats.process,
     "netflow": netflow.process,
 }
+MARKED = ("beats",)
+"""Sources whose senders are told what has arrived: their units are looked for one by one, by the numbers they carry."""
 Unit = tuple[str, int]
 
 
@@ -60,6 +63,7 @@ class Audit:
     alerts: list[dict[str, object]] = field(default_factory=list)
     dead_letters: Counter[tuple[str, str]] = field(default_factory=Counter)
     ledger: dict[str, LedgerCounts] = field(default_factory=dict)
+    marks: dict[str, set[int]] = field(default_factory=lambda: {name: set() for name in SOURCES})
     lost: list[str] = field(default_factory=list)
     lost_count: int = 0
     repeated: int = 0
@@ -138,6 +142,9 @@ class Oracle:
             seen.add(batch.batch_id)
             mine.units_received += len(batch.units)
             mine.bytes_received += sum(map(len, batch.units))
+            if source in MARKED:
+                for unit in batch.units:
+                    audit.marks[source].update(number for _, _, number in marks(unit.decode("utf-8", "replace")))
             outcome = _PROCESS[source](batch, RawCoordinates(message.topic(), message.partition(), message.offset()))
             mine.units_empty += outcome.units_empty
             batch_hex = batch.batch_id.hex()

@@ -134,6 +134,7 @@ def _run(stack: Stack, console: Console, lines: int, seed: int, begun: float) ->
         seconds=time.monotonic() - begun,
     )
     report.problems += late
+    _look_for_acknowledged(report, sent, seed)
     _judge(report, sent)
     return report
 
@@ -243,6 +244,16 @@ def _destinations(stack: Stack, audit: Audit) -> dict[str, Destination]:
     return found
 
 
+def _look_for_acknowledged(report: Report, sent: dict[str, generate.Sent], seed: int) -> None:
+    """Every Beats document was acknowledged in the end, since its sender tries until it is: each must be in Kafka, by number."""
+    units = generate.BeatsUnits(seed, sent["beats"].units)
+    wanted: set[int] = set()
+    for number in range(sent["beats"].acknowledged):
+        wanted.update(n for _, _, n in generate.marks(units.unit(number, 0).data.decode("utf-8", "replace")))
+    missing = wanted - report.audit.marks["beats"]
+    report.audit.lose("raw.beats: acknowledged documents by number", {str(n) for n in missing})
+
+
 def _judge(report: Report, sent: dict[str, generate.Sent]) -> None:
     """Every sentence here is a number that does not add up."""
     audit, problems = report.audit, report.problems
@@ -253,11 +264,9 @@ def _judge(report: Report, sent: dict[str, generate.Sent]) -> None:
         if accounted != mine.units_received:
             problems.append(f"{name}: {mine.units_received} units received, {accounted} empty, dead or with events")
         report.unreceived[name] = max(0, report.sent[name] - mine.units_received)
-        if sent[name].acknowledged > mine.units_received:
-            problems.append(f"{name}: {sent[name].acknowledged} units acknowledged, {mine.units_received} in Kafka")
-        if report.unreceived[name] and f"receive-{name}" not in report.restarts:
+        if report.sent[name] != mine.units_received and f"receive-{name}" not in report.restarts:
             problems.append(f"{name}: {report.sent[name]} units sent, {mine.units_received} received, and no receiver had died")
-    if not any(report.unreceived.values()):
+    if not any(name.startswith("receive-") for name in report.restarts):
         intended = sum((s.events for s in sent.values()), Counter[str]())
         for dataset, ids in audit.event_ids.items():
             if len(ids) != intended[dataset]:

@@ -99,6 +99,9 @@ class Supervisor:
             )
         service.starts += 1
         (self.folder / "pids" / f"{service.name}.pid").write_text(f"{service.process.pid}\n", encoding="ascii")
+        if service.health_port:
+            url = f"http://127.0.0.1:{service.health_port}/readyz\n"
+            (self.folder / "pids" / f"{service.name}.url").write_text(url, encoding="ascii")
 
     def _watch(self) -> None:
         while not self._stopping.wait(_POLL_SECONDS):
@@ -171,4 +174,5 @@ class Supervisor:
             except subprocess.TimeoutExpired:
                 service.process.kill()
                 service.process.wait()
-            (self.folder / "pids" / f"{service.name}.pid").unlink(missing_ok=True)
+            for file in (self.folder / "pids").glob(f"{service.name}.*"):
+                file.unlink(missing_ok=True)

@@ -4,7 +4,8 @@ What the units are is decided by `syslog`, `beats` and `netflow`, purely from a 
 `senders` owns the sockets and counts what it sent; `traffic.run` puts them together.
 """
 
+from weir.local.generate.beats import BeatsUnits
 from weir.local.generate.traffic import Amounts, Targets, run
 from weir.local.generate.units import Sent, Unit, marks
 
-__all__ = ["Amounts", "Sent", "Targets", "Unit", "marks", "run"]
+__all__ = ["Amounts", "BeatsUnits", "Sent", "Targets", "Unit", "marks", "run"]
