@@ -97,22 +97,42 @@ class DeliveryProducer:
         Raises:
             DeliveryFailed: the queue stayed full for `blocking_seconds`, or the record can never be sent.
         """
-        delivery.expect(1)
         deadline = time.monotonic() + blocking_seconds
-        while True:
-            try:
-                self._producer.produce(
-                    topic, value, key, partition, delivery.on_delivery, timestamp=timestamp_ms, headers=headers or []
-                )
-                return
-            except BufferError:
-                if time.monotonic() > deadline:
-                    delivery.expect(-1)
-                    raise DeliveryFailed(f"{topic}: the producer's queue stayed full for {blocking_seconds:.0f} s") from None
-                self._producer.poll(0.05)
-            except Exception as error:
-                delivery.expect(-1)
-                raise DeliveryFailed(f"{topic}: {error}") from error
+        while not self.offer(
+            topic, value, delivery=delivery, key=key, partition=partition, timestamp_ms=timestamp_ms, headers=headers
+        ):
+            if time.monotonic() > deadline:
+                raise DeliveryFailed(f"{topic}: the producer's queue stayed full for {blocking_seconds:.0f} s")
+            self._producer.poll(0.05)
+
+    def offer(
+        self,
+        topic: str,
+        value: bytes | None,
+        *,
+        delivery: Delivery,
+        key: bytes | str | None = None,
+        partition: int = -1,
+        timestamp_ms: int = 0,
+        headers: Headers | None = None,
+    ) -> bool:
+        """Queue one record without waiting; False while the queue is full, for those who must not block an event loop.
+
+        Raises:
+            DeliveryFailed: the record can never be sent.
+        """
+        delivery.expect(1)
+        try:
+            self._producer.produce(
+                topic, value, key, partition, delivery.on_delivery, timestamp=timestamp_ms, headers=headers or []
+            )
+        except BufferError:
+            delivery.expect(-1)
+            return False
+        except Exception as error:
+            delivery.expect(-1)
+            raise DeliveryFailed(f"{topic}: {error}") from error
+        return True
 
     def produce_many(
         self, topic: str, values: list[bytes], *, delivery: Delivery, timestamp_ms: int = 0, blocking_seconds: float = 60.0
@@ -127,10 +147,18 @@ class DeliveryProducer:
         for value in values:
             self.produce(topic, value, delivery=delivery, timestamp_ms=timestamp_ms, blocking_seconds=blocking_seconds)
 
-    async def deliver(self, topic: str, value: bytes | None, **options: Any) -> None:
-        """Produce one record and wait until Kafka has it. Raises DeliveryFailed."""
+    async def deliver(self, topic: str, value: bytes | None, *, blocking_seconds: float = 60.0, **options: Any) -> None:
+        """Produce one record and wait until Kafka has it.
+
+        Raises:
+            DeliveryFailed: as `produce`.
+        """
         future, delivery = self.future_delivery()
-        self.produce(topic, value, delivery=delivery, **options)
+        deadline = time.monotonic() + blocking_seconds
+        while not self.offer(topic, value, delivery=delivery, **options):
+            if time.monotonic() > deadline:
+                raise DeliveryFailed(f"{topic}: the producer's queue stayed full for {blocking_seconds:.0f} s")
+            await asyncio.sleep(0.02)
         delivery.seal()
         await future
 
