@@ -51,3 +51,29 @@ def test_what_is_dropped_is_never_taken_and_may_come_again() -> None:
     assert window.take_finished() == {}
     window.add(A, 3, None)
     assert window.oldest(A) is not None
+
+
+def test_a_run_stays_until_it_is_removed_and_grows_meanwhile() -> None:
+    """What was entered in the ledger and not committed is entered again under its first offset, with what came on top."""
+    window: Window[str] = Window()
+    entries = [window.add(A, n, "expired" if n == 3 else "read") for n in range(6)]
+    for n in (0, 2, 3, 4):
+        window.finish(entries[n])
+    assert window.finished_runs(10, lambda item: item) == {A: entries[:1]}
+    window.finish(entries[1])
+    run = window.finished_runs(10, lambda item: item)[A]
+    assert run == entries[:3], "a run ends where the kind changes"
+    assert window.finished_runs(2, lambda item: item) == {A: entries[:2]}
+    window.remove(run)
+    assert window.finished_runs(10, lambda item: item) == {A: entries[3:4]}
+
+
+def test_a_run_of_a_dropped_partition_removes_nothing_of_the_next_assignment() -> None:
+    window: Window[None] = Window()
+    window.finish(window.add(A, 5, None))
+    run = window.finished_runs(10, lambda item: item)[A]
+    window.drop({A})
+    again = window.add(A, 5, None)
+    window.remove(run)
+    assert run[0].dropped
+    assert window.oldest(A) is again

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -55,6 +56,29 @@ class Window(Generic[T]):
             if head:
                 taken[partition] = head
         return taken
+
+    def finished_runs(self, longest: int, kind: Callable[[T], object]) -> dict[Partition, list[InFlight[T]]]:
+        """For each partition the finished records at its head, in offset order, still kept; `remove` takes them out.
+
+        A run holds at most `longest` records, all of the kind of the first.
+        """
+        runs: dict[Partition, list[InFlight[T]]] = {}
+        for partition, queue in self._partitions.items():
+            run: list[InFlight[T]] = []
+            for entry in queue:
+                if not entry.finished or len(run) == longest or (run and kind(entry.item) != kind(run[0].item)):
+                    break
+                run.append(entry)
+            if run:
+                runs[partition] = run
+        return runs
+
+    def remove(self, run: list[InFlight[T]]) -> None:
+        """Forget a run that `finished_runs` gave, unless its partition was dropped meanwhile."""
+        for entry in run:
+            queue = self._partitions.get(entry.partition)
+            if not entry.dropped and queue and queue[0] is entry:
+                queue.popleft()
 
     def drop(self, partitions: set[Partition]) -> None:
         """Forget these: another member of the group does their records again."""
