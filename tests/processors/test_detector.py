@@ -161,7 +161,8 @@ class Stage:
         while not condition():
             code = self.process.poll() if self.process else None
             if code is not None or time.monotonic() > deadline:
-                raise AssertionError(f"no {what} (exit code {code}):\n{self.log.read_text(errors='replace')[-3000:]}")
+                where = f"committed {self.committed()} of {self.ends('signals', PARTITIONS)}"
+                raise AssertionError(f"no {what} (exit code {code}), {where}:\n{self.log.read_text(errors='replace')[-3000:]}")
             time.sleep(0.02)
 
     def records(self, topic: str) -> list[dict[str, Any]]:

@@ -1,22 +1,25 @@
 """signals → alerts: a Faust app whose table holds one value for each group of each correlation.
 
 For each record, in this order: Kafka acknowledges its alerts, the table is written, Kafka acknowledges the changelog's records, the
-ledger is told, the offset is acknowledged. Killed anywhere in between, the detector does the record again and comes to the same
-alerts: what was counted is in the same table value as the counts.
+ledger is told, the offset is committed. Killed anywhere in between, the detector does the record again and comes to the same
+alerts: what was counted is in the same table value as the counts. As in `runtime`, Faust only reads: its acknowledgements are off,
+offsets are committed here, and its position is not trusted.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 import faust
 import uvloop
+from faust.types import TP
 
 from weir.bus.codec import Decoder, Encoder, WireFormatError
 from weir.bus.config import DeliveryFailed
@@ -29,17 +32,24 @@ from weir.model.ledger import LedgerCounts, LedgerEntry, minute_of
 from weir.model.topics import TopicNames
 from weir.ops import logging as ops_logging
 from weir.ops import telemetry
-from weir.processors.runtime import ProcessorSettings, make_app, run_app
+from weir.processors.faust_app import EXIT_FATAL, EXIT_UNAVAILABLE, ProcessorSettings, make_app, run_app
+from weir.processors.gaps import first_from
+from weir.processors.runtime import EXPIRED
 from weir.processors.signals import load_rule_set
 from weir.processors.window import InFlight, Window
 
 __all__ = ["SERVICE", "Detector", "DurableTable", "main"]
 
 SERVICE = "process.detector"
-FLUSH_SECONDS = 0.5
-EXIT_FATAL = 70
+DRAIN_SECONDS = 10.0
+CLOSE_SECONDS = 5.0
+MEND_SECONDS = 0.5
+MEND_ATTEMPTS = 60
+MAX_RUN = 2_000
 DAY_MS = 86_400_000
 MAX_ANNOUNCED = 10_000
+
+Partition = tuple[str, int]
 
 log = ops_logging.get("weir.detector")
 
@@ -68,12 +78,13 @@ class DurableTable(faust.Table):  # type: ignore[misc]  # faust carries no types
 
 @dataclass(slots=True)
 class _Work:
-    """What is needed to acknowledge a signals record and to enter it in the ledger."""
+    """What is needed to enter a signals record, or a range that is gone, in the ledger."""
 
-    event: Any
+    last_offset: int
+    received_at: int
     source: str = ""
-    received_at: int = 0
-    counts: LedgerCounts = field(default_factory=lambda: LedgerCounts(events_in=1))
+    counts: LedgerCounts = field(default_factory=LedgerCounts)
+    note: str | None = None
 
 
 class Detector:
@@ -96,6 +107,12 @@ class Detector:
         self.window: Window[_Work] = Window()
         self.slots = asyncio.Semaphore(settings.processor_max_in_flight)
         self.wake = asyncio.Event()
+        self.settling = asyncio.Lock()
+        # By partition, while it is ours: the next offset to take.
+        self.next: dict[Partition, int] = {}
+        self.given_up: set[Partition] = set()
+        self.skipped: dict[TP, int] = {}
+        self.joined = False
         self.announced: OrderedDict[str, int] = OrderedDict()
         self.unknown: set[str] = set()
         meter = telemetry.meter("weir.detector")
@@ -119,30 +136,83 @@ class Detector:
         """The agent's body."""
         events: AsyncIterator[Any] = stream.noack().events()
         async for event in events:
+            message = event.message
             await self.slots.acquire()
             try:
-                await self._take(event)
+                if self._is_stale(message) or not await self._in_order(message):
+                    self.slots.release()
+                    continue
+                await self._take(message)
             except asyncio.CancelledError:
                 raise
             except BaseException as error:
-                # Faust would acknowledge the record if this went up to it: leave the process instead, without a commit.
                 self.fail(error)
 
-    def fail(self, error: BaseException) -> None:
-        """Leave at once, acknowledging nothing more; whoever started the process starts it again."""
+    def fail(self, error: BaseException) -> NoReturn:
+        """Leave at once, committing nothing more; whoever started the process starts it again."""
         log.critical("cannot go on", error=repr(error), exc_info=error)
         os._exit(EXIT_FATAL)
 
-    async def _take(self, event: Any) -> None:
-        message = event.message
+    def _is_stale(self, message: Any) -> bool:
+        """A record of an assignment that is over, which waited here for room: whoever has its partition now reads it again."""
+        partition = (message.tp.topic, message.tp.partition)
+        return partition in self.given_up or message.generation_id != self.app.consumer_generation_id
+
+    async def _in_order(self, message: Any) -> bool:
+        """Whether this is a record not yet taken, all before it being taken, committed, or gone from Kafka."""
+        topic, partition, offset = message.tp.topic, message.tp.partition, message.offset
+        expected = self.next.get((topic, partition))
+        if expected is None:
+            expected = max(0, self.app.consumer._committed_offset.get(message.tp) or 0)
+        if offset < expected:
+            return False
+        if offset == expected:
+            self.skipped.pop(message.tp, None)
+            return True
+        if message.tp in self.skipped:
+            return False
+        found = await asyncio.to_thread(first_from, self.settings, topic, partition, expected)
+        if self._is_stale(message):
+            return False
+        if found.first < offset:
+            log.warning("records were skipped", topic=topic, partition=partition, offset=offset, expected=found.first)
+            self.next[topic, partition] = found.first
+            self.skipped[message.tp] = 0
+            return False
+        if found.low > expected > 0:
+            log.error("expired", topic=topic, partition=partition, first_offset=expected, last_offset=offset - 1)
+            work = _Work(offset - 1, time.time_ns() // 1000, note=EXPIRED)
+            self.window.finish(self.window.add((topic, partition), expected, work))
+        return True
+
+    async def mend(self) -> None:
+        """Go back to what was skipped, for ever.
+
+        After a recovery Faust resumes a partition before it seeks to the commit (`Recovery._resume_streams`): what was fetched in
+        between is thrown away with its queue, or comes after the seek and lifts the position over the records sought. Seeking
+        again helps once those have passed.
+        """
+        while True:
+            await asyncio.sleep(MEND_SECONDS)
+            for tp in list(self.skipped):
+                attempts = self.skipped[tp] = self.skipped[tp] + 1
+                if attempts > MEND_ATTEMPTS:
+                    self.fail(
+                        RuntimeError(f"{tp.topic}/{tp.partition}: offset {self.next.get((tp.topic, tp.partition))} does not come")
+                    )
+                if (expected := self.next.get((tp.topic, tp.partition))) is not None and not self.app.rebalancing:
+                    await self.app.consumer.seek_wait({tp: expected})
+
+    async def _take(self, message: Any) -> None:
         partition = message.tp.partition
         append_ms = int(message.timestamp * 1000) if message.timestamp else time.time_ns() // 1_000_000
-        work = _Work(event, received_at=append_ms * 1000)
+        work = _Work(message.offset, append_ms * 1000, counts=LedgerCounts(events_in=1))
         entry = self.window.add((message.tp.topic, partition), message.offset, work)
+        self.next[message.tp.topic, partition] = message.offset + 1
         try:
             record = self._decode(message)
         except WireFormatError as error:
-            await self._dead_letter(event, error)
+            await self._dead_letter(message, error)
             work.counts.dead = 1
             self._finished(entry)
             return
@@ -212,8 +282,8 @@ class Detector:
             self.announced.popitem(last=False)
         self.count_alerts.add(len(alerts))
 
-    async def _dead_letter(self, event: Any, error: BaseException) -> None:
-        tp, message = event.message.tp, event.message
+    async def _dead_letter(self, message: Any, error: BaseException) -> None:
+        tp = message.tp
         headers = dead_letter_headers(
             service=SERVICE, stage="decode", topic=tp.topic, partition=tp.partition, offset=message.offset, error=error
         )
@@ -227,47 +297,92 @@ class Detector:
             )
 
     async def flush(self) -> None:
-        """Write the ledger and acknowledge, for ever; a range is entered before its records are acknowledged."""
+        """Enter in the ledger and commit, for ever."""
         while True:
             await self.wake.wait()
             self.wake.clear()
-            await asyncio.sleep(FLUSH_SECONDS)
-            try:
-                await self.settle()
-            except DeliveryFailed as error:
-                self.fail(error)
+            await asyncio.sleep(self.settings.processor_commit_seconds)
+            if not await self.settle():
+                self.wake.set()
 
-    async def settle(self) -> None:
-        """Enter and acknowledge what is finished now."""
-        taken = self.window.take_finished()
-        waiting = []
-        for (topic, partition), entries in taken.items():
-            ledger = LedgerEntry(
-                service=SERVICE,
-                instance=self.settings.instance,
-                site=self.settings.site,
-                topic=topic,
-                partition=partition,
-                first_offset=entries[0].offset,
-                last_offset=entries[-1].offset,
-                written_at=time.time_ns() // 1000,
-            )
-            for entry in entries:
-                work = entry.item
-                ledger.lines[work.source, minute_of(work.received_at), ""].add(work.counts)
-            waiting.append(self.producer.deliver(self.ledger_topic, self.encode_ledger(ledger.to_record()), key=ledger.key))
-        if waiting:
-            await asyncio.gather(*waiting)
-        # No await from here on: a commit sees a range acknowledged as a whole or not at all.
-        for entries in taken.values():
-            for entry in entries:
-                if not entry.dropped:
-                    entry.item.event.ack()
+    async def settle(self) -> bool:
+        """Enter and commit what is finished now. False where the group did not take the commit; then it is done again.
 
-    def drop(self, partitions: set[tuple[str, int]]) -> None:
-        """These may go to another member, which does their unacknowledged records again."""
+        The next range is entered only when this one is committed, so that a range done again replaces its entry.
+        """
+        async with self.settling:
+            while runs := self.window.finished_runs(MAX_RUN, lambda work: work.note):
+                try:
+                    await asyncio.gather(*(self._enter(partition, run) for partition, run in runs.items()))
+                except DeliveryFailed as error:
+                    self.fail(error)
+                kept = {partition: run for partition, run in runs.items() if not run[0].dropped}
+                offsets = {TP(*partition): run[-1].item.last_offset + 1 for partition, run in kept.items()}
+                if kept and not await self.app.consumer._commit(offsets):
+                    return False
+                for run in kept.values():
+                    self.window.remove(run)
+        return True
+
+    async def _enter(self, partition: Partition, run: list[InFlight[_Work]]) -> None:
+        ledger = LedgerEntry(
+            service=SERVICE,
+            instance=self.settings.instance,
+            site=self.settings.site,
+            topic=partition[0],
+            partition=partition[1],
+            first_offset=run[0].offset,
+            last_offset=run[-1].item.last_offset,
+            written_at=time.time_ns() // 1000,
+            note=run[0].item.note,
+        )
+        for entry in run if ledger.note is None else []:
+            work = entry.item
+            ledger.lines[work.source, minute_of(work.received_at), ""].add(work.counts)
+        value = self.encode_ledger(ledger.to_record())
+        await self.producer.deliver(self.ledger_topic, value, key=ledger.key, blocking_seconds=math.inf)
+
+    def assigned(self) -> None:
+        """The group has given this member its partitions, or none."""
+        self.given_up.clear()
+        self.joined = True
+
+    async def revoked(self, partitions: set[Partition]) -> None:
+        """Commit what is in flight if that takes no longer than some seconds, then let go."""
+        if partitions:
+            await self._drain()
+        self.given_up |= partitions
         self.window.drop(partitions)
+        for partition in partitions:
+            self.next.pop(partition, None)
+            self.skipped.pop(TP(*partition), None)
         self.engine.forget()
+
+    async def finish(self) -> None:
+        """Stop reading and commit what is in flight, so that the next start repeats nothing."""
+        if not self.joined:
+            return
+        self.app.consumer.stop_flow()
+        self.app.flow_control.suspend()
+        self.app.flow_control.clear()
+        await self._drain()
+
+    async def _drain(self) -> None:
+        async def empty() -> None:
+            while len(self.window):
+                await self.settle()
+                await asyncio.sleep(0.01)
+
+        try:
+            await asyncio.wait_for(empty(), DRAIN_SECONDS)
+        except TimeoutError:
+            log.warning("records in flight are left to whoever gets their partitions", records=len(self.window))
+
+    def not_ready(self) -> str | None:
+        """Why this member cannot work, or None where it can."""
+        if not self.joined:
+            return "not yet a member of its consumer group"
+        return "the consumer group is rebalancing" if self.app.rebalancing else None
 
 
 def make_detector_app(settings: ProcessorSettings) -> tuple[faust.App, DurableTable, Any]:
@@ -275,7 +390,7 @@ def make_detector_app(settings: ProcessorSettings) -> tuple[faust.App, DurableTa
     names = TopicNames(settings.topic_prefix)
     app = make_app(settings, SERVICE, Table=DurableTable, table_standby_replicas=0)
     raw = {"key_type": bytes, "value_type": bytes, "key_serializer": "raw", "value_serializer": "raw"}
-    signals = app.topic(names["signals"], **raw)
+    signals = app.topic(names["signals"], **raw, acks=False, allow_empty=True)
     # Named and declared as all our topics are. Deleted keys come as records without a value, and are not to be committed.
     changelog = app.topic(
         names["state.detector"],
@@ -291,48 +406,58 @@ def make_detector_app(settings: ProcessorSettings) -> tuple[faust.App, DurableTa
     return app, table, signals
 
 
-def _partition_mismatch(producer: DeliveryProducer, names: TopicNames) -> str | None:
-    signals, state = names["signals"], names["state.detector"]
-    counts = {topic: producer.partitions(topic) for topic in (signals, state)}
-    if counts[signals] == counts[state]:
-        return None
-    return f"{signals} has {counts[signals]} partitions and {state} {counts[state]}; they must have the same number"
+def _look_at_topics(producer: DeliveryProducer, names: TopicNames) -> None:
+    """Raises DeliveryFailed where a topic is missing, or the table's has not as many partitions as the signals'."""
+    needed = ("signals", "state.detector", "alerts", "signals.dlq", "ledger")
+    counts = {name: producer.partitions(names[name]) for name in needed}
+    if counts["signals"] != counts["state.detector"]:
+        raise DeliveryFailed(
+            f"{names['signals']} has {counts['signals']} partitions and {names['state.detector']} {counts['state.detector']}; "
+            "they must have the same number"
+        )
 
 
 def main(settings: ProcessorSettings) -> int:
-    """Run the detector until it is told to stop; the exit code.
+    """Run the detector until it is told to stop; the exit code: 0, EXIT_UNAVAILABLE at start, EXIT_FATAL later.
 
     Raises:
         SettingsError: the folder of rules is not there.
-        DeliveryFailed: a topic is missing or no broker answers at start.
     """
     ops_logging.configure(SERVICE, settings.instance, level=settings.log_level, form=settings.log_format)
     telemetry.setup_metrics(SERVICE, settings.instance)
     rule_set = load_rule_set(settings.rules_dir)
 
-    async def run() -> None:
-        # Never give up: while Kafka is away nothing is acknowledged and reading stops, which loses nothing.
+    async def run() -> int:
+        # Never give up: while Kafka is away nothing is committed and reading stops, which loses nothing.
         producer = DeliveryProducer(settings, message_timeout_ms=0, delivery_timeout_ms=0)
-        mismatch = await asyncio.to_thread(_partition_mismatch, producer, TopicNames(settings.topic_prefix))
-        if mismatch is not None:
-            raise DeliveryFailed(mismatch)
+        try:
+            await asyncio.to_thread(_look_at_topics, producer, TopicNames(settings.topic_prefix))
+        except DeliveryFailed as error:
+            log.error("cannot start", error=str(error), brokers=settings.kafka_bootstrap_servers)  # noqa: TRY400
+            return EXIT_UNAVAILABLE
         app, table, signals = make_detector_app(settings)
         detector = Detector(settings, app, table, producer, rule_set)
         app.agent(signals, name=SERVICE, concurrency=1)(detector.consume)
 
         async def revoked(sender: Any, partitions: Any = (), **_: Any) -> None:
-            detector.drop({(tp.topic, tp.partition) for tp in partitions})
+            await detector.revoked({(tp.topic, tp.partition) for tp in partitions})
+
+        async def assigned(sender: Any, partitions: Any = (), **_: Any) -> None:
+            detector.assigned()
 
         app.on_partitions_revoked.connect(revoked)
-        ready: Callable[[], str | None] = lambda: None if app.rebalancing is False else "rebalancing"  # noqa: E731
-        health = telemetry.HealthServer(settings.health_host, settings.health_port, ready)
+        app.on_partitions_assigned.connect(assigned)
+        health = telemetry.HealthServer(settings.health_host, settings.health_port, detector.not_ready)
         log.info("starting", group=app.conf.id, rules=rule_set.version, correlations=len(rule_set.correlations))
         try:
-            await run_app(app, settings, [detector.flush()])
+            await run_app(app, settings, [detector.flush(), detector.mend()], detector.finish)
+        except Exception as error:
+            log.critical("cannot go on", error=repr(error), exc_info=error)
+            return EXIT_FATAL
         finally:
             health.close()
-            await asyncio.to_thread(producer.close)
+            await asyncio.to_thread(producer.close, CLOSE_SECONDS)
+        return 0
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(run())
-    return 0
+        return runner.run(run())
