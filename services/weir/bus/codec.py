@@ -15,6 +15,7 @@ from typing import Any, Final
 import fastavro
 from fastavro import schemaless_reader, schemaless_writer
 
+from weir.bus.flatavro import Unusual, flat_writer
 from weir.model.schemas import SchemaVersion, catalogue, latest
 
 __all__ = ["Decoder", "Encoder", "WireFormatError"]
@@ -43,21 +44,29 @@ def _parse(schema: dict[str, Any]) -> Any:
 class Encoder:
     """Encodes records of one type with the newest schema: `Encoder("network-flow")(record) -> bytes`.
 
+    Flat records, which events are, go through a writer of our own; what it does not take, and all other records, through fastavro.
+
     Args:
         name: record type, such as "network-flow".
         schema_id: the id to write; None takes the catalogue's.
     """
 
-    __slots__ = ("_parsed", "_prefix", "name")
+    __slots__ = ("_flat", "_parsed", "_prefix", "name")
 
     def __init__(self, name: str, schema_id: int | None = None) -> None:
         version = latest(name)
         self.name = name
         self._prefix = _PREFIX.pack(0, version.id if schema_id is None else schema_id)
         self._parsed = _parse(version.parsed)
+        self._flat = flat_writer(self._parsed, self._prefix)
 
     def __call__(self, record: dict[str, Any]) -> bytes:
         """The record's bytes. Raises ValueError or TypeError naming the field that does not fit the schema."""
+        if self._flat is not None:
+            try:
+                return self._flat(record)
+            except Unusual:
+                pass  # fastavro writes it, or says what is wrong
         buffer = io.BytesIO()
         buffer.write(self._prefix)
         schemaless_writer(buffer, self._parsed, record)
