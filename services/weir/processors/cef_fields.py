@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Final
 
 from weir.protocols import cef, kemp
@@ -89,6 +90,7 @@ _OUTCOMES: Final = {
     "denied": "failure",
     "blocked": "failure",
 }
+_LONGEST_TIME: Final = len("Sep 21 2026 14:13:20.123456")
 _LEEWAY = re.compile(r"\s+")
 
 
@@ -96,14 +98,19 @@ def _time(text: str, utc_offset_minutes: int) -> int | None:
     """CEF times: milliseconds since 1970, or "MMM dd yyyy HH:mm:ss[.SSS] [zone]"; microseconds UTC, None for anything else."""
     if text.isdecimal():
         return int(text) * 1000 if len(text) == 13 else int(text) * 1_000_000 if len(text) == 10 else None
-    parts = _LEEWAY.split(text.strip())[:4]
-    for pattern in ("%b %d %Y %H:%M:%S.%f", "%b %d %Y %H:%M:%S"):
-        try:
-            naive = datetime.strptime(" ".join(parts), pattern).replace(tzinfo=UTC)
-        except ValueError:
-            continue
-        return int(naive.timestamp() * 1_000_000) - utc_offset_minutes * 60_000_000
-    return None
+    moment = " ".join(_LEEWAY.split(text.strip())[:4])
+    return _written_time(moment, utc_offset_minutes) if len(moment) <= _LONGEST_TIME else None
+
+
+@lru_cache(maxsize=1024)
+def _written_time(text: str, utc_offset_minutes: int) -> int | None:
+    """Times of whole seconds come again and again, and reading one takes as long as all the rest of its line."""
+    pattern = "%b %d %Y %H:%M:%S.%f" if "." in text else "%b %d %Y %H:%M:%S"
+    try:
+        naive = datetime.strptime(text, pattern).replace(tzinfo=UTC)
+    except ValueError:
+        return None
+    return int(naive.timestamp() * 1_000_000) - utc_offset_minutes * 60_000_000
 
 
 def cef_fields(event: cef.CefEvent, utc_offset_minutes: int) -> dict[str, Any]:

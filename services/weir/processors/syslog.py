@@ -34,37 +34,41 @@ def make_process(utc_offset_minutes: int = 0) -> Callable[[RawBatch, RawCoordina
             if not unit.strip():
                 outcome.units_empty += 1
                 continue
+            record = common.copy()
+            record["event_id"] = event_id(batch_hex, batch.position(index))
             try:
-                dataset, fields = _decode(unit, batch.received_at, utc_offset_minutes)
+                dataset = _decode(unit, record, batch.received_at, utc_offset_minutes)
             except ValueError as error:
                 outcome.dead.append(Dead(index, str(error)))
                 continue
-            outcome.add(dataset, {**common, "event_id": event_id(batch_hex, batch.position(index)), **fields})
+            outcome.add(dataset, record)
         return outcome
 
     return process
 
 
-def _decode(unit: bytes, received_us: int, utc_offset_minutes: int) -> tuple[str, dict[str, Any]]:
-    """Dataset and fields of one line. Raises ValueError for what announces a format and does not keep to it."""
+def _decode(unit: bytes, record: dict[str, Any], received_us: int, utc_offset_minutes: int) -> str:
+    """Put the fields of one line into its record and return the dataset.
+
+    Raises ValueError for what announces a format and does not keep to it.
+    """
     if not syslog.is_text(unit):
         raise ValueError("not text: no syslog priority, and control or undecodable bytes")
     message = syslog.parse(unit, received_us=received_us, utc_offset_minutes=utc_offset_minutes)
-    fields: dict[str, Any] = {
-        "timestamp": message.timestamp_us,
-        "host_name": message.hostname,
-        "log_syslog_facility": message.facility,
-        "log_syslog_severity": message.severity,
-    }
+    record["timestamp"] = message.timestamp_us
+    record["host_name"] = message.hostname
+    record["log_syslog_facility"] = message.facility
+    record["log_syslog_severity"] = message.severity
     if (body := qumulo.recognise(message)) is not None:
-        return "file-audit", fields | _file_audit(qumulo.parse(body), body)
+        record.update(_file_audit(qumulo.parse(body), body))
+        return "file-audit"
     if (start := cef.find(message.message)) >= 0:
         text = message.message[start:]
-        own = cef_fields(cef.parse(text), utc_offset_minutes)
-        if own.get("timestamp") is None:
-            own.pop("timestamp", None)
-        return "cef", fields | own | {"event_original": text}
-    return "syslog", fields | _plain(message)
+        record.update(cef_fields(cef.parse(text), utc_offset_minutes))
+        record["event_original"] = text
+        return "cef"
+    record.update(_plain(message))
+    return "syslog"
 
 
 def _plain(message: syslog.SyslogMessage) -> dict[str, Any]:
@@ -84,8 +88,10 @@ def _plain(message: syslog.SyslogMessage) -> dict[str, Any]:
 
 def _file_audit(audit: qumulo.QumuloAudit, body: str) -> dict[str, Any]:
     domain, _, name = audit.user_id.rpartition("\\")
-    path = PurePosixPath(audit.file_path) if audit.file_path else None
-    suffix = path.suffix[1:].lower() if path else ""
+    file_name = _last_part(audit.file_path)
+    dot = file_name.rfind(".")
+    # A leading dot hides a file and a trailing one ends its name: neither begins an extension.
+    suffix = file_name[dot + 1 :].lower() if 0 < dot < len(file_name) - 1 else ""
     kind = qumulo_operations.classify(audit.operation)
     return {
         "event_module": "qumulo",
@@ -105,11 +111,17 @@ def _file_audit(audit: qumulo.QumuloAudit, body: str) -> dict[str, Any]:
         "error_code": audit.error_status or None,
         "file_id": audit.file_id or None,
         "file_path": audit.file_path or None,
-        "file_name": path.name or None if path else None,
+        "file_name": file_name or None,
         "file_extension": suffix or None,
         "file_target_path": audit.secondary_file_path or None,
         "node_name": audit.node_name,
     }
+
+
+def _last_part(path: str) -> str:
+    """Name of the file or folder at a path. Slashes and "." at its end are rare: only then the whole path is taken apart."""
+    name = path.rpartition("/")[2]
+    return PurePosixPath(path).name if name in {"", "."} and path else name
 
 
 def main(settings: ProcessorSettings) -> int:
