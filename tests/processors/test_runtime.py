@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from tests.support import eventually
 from weir.bus import topics
@@ -366,6 +367,27 @@ def test_a_broker_that_dies_under_load_and_comes_back_loses_nothing(tmp_path: Pa
         assert worker.wait(30) == 0
     finally:
         broker.stop()
+
+
+def test_a_committed_offset_that_has_expired_is_entered_in_the_ledger(kafka: str, bench: Callable[..., Bench]) -> None:
+    one = bench(kafka)
+    one.feed(range(16))
+    worker = one.start("w-0")
+    one.wait_done()
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(20) == 0
+    one.feed(range(16, 48))
+    assert one.producer.flush(20) == 0
+    raw = one.names["raw.syslog"]
+    admin = AdminClient({"bootstrap.servers": kafka})
+    for future in admin.delete_records([TopicPartition(raw, 0, 7), TopicPartition(raw, 1, 4)]).values():
+        future.result(20)
+    one.start("w-0")
+    one.wait_done()
+    entries = [LedgerEntry.from_record(Decoder()(m.value())) for m in one.read("ledger")]
+    gone = [(e.partition, e.first_offset, e.last_offset, dict(e.lines)) for e in entries if e.note is not None]
+    assert gone == [(0, 4, 6, {})]
+    assert sum(c.units_in for e in entries for c in e.lines.values()) == one.fed.counts.units_in - 3 * LINES
 
 
 def test_without_a_broker_or_a_topic_it_says_so_and_leaves(kafka: str, tmp_path: Path, topic_prefix: str) -> None:
