@@ -1,0 +1,1 @@
+"""Events per CPU-second of each path. Run from the root of the project: python -m bench."""
