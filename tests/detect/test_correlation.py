@@ -134,11 +134,23 @@ def test_one_alert_a_burst_with_few_updates_and_a_final_count() -> None:
         group.add((i / 10, 5))
     assert [s for s, _ in group.summary()] == ["new", "update", "update", "update", "update", "update"]
     assert [n for _, n in group.summary()] == [10, 20, 40, 80, 160, 320]
+    assert group.advance(14) == []
+    (paused,) = group.advance(16)
+    assert (paused["state"], paused["event_count"], paused["revision"]) == ("update", 500, 7)
     assert group.advance(69) == []
     (closed,) = group.advance(70)
-    assert (closed["state"], closed["event_count"], closed["revision"]) == ("closed", 500, 7)
+    assert (closed["state"], closed["event_count"], closed["revision"]) == ("closed", 500, 8)
     assert len({a["alert_id"] for a in group.alerts}) == 1
-    assert [a["revision"] for a in group.alerts] == list(range(1, 8))
+    assert [a["revision"] for a in group.alerts] == list(range(1, 9))
+
+
+def test_a_burst_that_trickles_on_is_told_after_a_pause_once_for_each_doubling() -> None:
+    group = Group()
+    group.add((0, 10))
+    for seconds in range(10, 50, 10):
+        group.add((seconds, 1), received=seconds)
+        group.advance(seconds + 6)
+    assert group.summary() == [("new", 10), ("update", 11)]
 
 
 def test_a_trickle_around_a_burst_is_not_counted_into_it() -> None:
@@ -213,6 +225,7 @@ def test_nothing_is_left_once_all_is_old() -> None:
     group = Group()
     group.add((0, 12))
     assert group.state is not None
+    group.advance(6)
     assert due(group.state, RULE) == BEGIN + SPAN + 1
     group.advance(61)
     assert group.state is not None

@@ -14,6 +14,10 @@ another order give the same id unless the first slice moves over a boundary of t
 before a boundary, whose early part arrives after the later part has already fired, is named otherwise. Nothing short of
 withholding the alert until the watermark has passed could avoid this.
 
+**Announcing.** The WAN is narrow: an alert is told when its burst first fires, whenever its count has doubled since it was last
+told, once when the burst has paused for a few seconds (so that a burst of 500 does not stand as 400 until it closes), and when it
+closes. A pause counts once for each doubling, which bounds the records of a burst that trickles on.
+
 **Forgetting** goes by receive time: the watermark of the raw topics a group is fed from says that nothing received before it is
 still to come. A slice, and the id of a signal, is dropped once its receive time is older than the watermark by the timespan and
 the allowed lateness. From then on a signal received before that is refused, whether it is a repeat or not: no repeat can be
@@ -32,6 +36,7 @@ from weir.model.ids import stable_id
 __all__ = ["ALLOWED_LATENESS_US", "Merged", "SignalsHeader", "advance", "due", "hold_us", "merge"]
 
 ALLOWED_LATENESS_US = 300_000_000
+SETTLE_US = 5_000_000
 MAX_SEEN = 4_096
 MAX_BUCKETS = 1_024
 MAX_EPISODES = 16
@@ -118,13 +123,19 @@ def merge(
 def advance(
     state: GroupState, correlation: Correlation, watermark: int, origin: Origin
 ) -> tuple[GroupState | None, list[dict[str, Any]]]:
-    """Close the bursts that are over and forget what is old.
+    """Tell the counts of bursts that have paused, close those that are over, and forget what is old.
 
-    A burst is over when the watermark has passed the receive time of its last event by the timespan. Returns None for a state
-    that holds nothing any more, and the final records of the alerts that close.
+    A burst has paused when the watermark has passed the receive time of its last event by a few seconds, and is over when it has
+    passed it by the timespan. Returns None for a state that holds nothing any more, and the records of the alerts.
     """
+    told = [
+        record
+        for episode in state.episodes
+        if not episode.closed and _pause(episode, correlation) < watermark <= episode.received + correlation.timespan_us
+        for record in _settle(state, episode, correlation, origin)
+    ]
     over = [e for e in state.episodes if not e.closed and watermark > e.received + correlation.timespan_us]
-    alerts = [_close(state, episode, correlation, origin) for episode in over]
+    alerts = told + [_close(state, episode, correlation, origin) for episode in over]
     horizon = watermark - hold_us(correlation)
     if state.received < horizon:
         return None, alerts
@@ -135,8 +146,25 @@ def advance(
 
 def due(state: GroupState, correlation: Correlation) -> int:
     """The watermark from which on `advance` has something to do."""
-    times = [e.received + correlation.timespan_us for e in state.episodes if not e.closed]
+    times = [e.received + correlation.timespan_us if e.settled else _pause(e, correlation) for e in state.episodes if not e.closed]
     return min([*times, state.received + hold_us(correlation)]) + 1
+
+
+def _pause(episode: Episode, correlation: Correlation) -> int:
+    return episode.received + min(SETTLE_US, correlation.timespan_us)
+
+
+def _settle(state: GroupState, episode: Episode, correlation: Correlation, origin: Origin) -> list[dict[str, Any]]:
+    if episode.settled or not episode.revision:
+        return []
+    episode.settled = True
+    count = _count(state, episode)
+    if count == episode.announced:
+        return []
+    episode.revision += 1
+    episode.announced = count
+    episode.created = _pause(episode, correlation)
+    return [alert_record(correlation, state, episode, count, "update", origin)]
 
 
 def _close(state: GroupState, episode: Episode, correlation: Correlation, origin: Origin) -> dict[str, Any]:
@@ -274,6 +302,7 @@ def _touch(
         return []
     episode.revision += 1
     episode.announced = count
+    episode.settled = False
     episode.created = header.received_at
     return [alert_record(correlation, state, episode, count, "new" if episode.revision == 1 else "update", origin)]
 

@@ -39,7 +39,8 @@ class Episode:
     """One burst, with one alert.
 
     `start` and `end` are the first and last slice. `past` counts what is no longer in buckets, between `first` and `last`.
-    `announced` is the count of the last alert record, `revision` its number, `created` its time.
+    `announced` is the count of the last alert record, `revision` its number, `created` its time. `settled` says that the count
+    has been told after a pause in the burst, since the last doubling.
     """
 
     number: int
@@ -57,6 +58,7 @@ class Episode:
     evidence: list[dict[str, Any]] = field(default_factory=list)
     samples: list[str] = field(default_factory=list)
     entities: dict[str, str] = field(default_factory=dict)
+    settled: bool = False
 
 
 @dataclass(slots=True)
@@ -160,4 +162,5 @@ def _episode_fields(e: Episode) -> list[Any]:
         e.evidence,
         e.samples,
         e.entities,
+        e.settled,
     ]
