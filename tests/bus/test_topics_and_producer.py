@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
-from tests.support import eventually
 
+from tests.support import eventually
 from weir.bus import topics
 from weir.bus.config import DeliveryFailed
 from weir.bus.consumer import BatchConsumer, Expired

@@ -43,7 +43,7 @@ def signals(topic: str, raw_partition: int, offset: int, at: int, counts: dict[s
 
 
 def tick(topic: str, raw_partition: int, low: int) -> dict[str, Any]:
-    return {"kind": "tick", "raw_topic": topic, "raw_partition": raw_partition, "received_at": low}
+    return {"kind": "tick", "raw_topic": topic, "ticks": [{"raw_partition": raw_partition, "low": low}]}
 
 
 def make_log(rng: random.Random) -> list[dict[str, Any]]:

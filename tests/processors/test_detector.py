@@ -72,7 +72,8 @@ def batch(number: int, user: str, deletes: int, at: int) -> dict[int, dict[str, 
 
 
 def tick(at: int) -> dict[int, dict[str, Any]]:
-    return {p: {"kind": "tick", "raw_topic": "raw", "raw_offset": -1, "received_at": at} for p in range(PARTITIONS)}
+    record = {"kind": "tick", "raw_topic": "raw", "received_at": at, "ticks": [{"raw_partition": 0, "low": at}]}
+    return dict.fromkeys(range(PARTITIONS), record)
 
 
 def script() -> list[tuple[int, dict[str, Any]]]:

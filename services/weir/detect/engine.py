@@ -187,7 +187,8 @@ class Engine:
         index = self._index(partition)
         marks = index.marks
         # The latest tick holds, not the highest: a processor whose clock ran ahead for a while must not blind the detector.
-        marks.lows.setdefault(record["raw_topic"], {})[str(record["raw_partition"])] = record["received_at"]
+        lows = marks.lows.setdefault(record["raw_topic"], {})
+        lows.update((str(tick["raw_partition"]), tick["low"]) for tick in record["ticks"])
         # The marks go first: deletions that follow them rest on what they say about repeats.
         effects = Effects(writes=[(_marks_key(partition), marks.to_bytes())])
         effects.writes += [(key, None) for key in index.orphans]

@@ -519,19 +519,19 @@ class Processor:
     def _send_ticks(self, source: SignalSource, low_times: dict[int, int]) -> None:
         self.ticking, delivery = self.producer.future_delivery()
         self.ticking.add_done_callback(lambda done: done.cancelled() or done.exception())
-        for partition, low in low_times.items():
-            record = {
-                "kind": "tick",
-                "processor": self.service,
-                "rule_set": source.version,
-                "raw_topic": self.raw_topic,
-                "raw_partition": partition,
-                "raw_offset": -1,
-                "received_at": low,
-            }
-            value = self.encode_signals(record)
-            for signal_partition in range(self.signal_partitions):
-                self.producer.offer(self.signals_topic, value, delivery=delivery, partition=signal_partition)
+        record = {
+            "kind": "tick",
+            "processor": self.service,
+            "rule_set": source.version,
+            "raw_topic": self.raw_topic,
+            "raw_partition": -1,
+            "raw_offset": -1,
+            "received_at": time.time_ns() // 1000,
+            "ticks": [{"raw_partition": partition, "low": low} for partition, low in sorted(low_times.items())],
+        }
+        value = self.encode_signals(record)
+        for signal_partition in range(self.signal_partitions):
+            self.producer.offer(self.signals_topic, value, delivery=delivery, partition=signal_partition)
         delivery.seal()
 
 
