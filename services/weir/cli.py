@@ -143,7 +143,7 @@ def version() -> None:
 @app.command()
 def demo(
     as_json: JsonOption = False,
-    lines: Annotated[int, typer.Option(min=1000, help="syslog lines to send; the other sources follow in proportion")] = 40_000,
+    lines: Annotated[int, typer.Option(min=1000, help="syslog lines to send; the other sources follow in proportion")] = 20_000,
     seed: Annotated[int, typer.Option(help="seed of the generated traffic")] = 1,
 ) -> None:
     """Run the whole pipeline on this machine on real senders' formats, and account for every unit."""

@@ -49,14 +49,17 @@ def kafka_producer(settings: ReceiverSettings) -> DeliveryProducer:
 
 
 class _Readiness:
-    """Asks until the raw topic has answered once; from then on the publisher knows best."""
+    """Asks until the raw topic has answered once; from then on the publisher knows best. Not ready before the sockets are open."""
 
     def __init__(self, receiver: Receiver, service: str) -> None:
         self._receiver = receiver
         self._log = get(f"weir.{service}")
         self.reason: str | None = "starting"
+        self.listening = False
 
     def __call__(self) -> str | None:
+        if not self.listening:
+            return "the sockets are not open yet"
         return self.reason or self._receiver.publisher.problem()
 
     async def watch(self) -> None:
@@ -96,6 +99,7 @@ async def serve(
     watch = asyncio.create_task(readiness.watch())
     try:
         await receiver.start()
+        readiness.listening = True
         started(receiver)
         await stop.wait()
         log.info("stopping")

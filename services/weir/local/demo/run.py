@@ -27,7 +27,7 @@ from weir.model.topics import DATASETS
 
 __all__ = ["run_demo"]
 
-SEND_SECONDS = 13.0
+SEND_SECONDS = 10.0
 DRAIN_SECONDS = 120.0
 POLL_SECONDS = 0.3
 MASS_DELETE_USER = "mallory"

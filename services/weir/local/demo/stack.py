@@ -8,6 +8,7 @@ import ssl
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ from weir.local.demo.supervisor import Supervisor
 from weir.local.errors import LocalError
 from weir.local.kafka import Kafka, answers
 from weir.local.ports import find_free_port
+from weir.local.processes import ProcessId, stop_process
 from weir.local.standins.certificates import ensure_certificates
 from weir.ops.settings import ServiceSettings, load
 
@@ -56,7 +58,6 @@ class Stack:
     settings: ServiceSettings
     supervisor: Supervisor
     bootstrap_servers: str
-    own_kafka: bool
     ports: dict[str, int] = field(default_factory=dict)
     control: dict[str, str] = field(default_factory=dict)
 
@@ -85,12 +86,14 @@ def running_stack(folder: Path, say: Say, on_restart: Callable[[str], None]) -> 
         LocalError: with the way out.
     """
     external = os.environ.get("KAFKA_BOOTSTRAP_SERVERS", "")
+    _stop_left_over(folder)
     for part in ("kafka", "logs", "pids", "data"):
         shutil.rmtree(folder / part, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
     kafka = None if external else Kafka(folder / "kafka")
     azurite = Azurite(output=folder / "logs" / "azurite.log")
     supervisor = Supervisor(folder, on_restart)
+    threads = ThreadPoolExecutor(1)
     try:
         begun = time.monotonic()
         if kafka is not None:
@@ -100,30 +103,50 @@ def running_stack(folder: Path, say: Say, on_restart: Callable[[str], None]) -> 
                 f"no Kafka answers at KAFKA_BOOTSTRAP_SERVERS={external}",
                 "start that cluster or correct the address; unset the variable to have one started here",
             )
-        azurite.start(60)
+        azurite_up = threads.submit(azurite.start, 60)
         ensure_certificates(folder / "certificates")
-        stack = _standins(folder, supervisor, azurite)
+        stack = _standins(folder, supervisor)
         if kafka is not None:
             kafka.wait_ready(60)
-        say(f"Kafka at {external or cast('Kafka', kafka).bootstrap_servers} ({time.monotonic() - begun:.1f} s)")
         stack.bootstrap_servers = external or cast("Kafka", kafka).bootstrap_servers
-        stack.own_kafka = kafka is not None
-        prefix = "weir" if stack.own_kafka else f"weir-demo-{os.getpid()}"
+        say(f"Kafka at {stack.bootstrap_servers} ({time.monotonic() - begun:.1f} s)")
+        prefix = f"weir-demo-{os.getpid()}" if external else "weir"
         stack.settings = load_settings(stack.bootstrap_servers, prefix)
         created = topics.apply(stack.settings)
+        # What needs no destination starts while these still do: start-up is what two cores have least to spare for.
+        _start_services(stack, [name for name in SERVICES if not name.startswith("sink-")])
+        azurite_up.result()
+        _remember(folder, {"kafka": kafka.identity if kafka else None, "azurite": azurite.identity})
+        _adx_standin(stack, azurite)
         supervisor.wait_ready(["logs-ingestion", "adx", "siem"], 60)
         _wire(stack)
         say(f"{len(created)} topics, Azurite, and the stand-ins of Sentinel, ADX and the SIEM ({time.monotonic() - begun:.1f} s)")
-        _services(stack)
+        _start_services(stack, [name for name in SERVICES if name.startswith("sink-")])
         supervisor.wait_ready(list(SERVICES), 90)
         say(f"{len(SERVICES)} services of Weir, each its own process ({time.monotonic() - begun:.1f} s)")
         yield stack
     finally:
+        threads.shutdown(wait=True)
         supervisor.stop([name for name in SERVICES if name in supervisor.services])
         supervisor.stop()
         azurite.stop()
         if kafka is not None:
             kafka.stop()
+
+
+def _remember(folder: Path, servers: dict[str, ProcessId | None]) -> None:
+    known = {name: [identity.pid, identity.mark] for name, identity in servers.items() if identity is not None}
+    (folder / "servers.json").write_bytes(orjson.dumps(known))
+
+
+def _stop_left_over(folder: Path) -> None:
+    """Stop the Kafka and Azurite of a demo that was killed here: just those very processes, told by pid and start time."""
+    try:
+        known = orjson.loads((folder / "servers.json").read_bytes())
+    except (OSError, ValueError):
+        return
+    for pid, mark in known.values():
+        stop_process(ProcessId(pid, mark))
 
 
 def load_settings(bootstrap_servers: str, prefix: str) -> ServiceSettings:
@@ -133,21 +156,25 @@ def load_settings(bootstrap_servers: str, prefix: str) -> ServiceSettings:
     return load(ServiceSettings)
 
 
-def _standins(folder: Path, supervisor: Supervisor, azurite: Azurite) -> Stack:
-    certificates = folder / "certificates"
+def _standins(folder: Path, supervisor: Supervisor) -> Stack:
     rules = folder / "dcr.json"
     rules.write_bytes(orjson.dumps(rules_document(DCR)))
-    shared = ["--certificates", str(certificates)]
+    shared = ["--certificates", str(folder / "certificates")]
     data = folder / "data"
     supervisor.start_standin(
         "logs-ingestion",
         "weir.local.standins.logs_ingestion",
         ["--config", str(rules), *shared, "--data", str(data / "sentinel")],
     )
-    endpoints = ["--blob", azurite.blob_url, "--queue", azurite.queue_url, "--table", azurite.table_url]
-    supervisor.start_standin("adx", "weir.local.standins.adx", [*endpoints, "--database", DATABASE, "--data", str(data / "adx")])
     supervisor.start_standin("siem", "weir.local.standins.siem", [*shared, "--data", str(data / "siem")])
-    return Stack(folder, cast("ServiceSettings", None), supervisor, "", own_kafka=True)
+    ports = {"syslog": find_free_port(), "beats": find_free_port(), "netflow": find_free_port(udp=True)}
+    return Stack(folder, cast("ServiceSettings", None), supervisor, "", ports)
+
+
+def _adx_standin(stack: Stack, azurite: Azurite) -> None:
+    endpoints = ["--blob", azurite.blob_url, "--queue", azurite.queue_url, "--table", azurite.table_url]
+    data = str(stack.folder / "data" / "adx")
+    stack.supervisor.start_standin("adx", "weir.local.standins.adx", [*endpoints, "--database", DATABASE, "--data", data])
 
 
 def _wire(stack: Stack) -> None:
@@ -157,15 +184,10 @@ def _wire(stack: Stack) -> None:
         "adx": f"http://127.0.0.1:{lines['adx']['port']}",
         "siem": f"http://127.0.0.1:{lines['siem']['port']}",
     }
-    stack.ports = {
-        "syslog": find_free_port(),
-        "beats": find_free_port(),
-        "netflow": find_free_port(udp=True),
-        "siem": int(cast("int", lines["siem"]["tls_port"])),
-    }
+    stack.ports["siem"] = int(cast("int", lines["siem"]["tls_port"]))
 
 
-def _services(stack: Stack) -> None:
+def _start_services(stack: Stack, names: list[str]) -> None:
     token = stack.folder / "token"
     token.write_text("demo-token", encoding="ascii")
     ca = str(stack.folder / "certificates" / "ca.pem")
@@ -183,7 +205,7 @@ def _services(stack: Stack) -> None:
         "receive-beats": {"WEIR_BEATS_HOST": "127.0.0.1", "WEIR_BEATS_PORT": str(stack.ports["beats"])},
         "receive-netflow": {"WEIR_NETFLOW_HOST": "127.0.0.1", "WEIR_NETFLOW_PORT": str(stack.ports["netflow"])},
         "sink-sentinel": {
-            "WEIR_SENTINEL_ENDPOINT": stack.control["sentinel"],
+            "WEIR_SENTINEL_ENDPOINT": stack.control.get("sentinel", ""),
             "WEIR_SENTINEL_DCR_IMMUTABLE_ID": DCR,
             "WEIR_SENTINEL_AUTH": "static-token-file",
             "WEIR_SENTINEL_TOKEN_FILE": str(token),
@@ -192,8 +214,8 @@ def _services(stack: Stack) -> None:
             "WEIR_SINK_COMMIT_SECONDS": "1",
         },
         "sink-adx": {
-            "WEIR_ADX_INGEST_URL": stack.control["adx"],
-            "WEIR_ADX_ENGINE_URL": stack.control["adx"],
+            "WEIR_ADX_INGEST_URL": stack.control.get("adx", ""),
+            "WEIR_ADX_ENGINE_URL": stack.control.get("adx", ""),
             "WEIR_ADX_DATABASE": DATABASE,
             "WEIR_ADX_AUTH": "none",
             "WEIR_SINK_LINGER_SECONDS": "1",
@@ -201,12 +223,12 @@ def _services(stack: Stack) -> None:
         },
         "sink-siem": {
             "WEIR_SIEM_HOST": "127.0.0.1",
-            "WEIR_SIEM_PORT": str(stack.ports["siem"]),
+            "WEIR_SIEM_PORT": str(stack.ports.get("siem", 0)),
             "WEIR_SIEM_TRANSPORT": "tls",
             "WEIR_SIEM_CA_FILE": ca,
             "WEIR_SINK_LINGER_SECONDS": "0.2",
             "WEIR_SINK_COMMIT_SECONDS": "1",
         },
     }
-    for name, arguments in SERVICES.items():
-        stack.supervisor.start_service(name, arguments, common | own.get(name, {}))
+    for name in names:
+        stack.supervisor.start_service(name, SERVICES[name], common | own.get(name, {}))
