@@ -129,6 +129,7 @@ class Sink:
         self._known: set[Partition] = set()
         self._revoked_in_read: set[Partition] = set()
         self._last_commit = time.monotonic()
+        self._committing_since: float | None = None
         for topic in self._topics:
             self._note_trouble(topic, None)
 
@@ -136,6 +137,10 @@ class Sink:
 
     def not_ready(self) -> str | None:
         """None while records flow, else the reason why not."""
+        # librdkafka waits a minute for a commit's answer, and its caller with it: nobody else would tell of it meanwhile.
+        since = self._committing_since
+        if since is not None and (waited := time.monotonic() - since) > _LEDGER_SECONDS:
+            return f"commit: no answer from Kafka for {waited:.0f} s"
         with self._trouble_lock:
             return "; ".join(f"{what}: {reason}" for what, reason in self._trouble.items()) or None
 
@@ -382,6 +387,7 @@ class Sink:
         runs = {place: run for place, state in candidates.items() if (run := state.finished_run()) is not None}
         if not runs or self._consumer is None:
             return False
+        self._committing_since = time.monotonic()
         try:
             self._write_ledger(runs)
             self._consumer.commit({place: run.last + 1 for place, run in runs.items()})
@@ -389,6 +395,8 @@ class Sink:
             self._note_trouble("commit", str(error))
             _log.error("commit-failed", reason=str(error), partitions=len(runs))
             return False
+        finally:
+            self._committing_since = None
         self._note_trouble("commit", None)
         for place, run in runs.items():
             candidates[place].committed()
