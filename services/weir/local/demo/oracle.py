@@ -124,7 +124,7 @@ class Oracle:
     def audit(self) -> Audit:
         """Read every topic once and compare."""
         audit = Audit()
-        audit.topics = {self.names.short(t): n for t, n in self._counts().items()}
+        audit.topics = dict(sorted(self._counts().items()))
         expected: dict[str, set[str]] = {dataset: set() for dataset in DATASETS}
         dead_expected: dict[str, set[Unit]] = {}
         for source in SOURCES:
