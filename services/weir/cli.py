@@ -271,7 +271,12 @@ def _dev(action: str) -> None:
             dev.down(console)
         else:
             found = dev.status()
-            console.print(f"Kafka: {found}", markup=False)
+            how = f"{found.kind} at {found.bootstrap_servers}" if found.bootstrap_servers else found.kind
+            silent = "" if found.answering or not found.bootstrap_servers else ", but does not answer"
+            process_id = f" (process {found.pid})" if found.pid else ""
+            console.print(f"Kafka                     {how}{process_id}{silent}", markup=False)
+            if found.log_path:
+                console.print(f"                          log: {found.log_path}", markup=False)
     except LocalError as error:
         _fail(EXIT_UNAVAILABLE, [error.what, f"way out: {error.way_out}"])
 
