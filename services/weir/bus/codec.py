@@ -1,6 +1,6 @@
 """The Confluent wire format: magic 0 and a 4-byte schema id, or magic 1 and a GUID header, before an Avro body.
 
-Writing uses the ids of the checked-in catalogue; reading accepts those, and with a registry configured also the registry's.
+Writing and reading use the ids of the checked-in catalogue.
 Times stay integers (microseconds UTC) on both ways: turning them into datetimes and back costs more than the decoding itself.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import struct
 import uuid
-from collections.abc import Callable
 from typing import Any, Final
 
 import fastavro
@@ -48,15 +47,14 @@ class Encoder:
 
     Args:
         name: record type, such as "network-flow".
-        schema_id: the id to write; None takes the catalogue's.
     """
 
     __slots__ = ("_flat", "_parsed", "_prefix", "name")
 
-    def __init__(self, name: str, schema_id: int | None = None) -> None:
+    def __init__(self, name: str) -> None:
         version = latest(name)
         self.name = name
-        self._prefix = _PREFIX.pack(0, version.id if schema_id is None else schema_id)
+        self._prefix = _PREFIX.pack(0, version.id)
         self._parsed = _parse(version.parsed)
         self._flat = flat_writer(self._parsed, self._prefix)
 
@@ -74,14 +72,9 @@ class Encoder:
 
 
 class Decoder:
-    """Decodes records of any type in the catalogue, or in a registry.
+    """Decodes records of any type in the catalogue."""
 
-    Args:
-        fetch: looks a schema up that the catalogue does not hold, by id or GUID; raises KeyError where there is none.
-    """
-
-    def __init__(self, fetch: Callable[[int | uuid.UUID], dict[str, Any]] | None = None) -> None:
-        self._fetch = fetch
+    def __init__(self) -> None:
         self._by_id: dict[int, tuple[str, Any]] = {}
         self._by_guid: dict[uuid.UUID, tuple[str, Any]] = {}
 
@@ -111,11 +104,7 @@ class Decoder:
 
     def _schema_of_id(self, schema_id: int) -> tuple[str, Any]:
         if (known := self._by_id.get(schema_id)) is None:
-            if (version := catalogue().get(schema_id)) is not None:
-                known = (version.name, _parse(version.parsed))
-            else:
-                known = self._from_registry(schema_id)
-            self._by_id[schema_id] = known
+            known = self._by_id[schema_id] = _known(catalogue().get(schema_id), schema_id)
         return known
 
     def _schema_of_guid(self, headers: list[tuple[str, bytes]] | None) -> tuple[str, Any]:
@@ -124,16 +113,12 @@ class Decoder:
             raise WireFormatError(f"magic 1 without a {VALUE_GUID_HEADER} header of 17 bytes")
         guid = uuid.UUID(bytes=bytes(raw[1:17]))
         if (known := self._by_guid.get(guid)) is None:
-            match: SchemaVersion | None = next((v for v in catalogue().values() if v.guid == guid), None)
-            known = (match.name, _parse(match.parsed)) if match else self._from_registry(guid)
-            self._by_guid[guid] = known
+            match = next((v for v in catalogue().values() if v.guid == guid), None)
+            known = self._by_guid[guid] = _known(match, guid)
         return known
 
-    def _from_registry(self, key: int | uuid.UUID) -> tuple[str, Any]:
-        if self._fetch is None:
-            raise WireFormatError(f"schema {key} is not in the catalogue; set WEIR_SCHEMA_REGISTRY_URL if a registry has it")
-        try:
-            schema = self._fetch(key)
-        except KeyError as error:
-            raise WireFormatError(f"schema {key} is neither in the catalogue nor in the registry") from error
-        return str(schema.get("name", key)), _parse(schema)
+
+def _known(version: SchemaVersion | None, key: int | uuid.UUID) -> tuple[str, Any]:
+    if version is None:
+        raise WireFormatError(f"schema {key} is not in the catalogue of this release")
+    return version.name, _parse(version.parsed)

@@ -56,7 +56,6 @@ class ServiceSettings(BaseSettings):
     kafka_sasl_username: str | None = None
     kafka_sasl_password: SecretStr | None = None
     kafka_compression: str = Field("lz4", pattern="^(none|gzip|snappy|lz4|zstd)$")
-    schema_registry_url: str | None = Field(None, description="use this registry's ids for writing; both are read")
     topic_prefix: str = Field("weir", pattern=r"^[a-z][a-z0-9-]*(\.[a-z0-9-]+)*$")
     site: str = Field("default", min_length=1, description="label of the site this service belongs to")
     instance: str = Field(default_factory=socket.gethostname, min_length=1, description="name of this instance")
