@@ -100,7 +100,7 @@ def processor(monkeypatch: pytest.MonkeyPatch) -> Callable[[], Processor]:
         raise SystemExit(code)
 
     # The tests must outlive a processor that leaves.
-    monkeypatch.setattr("weir.processors.runtime.os._exit", leave)
+    monkeypatch.setattr("weir.processors.member.os._exit", leave)
 
     def make() -> Processor:
         app: Any = SimpleNamespace(consumer=Consumer(), consumer_generation_id=1, rebalancing=False)
