@@ -119,7 +119,7 @@ def cef_fields(event: cef.CefEvent, utc_offset_minutes: int) -> dict[str, Any]:
     fields: dict[str, Any] = {
         "event_module": _LEEWAY.sub("-", event.device_vendor.lower()) or "cef",
         "event_dataset": "cef",
-        "cef_version": int(event.version),
+        "cef_version": int(event.version.partition(".")[0]),
         "event_code": event.device_event_class_id,
         "cef_name": event.name,
         "cef_severity": event.severity,

@@ -34,8 +34,8 @@ class CefError(ValueError):
         self.fields = fields
 
 
-# Fortinet's devices put a space before the version.
-_VERSION = r"CEF: ?([0-9]++(?:\.[0-9]++)?)\|"
+# Fortinet's devices put a space before the version. More digits than these are no version, and no number that fits anywhere.
+_VERSION = r"CEF: ?([0-9]{1,9}+(?:\.[0-9]{1,9}+)?)\|"
 _FIELD = r"([^|\\]*+(?:\\.[^|\\]*+)*+)\|"
 _FIND = re.compile(_VERSION)
 _HEADER = re.compile(_VERSION + _FIELD * 6, re.DOTALL)
