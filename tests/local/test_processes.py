@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -109,3 +110,19 @@ def test_tail_reads_only_the_end_of_a_large_file(tmp_path: Path) -> None:
     path.write_bytes(b"x" * 1_000_000 + b"\nlast\n")
     assert tail(path, 1) == "last"
     assert tail(tmp_path / "none") == ""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child that its parent has ended")
+def test_a_bound_server_ends_when_its_starter_is_killed(tmp_path: Path) -> None:
+    code = (
+        "import pathlib, sys, time\n"
+        "from weir.local.processes import Server\n"
+        f"server = Server('sleeper', bound=True); server.spawn({_SLEEP!r}, output=pathlib.Path({str(tmp_path / 'out')!r}))\n"
+        "print(server.pid, flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as starter:
+        assert starter.stdout is not None
+        identity = ProcessId.of(int(starter.stdout.readline()))
+        starter.kill()
+    assert identity is not None
+    eventually(lambda: not identity.alive, 10, "the server outlived its starter")

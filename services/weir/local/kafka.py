@@ -85,7 +85,8 @@ class Kafka:
     """One broker and controller in one process, its data under `data_dir`.
 
     `port` and `controller_port` are chosen freely when None. `heap` is Java's maximum, `properties` are added to or
-    override the broker's configuration. `port_setting` names, in errors, what chooses the port.
+    override the broker's configuration. `port_setting` names, in errors, what chooses the port. A `bound` broker
+    ends with the thread that starts it, however that ends (Linux).
 
     The same `data_dir` may be used again by a later broker, on other ports as well; by one at a time.
     """
@@ -100,6 +101,7 @@ class Kafka:
         properties: Mapping[str, str] | None = None,
         port_setting: str = "WEIR_KAFKA_PORT",
         controller_port_setting: str = "WEIR_KAFKA_CONTROLLER_PORT",
+        bound: bool = False,
     ) -> None:
         self.data_dir = data_dir.absolute()
         if re.search(r"[,\\\n]", str(self.data_dir)):
@@ -111,7 +113,7 @@ class Kafka:
         self.log_path = self.data_dir / "kafka.log"
         self._output = self.data_dir / "kafka.out"
         self._settings = (port_setting, controller_port_setting)
-        self._server = Server("Kafka")
+        self._server = Server("Kafka", bound=bound)
         self._archive_to: Path | None = None
 
     @property

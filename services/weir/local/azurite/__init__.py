@@ -24,6 +24,7 @@ class Azurite:
     """One Azurite process. Data is in `data_dir`, or in memory and gone with the process when that is None.
 
     `output` is the file that takes what it prints, in `data_dir` unless told. Ports are chosen freely when None.
+    A `bound` one ends with the thread that starts it, however that ends (Linux).
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class Azurite:
         table_port: int | None = None,
         *,
         output: Path | None = None,
+        bound: bool = False,
     ) -> None:
         if data_dir is None and output is None:
             raise ValueError("Azurite in memory needs `output`, a file for what it prints")
@@ -42,7 +44,7 @@ class Azurite:
         self.queue_port = queue_port if queue_port is not None else find_free_port()
         self.table_port = table_port if table_port is not None else find_free_port()
         self.log_path = (output or Path(str(self.data_dir)) / "azurite.log").absolute()
-        self._server = Server("Azurite")
+        self._server = Server("Azurite", bound=bound)
 
     @property
     def blob_url(self) -> str:

@@ -93,8 +93,8 @@ def running_stack(folder: Path, say: Say, on_restart: Callable[[str], None]) -> 
     for part in ("kafka", "logs", "pids", "data"):
         shutil.rmtree(folder / part, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
-    kafka = None if external else Kafka(folder / "kafka")
-    azurite = Azurite(output=folder / "logs" / "azurite.log")
+    kafka = None if external else Kafka(folder / "kafka", bound=True)
+    azurite = Azurite(output=folder / "logs" / "azurite.log", bound=True)
     supervisor = Supervisor(folder, on_restart)
     threads = ThreadPoolExecutor(1)
     prefix: str | None = None
@@ -102,6 +102,7 @@ def running_stack(folder: Path, say: Say, on_restart: Callable[[str], None]) -> 
         begun = time.monotonic()
         if kafka is not None:
             kafka.spawn()
+            _remember(folder, {"kafka": kafka.identity})
         elif not answers(external):
             raise LocalError(
                 f"no Kafka answers at KAFKA_BOOTSTRAP_SERVERS={external}",
@@ -130,9 +131,10 @@ def running_stack(folder: Path, say: Say, on_restart: Callable[[str], None]) -> 
         say(f"{len(SERVICES)} services of Weir, each its own process ({time.monotonic() - begun:.1f} s)")
         yield stack
     finally:
-        threads.shutdown(wait=True)
         supervisor.stop([name for name in SERVICES if name in supervisor.services])
         supervisor.stop()
+        # Azurite is bound to the thread that started it.
+        threads.shutdown(wait=True)
         azurite.stop()
         if kafka is not None:
             kafka.stop()

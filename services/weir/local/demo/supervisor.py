@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -18,17 +16,11 @@ from pathlib import Path
 
 from weir.local.errors import StartError
 from weir.local.ports import find_free_port
-from weir.local.processes import tail
+from weir.local.processes import die_with_parent, tail
 
 __all__ = ["Service", "Supervisor"]
 
-_PR_SET_PDEATHSIG = 1
 _POLL_SECONDS = 0.05
-
-
-def _die_with_parent() -> None:
-    # A demo that is killed must not leave a dozen processes behind.
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 @dataclass(slots=True)
@@ -95,7 +87,8 @@ class Supervisor:
                 stderr=subprocess.STDOUT,
                 env=clean | service.environment,
                 start_new_session=True,
-                preexec_fn=_die_with_parent,  # noqa: PLW1509 - the child does nothing but this before exec
+                # A demo that is killed must not leave a dozen processes behind.
+                preexec_fn=die_with_parent,  # noqa: PLW1509 - the child does nothing but this before exec
             )
         service.starts += 1
         (self.folder / "pids" / f"{service.name}.pid").write_text(f"{service.process.pid}\n", encoding="ascii")
