@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from weir.bus.codec import Decoder
+from weir.bus.codec import Decoder, Encoder
 from weir.bus.config import client_config
 from weir.bus.deadletter import reason_of
 from weir.local.generate import marks
@@ -25,6 +26,7 @@ from weir.model.topics import DATASETS, TopicNames
 from weir.ops.settings import ServiceSettings
 from weir.processors import beats, netflow, syslog
 from weir.processors.outcome import Outcome, RawCoordinates
+from weir.processors.runtime import MAX_EVENT_BYTES
 
 __all__ = ["MARKED", "SOURCES", "Audit", "Oracle", "SourceAudit"]
 
@@ -41,7 +43,10 @@ Unit = tuple[str, int]
 
 @dataclass(slots=True)
 class SourceAudit:
-    """One source: units by what became of them, and events. Numbers are of distinct units and distinct events."""
+    """One source: units by what became of them, and events. Numbers are of distinct units and distinct events.
+
+    Of some units only a part can be decoded: these are dead, and what could be decoded is among the events.
+    """
 
     units_received: int = 0
     units_empty: int = 0
@@ -101,6 +106,7 @@ class Oracle:
         self._config = client_config(settings)
         self._admin = AdminClient(self._config)
         self._decode = Decoder()
+        self._encoders = {dataset: Encoder(dataset) for dataset in DATASETS}
 
     def ends(self, topics: Iterable[str]) -> dict[tuple[str, int], int]:
         """End offset of each partition of these topics (full names)."""
@@ -126,9 +132,10 @@ class Oracle:
         audit = Audit()
         audit.topics = dict(sorted(self._counts().items()))
         expected: dict[str, set[str]] = {dataset: set() for dataset in DATASETS}
-        dead_expected: dict[str, set[Unit]] = {}
         for source in SOURCES:
-            dead_expected[source] = self._expect(source, audit, expected)
+            buried = self._dead(source, audit)
+            dead = self._expect(source, audit, expected, buried)
+            audit.lose(f"dead letters of raw.{source}", dead - buried)
         for dataset in DATASETS:
             found = Counter(_event_id(m.value()) for m in self._read(f"events.{dataset}"))
             audit.event_ids[dataset] = set(found)
@@ -136,13 +143,12 @@ class Oracle:
             audit.lose(f"events.{dataset}", expected[dataset] - audit.event_ids[dataset])
             if strange := audit.event_ids[dataset] - expected[dataset]:
                 audit.disagreements.append(f"events.{dataset} holds {len(strange)} ids that no raw unit yields")
-        for source in SOURCES:
-            self._dead(source, audit, dead_expected[source])
         self._alerts(audit)
         self._ledger(audit)
         return audit
 
-    def _expect(self, source: str, audit: Audit, expected: dict[str, set[str]]) -> set[Unit]:
+    def _expect(self, source: str, audit: Audit, expected: dict[str, set[str]], buried: set[Unit]) -> set[Unit]:
+        """Count the units of a source and add the ids they must yield to `expected`; returns those that must be dead letters."""
         mine = audit.sources[source]
         seen: set[bytes] = set()
         dead: set[Unit] = set()
@@ -161,18 +167,37 @@ class Oracle:
             outcome = _PROCESS[source](batch, RawCoordinates(message.topic(), message.partition(), message.offset()))
             mine.units_empty += outcome.units_empty
             batch_hex = batch.batch_id.hex()
-            dead |= {(batch_hex, batch.position(d.unit_index)) for d in outcome.dead}
+            dead_here = {batch.position(d.unit_index) for d in outcome.dead}
+            in_question = {u for u in map(batch.position, range(len(batch.units))) if (batch_hex, u) in buried} - dead_here
             units: set[int] = set()
             for dataset, records in outcome.events.items():
                 ids = {record["event_id"] for record in records}
+                if in_question:
+                    unfit = {i for i in self._unfit(dataset, records) if parse_event_id(i)[1] in in_question}
+                    dead_here |= {parse_event_id(i)[1] for i in unfit}
+                    ids -= unfit
                 expected[dataset] |= ids
                 mine.events += len(ids)
                 units |= {parse_event_id(i)[1] for i in ids}
-            mine.units_with_events += len(units)
+            mine.units_with_events += len(units - dead_here)
+            dead |= {(batch_hex, unit) for unit in dead_here}
         mine.units_dead = len(dead)
         return dead
 
-    def _dead(self, source: str, audit: Audit, expected: set[Unit]) -> None:
+    def _unfit(self, dataset: str, records: list[dict[str, Any]]) -> set[str]:
+        """Ids of the events that no record of their topic can hold: a dead letter is all that can come of their units."""
+        unfit = set()
+        for record in records:
+            try:
+                fits = len(self._encoders[dataset](record)) <= MAX_EVENT_BYTES
+            except Exception:  # fastavro raises many kinds for values that do not fit
+                fits = False
+            if not fits:
+                unfit.add(str(record["event_id"]))
+        return unfit
+
+    def _dead(self, source: str, audit: Audit) -> set[Unit]:
+        """Count the dead letters of a source; returns whose they are."""
         found: set[Unit] = set()
         for message in self._read(f"raw.{source}.dlq"):
             batch = RawBatch.from_record(self._decode(message.value()))
@@ -180,7 +205,7 @@ class Oracle:
             audit.dead_letters[f"raw.{source}", reason_of(message.headers())] += len(units - found)
             audit.repeated += len(units & found)
             found |= units
-        audit.lose(f"dead letters of raw.{source}", expected - found)
+        return found
 
     def _alerts(self, audit: Audit) -> None:
         newest: dict[str, dict[str, object]] = {}
