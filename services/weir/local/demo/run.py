@@ -9,6 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
@@ -305,4 +306,7 @@ def _stay(stack: Stack, console: Console) -> None:
         ("kill one", f"kill -9 $(cat {stack.folder}/pids/process-syslog.pid)"),
     ):
         console.print(f"  {what:<16} {command}", markup=False, soft_wrap=True)
-    threading.Event().wait()
+    # Ctrl-C is the way out that was offered: what the demo found is its result, not that it was stopped.
+    with suppress(KeyboardInterrupt):
+        threading.Event().wait()
+    _say(console, "stopping")
