@@ -42,6 +42,14 @@ def test_wrong_settings_stop_every_service_with_all_mistakes_named(arguments: tu
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("kind", ["syslog", "detector"])
+def test_a_folder_of_rules_that_is_not_there_is_named(kind: str) -> None:
+    done = weir("process", kind, WEIR_KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:1", WEIR_RULES_DIR="/nowhere/rules")
+    assert done.returncode == 2
+    assert "/nowhere/rules" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_setting_of_another_service_is_no_mistake() -> None:
     done = weir("process", "syslog", WEIR_SIEM_HOST="x", WEIR_LOG_LEVEL="loud")
     assert "WEIR_SIEM_HOST" not in done.stderr

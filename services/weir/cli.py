@@ -99,9 +99,11 @@ def _run(module_name: str) -> NoReturn:
     module = import_module(module_name)
     try:
         settings = load(getattr(module, SETTINGS[module_name]), complete=_import_all)
+        # What only the service itself can judge, such as a folder of rules, is a setting too.
+        code = module.main(settings) or 0
     except SettingsError as error:
         _fail(EXIT_SETTINGS, error.mistakes)
-    raise typer.Exit(module.main(settings) or 0)
+    raise typer.Exit(code)
 
 
 @app.command()

@@ -9,6 +9,7 @@ trusted.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Coroutine
@@ -213,14 +214,19 @@ class Detector(Member):
         alerts = effects.alerts + [a for a in effects.repeats if self.announced.get(a["alert_id"], 0) < a["revision"]]
         if not alerts:
             return
-        future, delivery = self.producer.future_delivery()
         now_ms = time.time_ns() // 1_000_000
-        for alert in alerts:
-            stamp = min(max(alert["alert_created"] // 1000, append_ms - DAY_MS), now_ms)
-            value = self.encode_alert(alert)
-            self.producer.produce(self.alerts_topic, value, delivery=delivery, key=alert["alert_id"], timestamp_ms=stamp)
-        delivery.seal()
-        await future
+        await asyncio.gather(
+            *(
+                self.producer.deliver(
+                    self.alerts_topic,
+                    self.encode_alert(alert),
+                    key=alert["alert_id"],
+                    timestamp_ms=min(max(alert["alert_created"] // 1000, append_ms - DAY_MS), now_ms),
+                    blocking_seconds=math.inf,
+                )
+                for alert in alerts
+            )
+        )
         for alert in alerts:
             self.announced[alert["alert_id"]] = alert["revision"]
             self.announced.move_to_end(alert["alert_id"])
