@@ -30,7 +30,7 @@ from weir.ops import logging
 from weir.sinks.credentials import make_credential
 from weir.sinks.destination import Counters, Misconfigured, Rejected, Retry, Row
 from weir.sinks.runtime import run_main
-from weir.sinks.settings import SinkSettings, split_topics
+from weir.sinks.settings import SinkSettings, lacking, split_topics
 
 __all__ = ["AdxDestination", "AdxSettings", "main", "pack"]
 
@@ -80,12 +80,8 @@ class AdxSettings(SinkSettings):
         needed = {
             "static-token-file": ["adx_token_file"],
             "app-key": ["adx_tenant_id", "adx_client_id", "adx_client_secret"],
-        }.get(self.adx_auth, [])
-        mistakes += [
-            f"WEIR_{name.upper()} is not set, and WEIR_ADX_AUTH={self.adx_auth} needs it"
-            for name in needed
-            if getattr(self, name) is None
-        ]
+        }
+        mistakes += lacking(self, "adx_auth", needed)
         if mistakes:
             raise ValueError("; ".join(mistakes))
         return self
@@ -205,7 +201,7 @@ class AdxDestination:
         result = self._call(
             f"ingest {len(rows)} rows into {made.table}",
             self._settings.adx_ingest_url,
-            lambda: self._ingest.ingest_from_stream(blob, self._properties(made, rows)),
+            lambda: self._ingest.ingest_from_stream(blob, self._properties(made)),
         )
         if result is None:
             # The SDK returns nothing when it knows no queue.
@@ -222,11 +218,8 @@ class AdxDestination:
 
     # --- requests ------------------------------------------------------------------------------------------------------------
 
-    def _properties(self, made: Projection, rows: Sequence[Row]) -> Any:
-        """Properties of one ingestion; made anew for each, because the SDK writes into them.
-
-        `rows` say which offsets of which partitions the blob holds: what ingest-by tags against duplicates will be made of.
-        """
+    def _properties(self, made: Projection) -> Any:
+        """Properties of one ingestion; made anew for each, because the SDK writes into them."""
         from azure.kusto.data.data_format import DataFormat  # noqa: PLC0415
         from azure.kusto.ingest import IngestionProperties, ReportLevel  # noqa: PLC0415
 

@@ -9,10 +9,9 @@ import time
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-__all__ = ["AUTH_WAYS", "AccessTokenLike", "AzureAuth", "StaticTokenFile", "TokenCredential", "make_credential"]
+__all__ = ["AccessTokenLike", "AzureAuth", "StaticTokenFile", "TokenCredential", "make_credential"]
 
 AzureAuth = Literal["default", "managed-identity", "client-secret", "static-token-file"]
-AUTH_WAYS: tuple[AzureAuth, ...] = ("default", "managed-identity", "client-secret", "static-token-file")
 _REREAD_SECONDS = 300
 
 

@@ -31,6 +31,7 @@ from azure.kusto.ingest.exceptions import KustoQueueError
 from azure.storage.blob import BlobServiceClient, LinearRetry
 
 from weir.ops import logging
+from weir.sinks.answers import first_line, retry_after
 from weir.sinks.destination import Misconfigured, Retry
 
 __all__ = ["SDK_ERRORS", "Connect", "SafeQueuedIngestClient", "connect_engine", "judge", "management"]
@@ -91,7 +92,7 @@ class SafeQueuedIngestClient(QueuedIngestClient):  # type: ignore[misc]  # the S
             except (AzureError, OSError, ValueError) as error:
                 self._resource_manager.report_resource_usage_result(container.storage_account_name, False)
                 failure = KustoBlobError(error)
-                _log.warning("container-failed", container=container.object_name, reason=_first_line(error))
+                _log.warning("container-failed", container=container.object_name, reason=first_line(error))
                 continue
             self._resource_manager.report_resource_usage_result(container.storage_account_name, True)
             return BlobDescriptor(url, descriptor.size, descriptor.source_id)
@@ -139,20 +140,20 @@ def judge(error: BaseException, what: str) -> Retry | Misconfigured:
     Only an address that the SDK itself refuses is beyond a retry. What somebody must cure (rights, names) is logged as an error
     with the cure and tried again: rights take time to spread, and no record may be dropped for it.
     """
-    reason = f"{what}: {type(error).__name__}: {_first_line(error)}"
+    reason = f"{what}: {type(error).__name__}: {first_line(error)}"
     if isinstance(error, KustoClientInvalidConnectionStringException):
         return Misconfigured([f"{reason}; WEIR_ADX_INGEST_URL and WEIR_ADX_ENGINE_URL must be addresses of Azure Data Explorer"])
     if isinstance(error, KustoThrottlingError):
         response = error.args[1] if len(error.args) > 1 else None
-        return Retry(reason, retry_after=_seconds((getattr(response, "headers", None) or {}).get("Retry-After")))
+        return Retry(reason, retry_after=retry_after((getattr(response, "headers", None) or {}).get("Retry-After")))
     if isinstance(error, KustoNetworkError | KustoBlobError | KustoQueueError):
         cause = error.__cause__ or getattr(error, "inner", None)
-        return Retry(f"{reason}: {_first_line(cause)}" if cause is not None else reason)
+        return Retry(f"{reason}: {first_line(cause)}" if cause is not None else reason)
     status = _status(error)
     if isinstance(error, KustoAuthenticationError):
         status = 401
     if (cure := _CURES.get(status)) is not None and not _passes(error):
-        _log.error("refused", what=what, status=status, reason=_first_line(error), cure=cure)
+        _log.error("refused", what=what, status=status, reason=first_line(error), cure=cure)
         return Retry(f"{reason}; {cure}")
     return Retry(reason)
 
@@ -167,15 +168,3 @@ def _status(error: BaseException) -> int:
 def _passes(error: BaseException) -> bool:
     """Whether the service says itself that the error is not permanent."""
     return isinstance(error, KustoApiError) and error.get_api_error().permanent is False
-
-
-def _seconds(text: str | None) -> float | None:
-    """Retry-After in seconds; its other form, a date, is left to the back-off."""
-    try:
-        return max(0.0, min(float(text), 3600.0)) if text else None
-    except ValueError:
-        return None
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).partition("\n")[0][:500]

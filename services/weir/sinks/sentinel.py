@@ -22,11 +22,12 @@ from pydantic import Field, SecretStr, model_validator
 
 from weir.model.mappings import Projection, projection
 from weir.ops import logging
+from weir.sinks.answers import first_line, retry_after
 from weir.sinks.chunks import Chunk, Line, chunked, make_line
 from weir.sinks.credentials import AzureAuth, make_credential
 from weir.sinks.destination import Counters, Misconfigured, Rejected, Retry, Row
 from weir.sinks.runtime import run_main
-from weir.sinks.settings import SinkSettings, deliverable_topics, split_topics
+from weir.sinks.settings import SinkSettings, deliverable_topics, lacking, split_topics
 
 __all__ = ["SentinelDestination", "SentinelSettings", "main"]
 
@@ -86,12 +87,8 @@ class SentinelSettings(SinkSettings):
         needed = {
             "static-token-file": ["sentinel_token_file"],
             "client-secret": ["sentinel_tenant_id", "sentinel_client_id", "sentinel_client_secret"],
-        }.get(self.sentinel_auth, [])
-        mistakes += [
-            f"WEIR_{name.upper()} is not set, and WEIR_SENTINEL_AUTH={self.sentinel_auth} needs it"
-            for name in needed
-            if getattr(self, name) is None
-        ]
+        }
+        mistakes += lacking(self, "sentinel_auth", needed)
         if mistakes:
             raise ValueError("; ".join(mistakes))
         return self
@@ -146,7 +143,7 @@ class SentinelDestination:
         for row in rows:
             try:
                 line = make_line(row, project(row.record, row.partition, row.offset))
-            except (TypeError, ValueError, KeyError) as error:
+            except Exception as error:  # whatever it is, it is this record's, and the others must not wait for it
                 rejected.append(Rejected(row, f"does not become a row of {self._projections[topic].table}: {error!r}"))
                 continue
             lines.append(line)
@@ -230,19 +227,19 @@ class SentinelDestination:
             no_token = isinstance(error, ClientAuthenticationError)
             return self._judge(topic, rule, stream, error, len(packed), no_token=no_token)
         except (AzureError, OSError, ValueError) as error:
-            raise Retry(f"{self._settings.sentinel_endpoint}: {type(error).__name__}: {_first_line(error)}") from error
+            raise Retry(f"{self._settings.sentinel_endpoint}: {type(error).__name__}: {first_line(error)}") from error
 
     def _judge(self, topic: str, rule: str, stream: str, error: Any, size: int, *, no_token: bool) -> tuple[int, str]:
         status = int(error.status_code or 0)
         code = getattr(getattr(error, "error", None), "code", None) or ""
-        what = f"{rule}, stream {stream}: HTTP {status} {code}: {_first_line(error)}"
+        what = f"{rule}, stream {stream}: HTTP {status} {code}: {first_line(error)}"
         if status in {_HTTP_BAD_REQUEST, _HTTP_TOO_LARGE} and not no_token:
             return status, f"{what} ({size} bytes)"
         headers = getattr(error.response, "headers", None) or {}
         if status in _CURES:
             _log.error("refused", topic=topic, dcr=rule, stream=stream, status=status, code=code, cure=_CURES[status])
             what = f"{what}; {_CURES[status]}"
-        raise Retry(what, retry_after=_seconds(headers.get("Retry-After")))
+        raise Retry(what, retry_after=retry_after(headers.get("Retry-After")))
 
     def _client(self) -> Any:
         """The calling thread's client: connections are reused, and never shared between threads."""
@@ -268,18 +265,6 @@ class SentinelDestination:
                 self._clients.append(client)
             self._local.client = client
         return client
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).partition("\n")[0][:500]
-
-
-def _seconds(text: str | None) -> float | None:
-    """Retry-After in seconds; its other form, a date, is left to the back-off."""
-    try:
-        return max(0.0, min(float(text), 3600.0)) if text else None
-    except ValueError:
-        return None
 
 
 def main(settings: SentinelSettings) -> None:

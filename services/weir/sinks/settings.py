@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from pydantic import Field
 
 from weir.model.topics import declarations
 from weir.ops.settings import ServiceSettings
 
-__all__ = ["SinkSettings", "deliverable_topics", "split_topics"]
+__all__ = ["SinkSettings", "deliverable_topics", "lacking", "split_topics"]
 
 
 class SinkSettings(ServiceSettings):
@@ -41,3 +43,13 @@ def split_topics(variable: str, text: str) -> list[str]:
     if wrong := [name for name in wanted if name not in known]:
         raise ValueError(f"{variable}: {', '.join(map(repr, wrong))} cannot be sent on; there are {', '.join(known)}")
     return wanted
+
+
+def lacking(settings: SinkSettings, name: str, needed: Mapping[str, Sequence[str]]) -> list[str]:
+    """A sentence for each setting that is not set, and that the value of the setting `name` needs according to `needed`."""
+    value = getattr(settings, name)
+    return [
+        f"WEIR_{other.upper()} is not set, and WEIR_{name.upper()}={value} needs it"
+        for other in needed.get(value, ())
+        if getattr(settings, other) is None
+    ]
