@@ -26,7 +26,7 @@ from weir.sinks.alert_cef import alert_message, event_message
 from weir.sinks.destination import Counters, Misconfigured, Rejected, Retry, Row
 from weir.sinks.runtime import run_main
 from weir.sinks.settings import SinkSettings, split_topics
-from weir.sinks.wire import Wire, WireClosed
+from weir.sinks.wire import Wire
 
 __all__ = ["SiemDestination", "SiemSettings", "frame", "main"]
 
@@ -153,8 +153,8 @@ class SiemDestination:
         for row in rows:
             try:
                 frames.append(frame(self._message(topic, row), self._settings.siem_framing))
-            except (ValueError, TypeError, KeyError) as error:
-                rejected.append(Rejected(row, f"cannot be written as CEF: {error}"))
+            except Exception as error:  # whatever it is, it is this record's, and the others must not wait for it
+                rejected.append(Rejected(row, f"cannot be written as CEF: {type(error).__name__}: {error}"))
         with self._lock:
             try:
                 wire = self._connected()
@@ -235,7 +235,7 @@ class SiemDestination:
 
     def _prune(self) -> None:
         oldest = self._good_at - self._settings.siem_resend_seconds
-        while self._recent and (self._recent[0][0] < oldest or self._recent_bytes > _MAX_RECENT_BYTES):
+        while self._recent and (self._recent[0][0] <= oldest or self._recent_bytes > _MAX_RECENT_BYTES):
             self._recent_bytes -= len(self._recent.popleft()[1])
 
     def _watch(self) -> None:
@@ -253,7 +253,7 @@ class SiemDestination:
                     next_try = time.monotonic() + _RECONNECT_SECONDS
                     try:
                         self._connected()
-                    except (OSError, WireClosed) as error:
+                    except (OSError, ValueError) as error:  # a name that is none is a UnicodeError
                         self._drop()
                         _log.warning("not-connected", host=self._settings.siem_host, reason=str(error))
 

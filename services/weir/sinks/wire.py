@@ -24,6 +24,7 @@ __all__ = ["Wire", "WireClosed"]
 _RECEIVE_BYTES = 65_536
 _SETTLE_STEP_SECONDS = 0.005
 _USER_TIMEOUT_MS = 30_000
+_VERDICT_SECONDS = 0.5
 
 
 class WireClosed(ConnectionError):
@@ -58,6 +59,7 @@ class Wire:
             if context is not None:
                 self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
                 self._handshake(self._tls)
+                self._hear_verdict(self._tls)
         except BaseException:
             self._socket.close()
             raise
@@ -83,6 +85,16 @@ class Wire:
                 raise
             self._flush()
             return
+
+    def _hear_verdict(self, tls: ssl.SSLObject) -> None:
+        """Over TLS 1.3 the peer judges our certificate after our handshake has ended (RFC 8446 section 4.4.2.4).
+
+        Session tickets, which most servers send right after it, say that it was accepted. Raises WireClosed where it was not.
+        """
+        if tls.version() == "TLSv1.3":
+            select.select([self._socket], [], [], _VERDICT_SECONDS)
+            if self.closed_by_peer():
+                raise WireClosed(f"closed by the peer after the TLS handshake{self._why}")
 
     def _flush(self) -> None:
         data = self._outgoing.read()
