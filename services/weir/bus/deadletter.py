@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 
 from weir import __version__
 
-__all__ = ["dead_letter_headers", "reason_of"]
+__all__ = ["dead_letter_headers", "fitting", "reason_of"]
 
 _CONNECT = "__connect.errors."
 MAX_REASON_BYTES = 2_000
+MAX_VALUE_BYTES = 950_000
 
 
 def dead_letter_headers(
@@ -48,6 +50,20 @@ def dead_letter_headers(
         "x-pipeline-version": __version__,
     }
     return [(name, value.encode("utf-8", "replace")[:MAX_REASON_BYTES]) for name, value in values.items()]
+
+
+def fitting(value: bytes | None, error: BaseException | str) -> tuple[bytes | None, BaseException | str]:
+    """Value and reason of a dead letter; a value that leaves no room for the headers is cut, and the reason says so.
+
+    Only a foreign record is that large. Kept whole it would be refused, and stop its partition for ever.
+    """
+    if value is None or len(value) <= MAX_VALUE_BYTES:
+        return value, error
+    digest = hashlib.sha256(value).hexdigest()
+    return (
+        value[:MAX_VALUE_BYTES],
+        f"{error} (cut to {MAX_VALUE_BYTES} of {len(value)} bytes; SHA-256 of the whole: {digest})",
+    )
 
 
 def reason_of(headers: list[tuple[str, bytes]] | None) -> str:

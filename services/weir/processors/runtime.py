@@ -10,7 +10,6 @@ concurrency 1, as many processes as there are partitions to share).
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
@@ -19,7 +18,7 @@ import faust
 
 from weir.bus.codec import Decoder, Encoder, WireFormatError
 from weir.bus.config import DeliveryFailed
-from weir.bus.deadletter import dead_letter_headers
+from weir.bus.deadletter import dead_letter_headers, fitting
 from weir.bus.producer import Delivery
 from weir.model.batch import RawBatch
 from weir.model.ids import parse_event_id
@@ -280,11 +279,7 @@ class Processor(Member):
         value: bytes | None,
         key: bytes | None,
     ) -> None:
-        if value is not None and len(value) > MAX_EVENT_BYTES:
-            # Only a foreign record is that large. Kept whole it would not fit with its headers, and stop the partition for ever.
-            digest = hashlib.sha256(value).hexdigest()
-            error = f"{error} (cut to {MAX_EVENT_BYTES} of {len(value)} bytes; SHA-256 of the whole: {digest})"
-            value = value[:MAX_EVENT_BYTES]
+        value, error = fitting(value, error)
         headers = dead_letter_headers(
             service=self.service, stage=stage, topic=where.topic, partition=where.partition, offset=where.offset, error=error
         )

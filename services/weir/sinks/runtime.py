@@ -18,7 +18,7 @@ from confluent_kafka import KafkaException
 from weir.bus.codec import Decoder, Encoder
 from weir.bus.config import DeliveryFailed
 from weir.bus.consumer import BatchConsumer, Expired
-from weir.bus.deadletter import dead_letter_headers
+from weir.bus.deadletter import dead_letter_headers, fitting
 from weir.bus.producer import Delivery, DeliveryProducer
 from weir.model.ledger import LedgerEntry
 from weir.model.topics import TopicNames
@@ -40,7 +40,6 @@ _READ_RECORDS = 1_000
 # twice: lanes wait until the producer has given up by itself, after delivery.timeout.ms.
 _LEDGER_SECONDS = 10.0
 _BURY_SECONDS = 125.0
-_MAX_MESSAGE_BYTES = 1_048_576
 
 Partition = tuple[str, int]
 
@@ -109,8 +108,7 @@ class Sink:
         self._batch_bytes = max(1, min(destination.max_bytes, self._share // 2))
         self._metrics = SinkMetrics(destination, settings.site, wan_site)
         self._encode_entry = Encoder("ledger-entry")
-        # Room for the headers of a dead letter on top of the largest record there may be.
-        self._producer = DeliveryProducer(settings, message_max_bytes=_MAX_MESSAGE_BYTES)
+        self._producer = DeliveryProducer(settings)
         self._done: queue.SimpleQueue[Done] = queue.SimpleQueue()
         self._fatal: queue.SimpleQueue[Exception] = queue.SimpleQueue()
         self._trouble: dict[str, str] = {"start": "not prepared yet"}
@@ -442,17 +440,18 @@ class Sink:
         target = self._names[f"{topic}.dlq"]
         for letter in letters:
             message = letter.record.message
+            value, error = fitting(message.value(), letter.error)
             headers = dead_letter_headers(
                 service=self.service,
                 stage=letter.stage,
                 topic=full,
                 partition=message.partition(),
                 offset=message.offset(),
-                error=letter.error,
+                error=error,
             )
             # The record's own headers stay: one of them may name its schema.
             own = [(name, value) for name, value in message.headers() or [] if not name.startswith("__connect.errors.")]
-            self._producer.produce(target, message.value(), delivery=delivery, key=message.key(), headers=own + headers)
+            self._producer.produce(target, value, delivery=delivery, key=message.key(), headers=own + headers)
         delivery.seal()
         _wait_for(answer, target, _BURY_SECONDS)
         _log.warning("dead-letters", topic=topic, records=len(letters), first_reason=str(letters[0].error)[:500])
