@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import queue
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
-__all__ = ["eventually"]
+from weir.bus.config import DeliveryFailed
+from weir.bus.producer import Delivery, DeliveryProducer
+
+__all__ = ["deliver_now", "eventually"]
 
 T = TypeVar("T")
 
@@ -31,3 +35,13 @@ def eventually(condition: Callable[[], T], timeout: float = 10.0, message: str =
             raise AssertionError(f"{message} (within {timeout:g} s; last: {last!r})")
         time.sleep(pause)
         pause = min(pause * 1.5, 0.1)
+
+
+def deliver_now(producer: DeliveryProducer, topic: str, value: bytes, *, timeout: float = 30.0, **options: Any) -> None:
+    """Produce one record and wait until Kafka has it. Raises DeliveryFailed where it refuses, queue.Empty without an answer."""
+    answer: queue.SimpleQueue[DeliveryFailed | None] = queue.SimpleQueue()
+    delivery = Delivery(answer.put)
+    producer.produce(topic, value, delivery=delivery, **options)
+    delivery.seal()
+    if (error := answer.get(timeout=timeout)) is not None:
+        raise error

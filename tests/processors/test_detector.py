@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
+from tests.support import deliver_now
 from weir.bus import topics
 from weir.bus.codec import Decoder, Encoder
 from weir.bus.producer import Delivery, DeliveryProducer
@@ -250,7 +251,7 @@ def test_killed_twice_it_raises_the_alerts_of_an_undisturbed_run(stage: Callable
 
 def test_bytes_that_are_no_signals_go_to_the_dead_letters(stage: Callable[[str], Stage]) -> None:
     one = stage("dead")
-    one.producer.deliver_now(one.names["signals"], b"\x07nonsense", partition=0)
+    deliver_now(one.producer, one.names["signals"], b"\x07nonsense", partition=0)
     one.feed(script()[:4])
     one.start()
     one.wait(lambda: sum(max(0, n) for n in one.committed()) == 5, "commit of everything")

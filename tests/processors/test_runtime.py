@@ -156,7 +156,7 @@ class Bench:
     def done(self) -> bool:
         """Everything put into the raw topic is committed."""
         try:
-            return self.producer.queued() == 0 and self.committed() == list((self.sizes("raw.syslog") or {}).values())
+            return self.producer.flush(0) == 0 and self.committed() == list((self.sizes("raw.syslog") or {}).values())
         except KafkaException:
             return False
 

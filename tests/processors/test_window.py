@@ -17,19 +17,23 @@ def test_nothing_is_taken_before_all_before_it(order: list[int], data: st.DataOb
     entries: list[InFlight[int]] = [window.add(A if n % 2 else B, n, n) for n in range(12)]
     done: set[int] = set()
     taken: dict[tuple[str, int], list[int]] = {A: [], B: []}
+
+    def take() -> None:
+        for partition, run in window.finished_runs(12, lambda _: None).items():
+            taken[partition] += [e.offset for e in run]
+            window.remove(run)
+
     for n in order:
         window.finish(entries[n])
         done.add(n)
         if data.draw(st.booleans()):
-            for partition, ready in window.take_finished().items():
-                taken[partition] += [e.offset for e in ready]
+            take()
         for partition, offsets in taken.items():
             assert offsets == sorted(offsets)
             mine = [m for m in range(12) if (m % 2 == 1) == (partition == A)]
             assert offsets == mine[: len(offsets)]
             assert set(offsets) <= done
-    for partition, ready in window.take_finished().items():
-        taken[partition] += [e.offset for e in ready]
+    take()
     assert sorted(taken[A] + taken[B]) == list(range(12))
     assert len(window) == 0
 
@@ -48,7 +52,7 @@ def test_what_is_dropped_is_never_taken_and_may_come_again() -> None:
     window.drop({A})
     window.finish(old)
     assert old.dropped
-    assert window.take_finished() == {}
+    assert window.finished_runs(10, str) == {}
     window.add(A, 3, None)
     assert window.oldest(A) is not None
 

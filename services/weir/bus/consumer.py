@@ -17,7 +17,6 @@ from weir.ops.settings import ServiceSettings
 
 __all__ = ["BatchConsumer", "Expired"]
 
-
 _REFUSED = {KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED}
 
 
@@ -101,10 +100,7 @@ class BatchConsumer:
             problem = message.error()
             if problem is None:
                 good.append(message)
-            elif problem.fatal() or problem.code() in {
-                KafkaError.TOPIC_AUTHORIZATION_FAILED,
-                KafkaError.GROUP_AUTHORIZATION_FAILED,
-            }:
+            elif problem.fatal() or problem.code() in _REFUSED:
                 raise KafkaException(problem)
             # Everything else (broker away, topic not there yet) librdkafka tries again by itself.
         return good

@@ -15,9 +15,12 @@ from typing import Any
 from confluent_kafka import KafkaError, Message, Producer
 
 from weir.bus.config import DeliveryFailed, producer_config
+from weir.ops import logging
 from weir.ops.settings import ServiceSettings
 
 __all__ = ["Delivery", "DeliveryProducer"]
+
+_log = logging.get(__name__)
 
 Headers = list[tuple[str, bytes]]
 
@@ -78,7 +81,11 @@ class DeliveryProducer:
 
     def _poll(self) -> None:
         while not self._closing.is_set():
-            self._producer.poll(0.1)
+            try:
+                self._producer.poll(0.1)
+            except Exception:
+                # A callback's error comes out of `poll`. Without this thread nothing would be acknowledged any more, in silence.
+                _log.exception("delivery-callback-failed")
 
     def produce(
         self,
@@ -134,19 +141,6 @@ class DeliveryProducer:
             raise DeliveryFailed(f"{topic}: {error}") from error
         return True
 
-    def produce_many(
-        self, topic: str, values: list[bytes], *, delivery: Delivery, timestamp_ms: int = 0, blocking_seconds: float = 60.0
-    ) -> None:
-        """Queue records without key and headers at one receive time.
-
-        Not librdkafka's batch call: it takes no timestamps (confluent-kafka 2.16), and events carry their receive time.
-
-        Raises:
-            DeliveryFailed: as `produce`.
-        """
-        for value in values:
-            self.produce(topic, value, delivery=delivery, timestamp_ms=timestamp_ms, blocking_seconds=blocking_seconds)
-
     async def deliver(self, topic: str, value: bytes | None, *, blocking_seconds: float = 60.0, **options: Any) -> None:
         """Produce one record and wait until Kafka has it.
 
@@ -161,24 +155,6 @@ class DeliveryProducer:
             await asyncio.sleep(0.02)
         delivery.seal()
         await future
-
-    def deliver_now(self, topic: str, value: bytes | None, *, timeout: float = 120.0, **options: Any) -> None:
-        """The same for services without an event loop. Raises DeliveryFailed, also when `timeout` seconds have passed."""
-        done = threading.Event()
-        errors: list[DeliveryFailed] = []
-
-        def then(error: DeliveryFailed | None) -> None:
-            if error is not None:
-                errors.append(error)
-            done.set()
-
-        delivery = Delivery(then)
-        self.produce(topic, value, delivery=delivery, **options)
-        delivery.seal()
-        if not done.wait(timeout):
-            raise DeliveryFailed(f"{topic}: no answer from Kafka within {timeout:.0f} s")
-        if errors:
-            raise errors[0]
 
     @staticmethod
     def future_delivery() -> tuple[asyncio.Future[None], Delivery]:
@@ -198,10 +174,6 @@ class DeliveryProducer:
             loop.call_soon_threadsafe(settle, error)
 
         return future, Delivery(then)
-
-    def queued(self) -> int:
-        """Records not yet acknowledged."""
-        return len(self._producer)
 
     def partitions(self, topic: str, timeout: float = 10.0) -> int:
         """Number of partitions of a topic. Raises DeliveryFailed where it does not exist or no broker answers."""

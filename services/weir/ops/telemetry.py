@@ -51,6 +51,8 @@ class HealthServer:
             return
 
         class Handler(BaseHTTPRequestHandler):
+            timeout = 10.0  # each connection has a thread: none may be held by a client that says nothing
+
             def do_GET(self) -> None:
                 if self.path == "/healthz":
                     self._answer(200, "ok\n")

@@ -1,4 +1,4 @@
-"""What is in flight, by partition, and what may be acknowledged: outputs finish in any order, inputs are acknowledged in theirs."""
+"""What is in flight, by partition, and what may be committed: outputs finish in any order, inputs are committed in theirs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Partition = tuple[str, int]
 
 @dataclass(slots=True, eq=False)
 class InFlight(Generic[T]):
-    """One raw record whose outputs are on their way. `item` is whatever the owner needs to acknowledge it."""
+    """One raw record whose outputs are on their way. `item` is whatever the owner needs to enter it in the ledger."""
 
     partition: Partition
     offset: int
@@ -45,17 +45,6 @@ class Window(Generic[T]):
     def finish(self, entry: InFlight[T]) -> None:
         """All outputs of this record are safe."""
         entry.finished = True
-
-    def take_finished(self) -> dict[Partition, list[InFlight[T]]]:
-        """Remove and return, for each partition, the records at its head that are finished, in offset order."""
-        taken: dict[Partition, list[InFlight[T]]] = {}
-        for partition, queue in self._partitions.items():
-            head: list[InFlight[T]] = []
-            while queue and queue[0].finished:
-                head.append(queue.popleft())
-            if head:
-                taken[partition] = head
-        return taken
 
     def finished_runs(self, longest: int, kind: Callable[[T], object]) -> dict[Partition, list[InFlight[T]]]:
         """For each partition the finished records at its head, in offset order, still kept; `remove` takes them out.

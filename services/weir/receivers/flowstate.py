@@ -160,6 +160,15 @@ class FlowStateFollower:
         self._thread.join(10.0)
 
     def _run(self) -> None:
+        while not self._closing.is_set():
+            try:
+                self._follow()
+            except Exception:
+                # Without this thread the receiver would go on, healthy by its looks, and learn nothing from the others.
+                self._log.exception("following the state topic failed; beginning anew")
+                self._closing.wait(_RETRY_SECONDS)
+
+    def _follow(self) -> None:
         consumer = Consumer(
             {
                 **client_config(self._settings),
