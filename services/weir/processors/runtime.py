@@ -41,6 +41,7 @@ MAX_IN_FLIGHT_BYTES = 8_000_000
 MAX_UNCOMMITTED = 10_000
 # Reasons told apart in the dead letters of one batch: each is a record of its own that carries the batch's templates.
 MAX_REASONS = 16
+CUT = "longer than its receiver takes, and cut there: `truncated` has the whole's length and, where it was read to the end, SHA-256"
 OTHER_REASONS = f"one of more than {MAX_REASONS} reasons in this batch"
 DAY_MS = 86_400_000
 TICK_SECONDS = 1.0
@@ -192,7 +193,7 @@ class Processor(Member):
         counts.units_in = len(batch.units)
         counts.bytes_in = sum(map(len, batch.units))
         counts.units_empty = outcome.units_empty
-        dead = list(outcome.dead)
+        dead = list(outcome.dead) + _cut_units(batch, outcome.dead)
         offer = self.producer.offer
         for dataset, records in outcome.events.items():
             encode, topic, written = self.encoders[dataset], self.event_topics[dataset], 0
@@ -333,6 +334,13 @@ def _batch(record: dict[str, Any]) -> RawBatch:
     if batch.positions and len(batch.positions) != len(batch.units):
         raise WireFormatError(f"{len(batch.positions)} positions for {len(batch.units)} units")
     return batch
+
+
+def _cut_units(batch: RawBatch, dead: list[Dead]) -> list[Dead]:
+    """Dead letters for the units that the receiver cut and the decoder took nevertheless: their events lack what was cut off."""
+    known = {d.unit_index for d in dead}
+    cut = {t.position for t in batch.truncated}
+    return [Dead(i, CUT) for i in range(len(batch.units)) if i not in known and batch.position(i) in cut] if cut else []
 
 
 def _unit_index(batch: RawBatch, record: dict[str, Any]) -> int:
