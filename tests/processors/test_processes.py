@@ -123,6 +123,13 @@ def test_a_document_that_is_not_json_is_dead_and_the_others_live() -> None:
     assert len(outcome.events["sensor"]) == 1
 
 
+def test_a_large_document_fits_into_a_record_since_it_holds_its_message_once() -> None:
+    unit = json.dumps({"message": "x" * 700_000}).encode()
+    (record,) = beats.process(batch([unit], "lumberjack"), WHERE).events["sensor"]
+    assert len(Encoder("sensor")(record)) < 950_000
+    assert "x" * 700_000 in record["document"]
+
+
 def test_bytes_that_broke_a_connection_are_dead_as_a_whole() -> None:
     outcome = beats.process(batch([b'{"message":"x"}'], "lumberjack-error"), WHERE)
     assert len(outcome.dead) == 1

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-import time
 from typing import Any
 
+from weir.ops.logging import EachOnceAWhile
 from weir.ops.settings import ServiceSettings
 
 __all__ = ["DeliveryFailed", "client_config", "consumer_config", "kafka_logger", "producer_config"]
@@ -15,32 +15,12 @@ class DeliveryFailed(Exception):
     """Kafka refused or gave up on a record; nothing that depends on it may be acknowledged."""
 
 
-class _EachOnceAWhile(logging.Filter):
-    """Lets the same message of librdkafka through every so many seconds: a broker that is away is tried four times a second."""
-
-    def __init__(self, seconds: float, kinds: int = 256) -> None:
-        super().__init__()
-        self._seconds = seconds
-        self._kinds = kinds
-        self._next: dict[str, float] = {}
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        # "FAIL [thrd:host:9092/bootstrap]: host:9092/bootstrap: Connect to …": what comes before the details is the kind.
-        kind = record.getMessage()[:60]
-        now = time.monotonic()
-        if now < self._next.get(kind, 0.0):
-            return False
-        if len(self._next) >= self._kinds:
-            self._next.clear()
-        self._next[kind] = now + self._seconds
-        return True
-
-
 def kafka_logger() -> logging.Logger:
     """Where librdkafka's own messages go: into this process's log, each kind at most every ten seconds."""
     logger = logging.getLogger("librdkafka")
     if not logger.filters:
-        logger.addFilter(_EachOnceAWhile(10.0))
+        # Tools and tests do without `weir.ops.logging.configure`, and without its limit.
+        logger.addFilter(EachOnceAWhile(10.0, ("librdkafka",)))
     return logger
 
 

@@ -4,10 +4,41 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 
 import structlog
 
-__all__ = ["configure", "get"]
+__all__ = ["EachOnceAWhile", "configure", "get"]
+
+
+class EachOnceAWhile(logging.Filter):
+    """Lets the same message of the Kafka clients through every so many seconds: a broker that is away is tried many times a second.
+
+    Args:
+        seconds: between two messages of one kind.
+        names: loggers whose messages are limited, their children included; others pass.
+    """
+
+    def __init__(self, seconds: float, names: tuple[str, ...], kinds: int = 256) -> None:
+        super().__init__()
+        self._seconds = seconds
+        self._names = names
+        self._kinds = kinds
+        self._next: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record passes."""
+        if record.name.partition(".")[0] not in self._names:
+            return True
+        # "FAIL [thrd:host:9092/bootstrap]: host:9092/bootstrap: Connect to …": what comes before the details is the kind.
+        kind = f"{record.name}:{record.getMessage()[:60]}"
+        now = time.monotonic()
+        if now < self._next.get(kind, 0.0):
+            return False
+        if len(self._next) >= self._kinds:
+            self._next.clear()
+        self._next[kind] = now + self._seconds
+        return True
 
 
 def configure(service: str, instance: str, *, level: str = "info", form: str = "auto") -> None:
@@ -38,6 +69,7 @@ def configure(service: str, instance: str, *, level: str = "info", form: str = "
         ]
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=tail))
+    handler.addFilter(EachOnceAWhile(10.0, ("librdkafka", "aiokafka")))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())

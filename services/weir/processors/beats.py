@@ -17,6 +17,9 @@ __all__ = ["main", "process"]
 # Under this transport a receiver hands over the bytes that broke a connection's framing.
 ERROR_TRANSPORT = "lumberjack-error"
 
+LARGE_DOCUMENT = 400_000
+"""Characters of a document from which on its message is not given a second time: the event would not fit into a record."""
+
 _NETWORK = (
     "source_ip", "source_port", "destination_ip", "destination_port", "network_type", "network_transport",
     "network_iana_number", "network_application", "network_community_id", "flow_id",
@@ -67,6 +70,8 @@ def _decode(document: dict[str, object]) -> tuple[str, dict[str, Any]]:
     if kind == "sensorfleet":
         return _sensorfleet(document, shipped)
     fields = _shipping(shipped) | {"document": beats.to_json(document), "tags": tags}
+    if len(fields["document"]) > LARGE_DOCUMENT:
+        fields["message"] = None
     return "sensor", fields
 
 
