@@ -49,7 +49,7 @@ class Marks:
 
     def watermark(self, topics: Iterable[str]) -> int:
         """Receive time before which nothing is to come from any of these raw topics; 0 where one has not been heard of."""
-        return min((min(self.lows.get(topic, {"": 0}).values()) for topic in topics), default=0)
+        return min((min(self.lows.get(topic, {}).values(), default=0) for topic in topics), default=0)
 
     def is_repeat(self, header: SignalsHeader) -> bool:
         """Whether signals of this raw record came before.

@@ -20,7 +20,7 @@ from faust.types import TP
 
 from weir.bus.codec import Decoder, Encoder, WireFormatError
 from weir.bus.config import DeliveryFailed
-from weir.bus.deadletter import dead_letter_headers
+from weir.bus.deadletter import dead_letter_headers, fitting
 from weir.bus.producer import DeliveryProducer
 from weir.detect.alerts import Origin
 from weir.detect.engine import Effects, Engine, key_partition
@@ -239,10 +239,11 @@ class Detector(Member):
 
     async def _dead_letter(self, message: Any, error: BaseException) -> None:
         tp = message.tp
+        value, reason = fitting(message.value, error)
         headers = dead_letter_headers(
-            service=SERVICE, stage="decode", topic=tp.topic, partition=tp.partition, offset=message.offset, error=error
+            service=SERVICE, stage="decode", topic=tp.topic, partition=tp.partition, offset=message.offset, error=reason
         )
-        await self.producer.deliver(self.dead_topic, message.value or b"", key=message.key, headers=headers)
+        await self.producer.deliver(self.dead_topic, value or b"", key=message.key, headers=headers, blocking_seconds=math.inf)
 
     def _warn_of_unknown(self, effects: Effects) -> None:
         for correlation_id in effects.unknown - self.unknown:

@@ -46,6 +46,7 @@ RAW: Final[dict[str, Any]] = {"key_type": bytes, "value_type": bytes, "key_seria
 MAX_RUN = 2_000
 DRAIN_SECONDS = 10.0
 CLOSE_SECONDS = 5.0
+STUCK_SECONDS = 30.0
 
 Partition = tuple[str, int]
 
@@ -89,6 +90,8 @@ class Member(ABC):
         self.next: dict[Partition, int] = {}
         self.given_up: set[Partition] = set()
         self.joined = False
+        # Since when records wait for their outputs or a commit without any being committed; None while none waits.
+        self.waiting_since: float | None = None
 
     # --- what the kinds of member do -----------------------------------------------------------------------------------------
 
@@ -150,6 +153,8 @@ class Member(ABC):
         partition = (message.tp.topic, message.tp.partition)
         entry = self.window.add(partition, message.offset, work)
         self.next[partition] = message.offset + 1
+        if self.waiting_since is None:
+            self.waiting_since = time.monotonic()
         return entry
 
     def begin_expired(self, partition: Partition, first: int, last: int) -> None:
@@ -187,6 +192,7 @@ class Member(ABC):
                     return False
                 for run in kept.values():
                     self.window.remove(run)
+                self.waiting_since = time.monotonic() if len(self.window) else None
                 self.committed(kept)
         return True
 
@@ -230,6 +236,7 @@ class Member(ABC):
         """These go to another member, which does their uncommitted records again."""
         self.given_up |= partitions
         self.window.drop(partitions)
+        self.waiting_since = time.monotonic() if len(self.window) else None
         for partition in partitions:
             self.next.pop(partition, None)
 
@@ -259,6 +266,9 @@ class Member(ABC):
         """Why this member cannot work, or None where it can."""
         if not self.joined:
             return "not yet a member of its consumer group"
+        since = self.waiting_since
+        if since is not None and (waited := time.monotonic() - since) > STUCK_SECONDS:
+            return f"nothing could be committed for {waited:.0f} s: Kafka does not take the outputs, or the commit"
         return "the consumer group is rebalancing" if self.app.rebalancing else None
 
 
