@@ -66,7 +66,15 @@ class TestParse:
 
 @pytest.mark.parametrize(
     ("message", "offset"),
-    [("CEF:0|a", 0), ("ssomgr: CEF:1|a", 8), ("CEF: 0|Fortinet", 0), ("see CEF:docs CEF:0|", 13), ("CEF:0", -1), ("", -1), ("CEF:0123456789|a", -1)],
+    [
+        ("CEF:0|a", 0),
+        ("ssomgr: CEF:1|a", 8),
+        ("CEF: 0|Fortinet", 0),
+        ("see CEF:docs CEF:0|", 13),
+        ("CEF:0", -1),
+        ("", -1),
+        ("CEF:0123456789|a", -1),
+    ],
 )
 def test_find(message: str, offset: int) -> None:
     assert find(message) == offset
