@@ -15,7 +15,7 @@ from weir.model.batch import RawBatch
 from weir.ops.settings import ServiceSettings, load
 from weir.processors.runtime import MAX_EVENT_BYTES
 
-LONG = orjson.dumps({"@timestamp": "2026-11-21T02:00:00.000Z", "message": "x" * 700_000})
+LONG = orjson.dumps({"@timestamp": "2026-11-21T02:00:00.000Z", "message": "x" * 949_900})
 SHORT = orjson.dumps({"@timestamp": "2026-11-21T02:00:00.000Z", "message": "short"})
 BROKEN = b"{"
 

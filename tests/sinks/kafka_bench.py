@@ -95,10 +95,11 @@ class KafkaBench:
             record = cef(number, **fields)
             ids.append(record["event_id"])
             values.append(encode(schema, record if schema == "cef" else {"event_id": record["event_id"], "event_created": NOW_US}))
-        self.put(topic, values)
+        self.put(topic, values, spread=len(self.ends(topic)))
         return ids
 
-    def put(self, topic: str, values: Sequence[bytes | None], key: bytes | None = None) -> None:
+    def put(self, topic: str, values: Sequence[bytes | None], key: bytes | None = None, spread: int = 0) -> None:
+        """Records to one topic; with `spread` in turn to so many partitions, since a partitioner may leave one of them out."""
         producer = Producer({"bootstrap.servers": self.bootstrap, "linger.ms": 5, "queue.buffering.max.messages": 1_000_000})
         failures: list[Any] = []
 
@@ -106,8 +107,9 @@ class KafkaBench:
             if error is not None:
                 failures.append(error)
 
-        for value in values:
-            producer.produce(self.names[topic], value, key, on_delivery=on_delivery)
+        for number, value in enumerate(values):
+            partition = number % spread if spread else -1
+            producer.produce(self.names[topic], value, key, partition, on_delivery=on_delivery)
             producer.poll(0)
         assert producer.flush(60) == 0
         assert failures == []

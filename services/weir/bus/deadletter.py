@@ -11,7 +11,8 @@ __all__ = ["dead_letter_headers", "fitting", "reason_of"]
 
 _CONNECT = "__connect.errors."
 MAX_REASON_BYTES = 2_000
-MAX_VALUE_BYTES = 950_000
+MAX_VALUE_BYTES = 1_030_000
+"""What fits into a record of 1,048,576 bytes with the headers below and the record's own."""
 
 
 def dead_letter_headers(
