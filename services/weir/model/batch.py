@@ -57,14 +57,22 @@ class RawBatch:
     tls_subject: str | None = None
     source_name: str | None = None
     tenant: str | None = None
+    source_vendor: str | None = None
+    time_zone: str | None = None
     positions: list[int] = field(default_factory=list)
     truncated: list[TruncatedUnit] = field(default_factory=list)
     flow_templates: list[FlowTemplate] = field(default_factory=list)
     flow_samplings: list[FlowSampling] = field(default_factory=list)
+    content_hashes: bytes = b""
+    without_template: list[int] = field(default_factory=list)
 
     def position(self, index: int) -> int:
         """Unit number of the index-th unit here, in the batch as first published."""
         return self.positions[index] if self.positions else index
+
+    def content_hash(self, index: int) -> bytes:
+        """Content hash of the index-th unit here, 8 bytes; empty where the source is not known to come twice."""
+        return self.content_hashes[8 * index : 8 * index + 8]
 
     def only(self, indexes: list[int]) -> RawBatch:
         """A copy with just these units (by index here), under the same batch id and with their first unit numbers."""
@@ -82,10 +90,14 @@ class RawBatch:
             tls_subject=self.tls_subject,
             source_name=self.source_name,
             tenant=self.tenant,
+            source_vendor=self.source_vendor,
+            time_zone=self.time_zone,
             positions=[self.position(i) for i in indexes],
             truncated=[t for t in self.truncated if t.position in keep],
             flow_templates=self.flow_templates,
             flow_samplings=self.flow_samplings,
+            content_hashes=b"".join(self.content_hash(i) for i in indexes),
+            without_template=[p for p in self.without_template if p in keep],
         )
 
     def to_record(self) -> dict[str, Any]:
@@ -102,6 +114,8 @@ class RawBatch:
             "tls_subject": self.tls_subject,
             "source_name": self.source_name,
             "tenant": self.tenant,
+            "source_vendor": self.source_vendor,
+            "time_zone": self.time_zone,
             "units": self.units,
             "positions": self.positions,
             "truncated": [
@@ -126,6 +140,8 @@ class RawBatch:
                 }
                 for s in self.flow_samplings
             ],
+            "content_hashes": self.content_hashes,
+            "without_template": self.without_template,
         }
 
     @classmethod

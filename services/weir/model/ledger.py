@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
-__all__ = ["LedgerCounts", "LedgerEntry", "minute_of"]
+__all__ = ["LedgerCounts", "LedgerEntry", "SequenceRange", "minute_of"]
 
 MINUTE_US = 60_000_000
 
@@ -21,9 +21,29 @@ def minute_of(time_us: int) -> int:
     return time_us - time_us % MINUTE_US
 
 
+class SequenceRange(NamedTuple):
+    """What one replica saw of an exporter's sequence numbers within a receive minute.
+
+    `first` is the number before the first unit counted here, `last` the one after the last; `units` are what the protocol counts:
+    flows (v5), packets (v9), data records (IPFIX) or datagrams (sFlow). `epoch` tells runs of the exporter apart.
+    """
+
+    source: str
+    minute: int
+    protocol: str
+    observation_domain: int
+    epoch: int
+    first: int
+    last: int
+    units: int
+
+
 @dataclass(slots=True)
 class LedgerCounts:
-    """Numbers of one source, receive minute and dataset."""
+    """Numbers of one source, receive minute and dataset.
+
+    The clock's offset is event time minus receive time in microseconds, over `clock_offset_events` events that name a time.
+    """
 
     units_in: int = 0
     units_empty: int = 0
@@ -35,6 +55,17 @@ class LedgerCounts:
     delivered: int = 0
     dead: int = 0
     filtered: int = 0
+    clock_offset_events: int = 0
+    clock_offset_sum: int = 0
+    clock_offset_min: int | None = None
+    clock_offset_max: int | None = None
+
+    def offsets(self, events: int, total: int, least: int, most: int) -> None:
+        """Add clock offsets of so many events: their sum, the least and the greatest, microseconds."""
+        self.clock_offset_events += events
+        self.clock_offset_sum += total
+        self.clock_offset_min = least if self.clock_offset_min is None else min(least, self.clock_offset_min)
+        self.clock_offset_max = most if self.clock_offset_max is None else max(most, self.clock_offset_max)
 
     def add(self, other: LedgerCounts) -> None:
         """Add another's numbers to these."""
@@ -47,6 +78,8 @@ class LedgerCounts:
         self.delivered += other.delivered
         self.dead += other.dead
         self.filtered += other.filtered
+        if other.clock_offset_min is not None and other.clock_offset_max is not None:
+            self.offsets(other.clock_offset_events, other.clock_offset_sum, other.clock_offset_min, other.clock_offset_max)
         for topic, count in other.events_out.items():
             self.events_out[topic] = self.events_out.get(topic, 0) + count
 
@@ -65,6 +98,7 @@ class LedgerEntry:
     written_at: int
     lines: defaultdict[tuple[str, int, str], LedgerCounts] = field(default_factory=lambda: defaultdict(LedgerCounts))
     note: str | None = None
+    sequences: list[SequenceRange] = field(default_factory=list)
 
     @property
     def key(self) -> str:
@@ -99,15 +133,21 @@ class LedgerEntry:
                     "delivered": c.delivered,
                     "dead": c.dead,
                     "filtered": c.filtered,
+                    "clock_offset_events": c.clock_offset_events,
+                    "clock_offset_sum": c.clock_offset_sum,
+                    "clock_offset_min": c.clock_offset_min,
+                    "clock_offset_max": c.clock_offset_max,
                 }
                 for (source, minute, dataset), c in self.lines.items()
             ],
+            "sequences": [s._asdict() for s in self.sequences],
         }
 
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> LedgerEntry:
         """The entry in an Avro record."""
-        entry = cls(**{k: v for k, v in record.items() if k != "lines"})
+        entry = cls(**{k: v for k, v in record.items() if k not in {"lines", "sequences"}})
+        entry.sequences = [SequenceRange(**s) for s in record["sequences"]]
         for line in record["lines"]:
             key = (line.pop("source"), line.pop("minute"), line.pop("dataset"))
             entry.lines[key].add(LedgerCounts(**line))

@@ -49,6 +49,7 @@ def common_fields(batch: RawBatch, where: RawCoordinates) -> dict[str, Any]:
         "site": batch.site,
         "log_source_ip": batch.source_ip,
         "log_source_name": batch.source_name,
+        "organization_id": batch.tenant,
         "raw_topic": where.topic,
         "raw_partition": where.partition,
         "raw_offset": where.offset,

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from weir.model.batch import FlowSampling, FlowTemplate, RawBatch, TruncatedUnit
 from weir.model.ids import new_batch_id
 
-__all__ = ["BATCH_OVERHEAD", "UNIT_OVERHEAD", "OpenBatch", "Source", "cost_of", "cut"]
+__all__ = ["BATCH_OVERHEAD", "UNIT_OVERHEAD", "OpenBatch", "Source", "content_hash", "cost_of", "cut"]
 
 UNIT_OVERHEAD = 64
 """Bytes a unit occupies beside its content: object header and list slot. Without it empty datagrams would be free."""
@@ -22,7 +22,12 @@ _ENCODED_TRUNCATED = 48  # position, length, SHA-256
 
 
 class Source(NamedTuple):
-    """Whose units share a batch: sender's address, way in, and what is known of the sender."""
+    """Whose units share a batch: sender's address, way in, and what is known of the sender.
+
+    Made by `weir.receivers.sources.Sources.of`. `copied`: the same units reach another receiver too, so they carry content
+    hashes. `quarantined`: not in the catalogue, so its batches wait in raw.quarantine. `stream` tells connections of one sender
+    apart where they must not share a batch, such as IPFIX over TCP with its templates by connection; 0 where they may.
+    """
 
     ip: str
     transport: str
@@ -30,6 +35,12 @@ class Source(NamedTuple):
     tls_subject: str | None = None
     name: str | None = None
     tenant: str | None = None
+    vendor: str | None = None
+    site: str | None = None
+    time_zone: str | None = None
+    copied: bool = False
+    quarantined: bool = False
+    stream: int = 0
 
 
 def cost_of(unit: bytes) -> int:
@@ -42,6 +53,11 @@ def cut(unit: bytes, limit: int) -> tuple[bytes, int, bytes]:
     if len(unit) <= limit:
         return unit, 0, b""
     return unit[:limit], len(unit), hashlib.sha256(unit).digest()
+
+
+def content_hash(unit: bytes) -> bytes:
+    """What copies of a unit have in common: 8 bytes."""
+    return hashlib.blake2b(unit, digest_size=8).digest()
 
 
 class OpenBatch:
@@ -60,6 +76,7 @@ class OpenBatch:
         "source_port",
         "truncated",
         "units",
+        "without_template",
     )
 
     def __init__(self, source: Source, received_at: int | None = None) -> None:
@@ -72,6 +89,7 @@ class OpenBatch:
         self.source_port: int | None = None
         self.flow_templates: list[FlowTemplate] = []
         self.flow_samplings: list[FlowSampling] = []
+        self.without_template: list[int] = []
         self.bytes_in = 0
         self.encoded = 512
         self.cost = BATCH_OVERHEAD
@@ -99,7 +117,7 @@ class OpenBatch:
         source = self.source
         return RawBatch(
             batch_id=self.batch_id,
-            site=site,
+            site=source.site or site,
             receiver=receiver,
             transport=source.transport,
             source_ip=source.ip,
@@ -110,7 +128,11 @@ class OpenBatch:
             tls_subject=source.tls_subject,
             source_name=source.name,
             tenant=source.tenant,
+            source_vendor=source.vendor,
+            time_zone=source.time_zone,
             truncated=self.truncated,
             flow_templates=self.flow_templates,
             flow_samplings=self.flow_samplings,
+            content_hashes=b"".join(map(content_hash, self.units)) if source.copied else b"",
+            without_template=self.without_template,
         )

@@ -32,6 +32,7 @@ from weir.receivers.batching import BATCH_OVERHEAD, OpenBatch, Source, cost_of, 
 from weir.receivers.counts import ReceiverLedger, ReceiverMetrics
 from weir.receivers.memory import Memory, Seldom
 from weir.receivers.settings import ReceiverSettings
+from weir.receivers.sources import Sources
 
 __all__ = ["Producer", "Publisher"]
 
@@ -104,6 +105,7 @@ class Publisher:
         self.settings = settings
         self.topic = names[topic]
         self.memory = Memory(settings.receiver_memory_bytes)
+        self.sources = Sources()
         self.ledger = ReceiverLedger(service, settings.instance, settings.site, self.topic)
         self.metrics = ReceiverMetrics(service)
         self.max_unit_bytes = settings.receiver_batch_bytes - 1_024

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from weir.ops.settings import ServiceSettings
+from weir.ops.tls import TlsSettings
 
 __all__ = ["ReceiverSettings"]
 
 
-class ReceiverSettings(ServiceSettings):
+class ReceiverSettings(TlsSettings):
     """What every receiver reads."""
 
     receiver_linger_ms: int = Field(
