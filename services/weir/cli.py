@@ -9,6 +9,7 @@ import enum
 import json
 import sys
 from importlib import import_module
+from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
@@ -158,6 +159,38 @@ def demo(
     except LocalError as error:
         _fail(EXIT_UNAVAILABLE, [error.what, f"way out: {error.way_out}"])
     raise typer.Exit(code)
+
+
+@app.command()
+def doctor(
+    as_json: JsonOption = False,
+    send: Annotated[bool, typer.Option(help="send a marked event into each receiver and follow it to the sinks")] = True,
+    alert: Annotated[bool, typer.Option("--alert", help="send a test alert as well: it crosses the WAN to the SIEM")] = False,
+    seconds: Annotated[float, typer.Option(min=1, help="longest wait for the marked events")] = 30.0,
+    host: Annotated[str | None, typer.Option(help="where the receivers are, if not on this host")] = None,
+    ca: Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="verify the receivers by this CA")] = None,
+    cert: Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="client certificate to show them")] = None,
+    key: Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="its private key")] = None,
+) -> None:
+    """Look at settings, Kafka, host, certificates and destinations, and send marked events through. Exit 1 if something fails."""
+    import os
+
+    from weir.tools.doctor import Client, Plan, Status, examine
+    from weir.tools.doctor.report import as_records, show
+
+    console = Console(highlight=False)
+    client = Client(host, ca, cert, key, os.environ.get("WEIR_HTTP_TOKEN"))
+    plan = Plan(send, alert, seconds, client)
+    if as_json or not console.is_terminal:
+        findings = examine(plan, SETTINGS, _import_all)
+    else:
+        with console.status("settings") as status:
+            findings = examine(plan, SETTINGS, _import_all, status.update)
+    if as_json:
+        print(json.dumps(as_records(findings), indent=1))
+    else:
+        show(console, findings)
+    raise typer.Exit(EXIT_DIFFERS if any(one.status is Status.FAILED for one in findings) else 0)
 
 
 def _topics(action: str, as_json: bool) -> None:
