@@ -5,13 +5,16 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 
-from weir.model.ledger import LedgerCounts, LedgerEntry, minute_of
+from weir.model.ledger import LedgerCounts, LedgerEntry, SequenceRange, minute_of
 from weir.ops.telemetry import meter
 
-__all__ = ["MAX_LINES", "OTHERS", "ReceiverLedger", "ReceiverMetrics"]
+__all__ = ["MAX_LINES", "MAX_SEQUENCES", "OTHERS", "ReceiverLedger", "ReceiverMetrics"]
 
 MAX_LINES = 4_000
 """Lines of one ledger entry at most; some 100 bytes each, so an entry stays far under a megabyte."""
+
+MAX_SEQUENCES = 2_000
+"""Sequence ranges of one ledger entry at most; some 60 bytes each."""
 
 OTHERS = "others"
 """Source under which everything beyond MAX_LINES is counted: invented addresses must not fill memory or the ledger."""
@@ -31,6 +34,9 @@ class ReceiverLedger:
         self.topic = topic
         self._number = 0
         self._lines: defaultdict[tuple[str, int, str], LedgerCounts] = defaultdict(LedgerCounts)
+        self._sequences: list[SequenceRange] = []
+        self._sequences_last: dict[tuple[str, int, str, int, int], int] = {}
+        self._sequences_left_out = 0
 
     def _line(self, source: str, time_us: int) -> LedgerCounts:
         key = (source, minute_of(time_us), "")
@@ -48,14 +54,46 @@ class ReceiverLedger:
         """So many units were lost before they could be published."""
         self._line(source, time_us).units_dropped += units
 
+    def sequence(self, found: SequenceRange) -> None:
+        """Put a range of an exporter's sequence numbers into the next entry.
+
+        One that goes on where the last of the same exporter, domain, epoch and minute ended is joined to it. Beyond
+        MAX_SEQUENCES ranges are left out; the entry's note says how many.
+        """
+        key = found[:5]
+        place = self._sequences_last.get(key)
+        if place is not None and (before := self._sequences[place]).last == found.first:
+            self._sequences[place] = before._replace(last=found.last, units=before.units + found.units)
+        elif len(self._sequences) < MAX_SEQUENCES:
+            self._sequences_last[key] = len(self._sequences)
+            self._sequences.append(found)
+        else:
+            self._sequences_left_out += 1
+
     def entry(self) -> LedgerEntry | None:
         """What has been counted since the last entry, which begins the next; None where there is nothing to tell."""
-        if not self._lines:
+        if not self._lines and not self._sequences:
             return None
         number = self._number
         self._number += 1
         lines, self._lines = self._lines, defaultdict(LedgerCounts)
-        return LedgerEntry(self.service, self.instance, self.site, self.topic, -1, number, number, time.time_ns() // 1000, lines)
+        sequences, self._sequences = self._sequences, []
+        self._sequences_last = {}
+        left_out, self._sequences_left_out = self._sequences_left_out, 0
+        now = time.time_ns() // 1000
+        return LedgerEntry(
+            self.service,
+            self.instance,
+            self.site,
+            self.topic,
+            -1,
+            number,
+            number,
+            now,
+            lines,
+            note=f"{left_out} sequence ranges left out: too many for one entry" if left_out else None,
+            sequences=sequences,
+        )
 
 
 class ReceiverMetrics:
