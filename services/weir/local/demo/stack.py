@@ -30,7 +30,7 @@ from weir.local.processes import ProcessId, stop_process
 from weir.local.standins.certificates import ensure_certificates
 from weir.ops.settings import ServiceSettings, load
 
-__all__ = ["DESTINATIONS", "SERVICES", "Stack", "running_stack"]
+__all__ = ["DESTINATIONS", "SERVICES", "Stack", "environment", "running_stack"]
 
 SERVICES = {
     "receive-syslog": ("receive", "syslog"),
@@ -215,7 +215,8 @@ def _wire(stack: Stack) -> None:
     stack.ports["siem"] = int(cast("int", lines["siem"]["tls_port"]))
 
 
-def _start_services(stack: Stack, names: list[str]) -> None:
+def environment(stack: Stack, name: str) -> dict[str, str]:
+    """The settings that a service of the stack runs with, by the names of SERVICES."""
     token = stack.folder / "token"
     token.write_text("demo-token", encoding="ascii")
     ca = str(stack.folder / "certificates" / "ca.pem")
@@ -258,5 +259,9 @@ def _start_services(stack: Stack, names: list[str]) -> None:
             "WEIR_SINK_COMMIT_SECONDS": "1",
         },
     }
+    return common | own.get(name, {})
+
+
+def _start_services(stack: Stack, names: list[str]) -> None:
     for name in names:
-        stack.supervisor.start_service(name, SERVICES[name], common | own.get(name, {}))
+        stack.supervisor.start_service(name, SERVICES[name], environment(stack, name))
