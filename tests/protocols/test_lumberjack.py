@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import itertools
 import json
 import os
@@ -55,6 +56,11 @@ def feed_in_pieces(data: bytes, size: int) -> list[Frame]:
         frames += parser.feed(data[start : start + size])
     assert parser.buffered == 0
     return frames
+
+
+def largest_list(parser: LumberjackParser, stream: bytes) -> int:
+    """Documents in the longest list; nothing is kept of them."""
+    return max(sum(isinstance(frame, Document) for frame in frames) for frames in parser.pieces(stream))
 
 
 class TestParser:
@@ -120,6 +126,7 @@ class TestRefusals:
             (encode_window(1) + compressed(json_frame(1, b"{}")[:-1]), "ends 11 bytes into a frame"),
             (encode_window(1) + b"2C\x00\x00\x00\x04abcd", "not a zlib stream"),
             (encode_window(1) + b"2C\x00\x00\x00\x00", "cut short"),
+            (encode_window(1) + b"2C\x00\x00\x00\x40" + zlib.compress(json_frame(1, b"{}")) + bytes(60), "after the end of the"),
         ],
     )
     def test_a_broken_stream_is_refused_with_its_reason(self, stream: bytes, reason: str) -> None:
@@ -140,17 +147,26 @@ class TestRefusals:
         with pytest.raises(LumberjackError, match=reason):
             LumberjackParser(max_window=100, max_frame_bytes=1000).feed(stream)
 
-    def test_a_bomb_is_refused_by_name_of_the_limit_and_in_bounded_memory(self) -> None:
-        bomb = encode_window(1) + compressed(bytes(200_000_000), level=9)
-        parser = LumberjackParser(max_inflated_bytes=1_000_000)
+    @pytest.mark.parametrize(
+        ("content", "reason"),
+        [
+            pytest.param(json_frame(1, bytes(200_000_000)), "200,000,000 bytes, the limit of what one compressed", id="document"),
+            pytest.param(json_frame(1, bytes(900_000)) * 200, "inflates to more than the limit of 1,000,000", id="documents"),
+            pytest.param(data_frame(1, [(b"", bytes(2_000_000))]), "longer than the frame limit of 1,000,000", id="pairs"),
+            pytest.param(bytes(200_000_000), "version", id="no frames"),
+        ],
+    )
+    def test_a_bomb_is_refused_by_name_of_the_limit_and_in_bounded_memory(self, content: bytes, reason: str) -> None:
+        bomb = encode_window(1_000) + compressed(content, level=9)
+        parser = LumberjackParser(max_inflated_bytes=1_000_000, max_document_bytes=10_000)
         tracemalloc.start()
         try:
-            with pytest.raises(LumberjackError, match="more than the limit of 1,000,000"):
-                parser.feed(bomb)
+            with pytest.raises(LumberjackError, match=reason):
+                largest_list(parser, bomb)
             peak = tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
-        assert peak < 5_000_000
+        assert peak < 1_500_000  # the bomb itself, and pieces of it
 
     def test_after_an_error_every_feed_raises_it_again(self) -> None:
         parser = LumberjackParser()
@@ -164,6 +180,47 @@ class TestRefusals:
         stream = encode_window(1) + data_frame(1, [(b"%d" % number, b"") for number in range(pairs)])
         documents = [frame for frame in feed_in_pieces(stream, 9) if isinstance(frame, Document)]
         assert len(json.loads(documents[0].payload)) == pairs
+
+
+class TestStreaming:
+    def test_documents_of_a_compressed_frame_leave_before_it_is_whole(self) -> None:
+        payloads = [b'{"n":%d,"x":"%s"}' % (n, os.urandom(500).hex().encode()) for n in range(500)]
+        stream = encode_batch(payloads)
+        parser = LumberjackParser()
+        half = [frame.payload for frame in parser.feed(stream[: len(stream) // 2]) if isinstance(frame, Document)]
+        assert 200 < len(half) < 300
+        assert parser.unfinished == len(stream) // 2 - 6  # the window frame is done with
+        assert parser.buffered < 2_000
+        rest = [frame.payload for frame in parser.feed(stream[len(stream) // 2 :]) if isinstance(frame, Document)]
+        assert half + rest == payloads
+        assert parser.unfinished == 0
+
+    def test_a_large_frame_comes_in_small_lists(self) -> None:
+        """So that the caller can do something else in between."""
+        stream = encode_batch([b'{"x":"' + b"y" * 1_000 + b'"}'] * 10_000)
+        assert largest_list(LumberjackParser(), stream) <= 65
+
+    @pytest.mark.parametrize("level", [0, 6], ids=["bare", "compressed"])
+    @pytest.mark.parametrize("size", [1_009, 65_536, 10_000_000])
+    def test_of_a_long_document_the_beginning_the_length_and_the_hash_are_kept(self, level: int, size: int) -> None:
+        long = os.urandom(150_000).hex().encode()
+        stream = encode_batch([b"{}", long, b"[]"], compress_level=level)
+        parser = LumberjackParser(max_document_bytes=1_000)
+        frames: list[Frame] = []
+        for start in range(0, len(stream), size):
+            frames += parser.feed(stream[start : start + size])
+            assert parser.buffered <= 1_000
+        assert frames[1:] == [
+            Document(1, b"{}"),
+            Document(2, long[:1_000], len(long), hashlib.sha256(long).digest()),
+            Document(3, b"[]"),
+        ]
+
+    def test_of_long_pairs_too(self) -> None:
+        stream = encode_window(1, 1) + data_frame(1, [(b"line", b"x" * 5_000)])
+        (_, document) = LumberjackParser(max_document_bytes=100).feed(stream)
+        assert isinstance(document, Document)
+        assert (len(document.payload), document.length) == (100, 5_000 + len(b'{"line":""}'))
 
 
 class TestAcknowledgement:
@@ -206,6 +263,45 @@ def test_round_trip_over_any_splits(batches: list[tuple[list[bytes], int]], cuts
         frames += parser.feed(stream[start:stop])
     assert [f.payload for f in frames if isinstance(f, Document)] == [d for documents, _ in batches for d in documents]
     assert [f.size for f in frames if isinstance(f, Window)] == [len(documents) for documents, _ in batches]
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_the_way_a_stream_is_cut_makes_no_difference(data: st.DataObject) -> None:
+    """Frames of every kind, some broken, cut anywhere: the same frames as in one piece, and the same error."""
+    payload = st.binary(max_size=40)
+    number = st.integers(0, 2**32 - 1)
+    document = st.one_of(
+        st.builds(json_frame, number, payload),
+        st.builds(data_frame, number, st.lists(st.tuples(payload, payload), max_size=3), st.sampled_from([b"1", b"2"])),
+    )
+    frame = st.one_of(
+        document,
+        st.builds(compressed, st.lists(document, max_size=4).map(b"".join)),
+        st.builds(encode_window, st.integers(0, 6), st.sampled_from([1, 2])),
+        st.builds(ack, number),
+        st.binary(max_size=12),
+    )
+    stream = encode_window(4) + b"".join(data.draw(st.lists(frame, max_size=6)))
+    edges = [0, *sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=10))), len(stream)]
+
+    def taken(pieces: list[bytes]) -> tuple[list[Frame], str]:
+        parser = LumberjackParser(max_inflated_bytes=200, max_frame_bytes=200, max_document_bytes=30)
+        frames: list[Frame] = []
+        try:
+            for piece in pieces:
+                for some in parser.pieces(piece):
+                    frames += some
+        except LumberjackError as error:
+            return frames, str(error)
+        return frames, f"{parser.unfinished} more"
+
+    whole, end = taken([stream])
+    cut, same = taken([stream[a:b] for a, b in itertools.pairwise(edges)])
+    assert same == end
+    # Of what stands before an error, more may have been given the more slowly it came.
+    assert cut[: len(whole)] == whole
+    assert cut == whole or not end.endswith("more")
 
 
 @settings(max_examples=200, deadline=None)
