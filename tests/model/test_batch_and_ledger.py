@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from weir.bus.codec import Decoder, Encoder
-from weir.model.batch import FlowSampling, FlowTemplate, RawBatch, TruncatedUnit
+from weir.model.batch import FlowName, FlowSampling, FlowTemplate, RawBatch, TruncatedUnit
 from weir.model.ledger import LedgerCounts, LedgerEntry, minute_of
 
 
@@ -22,6 +22,7 @@ def make_batch(units: list[bytes]) -> RawBatch:
         units=units,
         flow_templates=[FlowTemplate(9, 7, 256, options=False, record=b"\x01\x00")],
         flow_samplings=[FlowSampling(10, 7, 0, 1000.0)],
+        flow_names=[FlowName(10, 7, "interface", "12", "xe-0/0/1")],
     )
 
 

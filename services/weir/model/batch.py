@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["MAX_BATCH_BYTES", "FlowSampling", "FlowTemplate", "RawBatch", "TruncatedUnit"]
+__all__ = ["MAX_BATCH_BYTES", "FlowName", "FlowSampling", "FlowTemplate", "RawBatch", "TruncatedUnit"]
 
 MAX_BATCH_BYTES = 900_000
 """No raw record is larger than this, encoded; it leaves room for headers under the 1 MB that Event Hubs allows."""
@@ -41,6 +41,17 @@ class FlowSampling:
     interval: float
 
 
+@dataclass(frozen=True, slots=True)
+class FlowName:
+    """What an exporter calls a number in its flows; `kind` is interface, interface-description, application or vrf."""
+
+    version: int
+    observation_domain: int
+    kind: str
+    key: str
+    name: str
+
+
 @dataclass(slots=True)
 class RawBatch:
     """Field meanings are those of `schemas/avro/raw-batch.v1.avsc`; times are microseconds UTC."""
@@ -63,6 +74,7 @@ class RawBatch:
     truncated: list[TruncatedUnit] = field(default_factory=list)
     flow_templates: list[FlowTemplate] = field(default_factory=list)
     flow_samplings: list[FlowSampling] = field(default_factory=list)
+    flow_names: list[FlowName] = field(default_factory=list)
     content_hashes: bytes = b""
     without_template: list[int] = field(default_factory=list)
 
@@ -96,6 +108,7 @@ class RawBatch:
             truncated=[t for t in self.truncated if t.position in keep],
             flow_templates=self.flow_templates,
             flow_samplings=self.flow_samplings,
+            flow_names=self.flow_names,
             content_hashes=b"".join(self.content_hash(i) for i in indexes),
             without_template=[p for p in self.without_template if p in keep],
         )
@@ -140,6 +153,10 @@ class RawBatch:
                 }
                 for s in self.flow_samplings
             ],
+            "flow_names": [
+                {"version": n.version, "observation_domain": n.observation_domain, "kind": n.kind, "key": n.key, "name": n.name}
+                for n in self.flow_names
+            ],
             "content_hashes": self.content_hashes,
             "without_template": self.without_template,
         }
@@ -153,5 +170,6 @@ class RawBatch:
                 "truncated": [TruncatedUnit(**t) for t in record["truncated"]],
                 "flow_templates": [FlowTemplate(**t) for t in record["flow_templates"]],
                 "flow_samplings": [FlowSampling(**s) for s in record["flow_samplings"]],
+                "flow_names": [FlowName(**n) for n in record["flow_names"]],
             }
         )

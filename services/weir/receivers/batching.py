@@ -6,7 +6,7 @@ import hashlib
 import time
 from typing import NamedTuple
 
-from weir.model.batch import FlowSampling, FlowTemplate, RawBatch, TruncatedUnit
+from weir.model.batch import FlowName, FlowSampling, FlowTemplate, RawBatch, TruncatedUnit
 from weir.model.ids import new_batch_id
 
 __all__ = ["BATCH_OVERHEAD", "UNIT_OVERHEAD", "OpenBatch", "Source", "content_hash", "cost_of", "cut"]
@@ -68,6 +68,7 @@ class OpenBatch:
         "bytes_in",
         "cost",
         "encoded",
+        "flow_names",
         "flow_samplings",
         "flow_templates",
         "opened",
@@ -89,6 +90,7 @@ class OpenBatch:
         self.source_port: int | None = None
         self.flow_templates: list[FlowTemplate] = []
         self.flow_samplings: list[FlowSampling] = []
+        self.flow_names: list[FlowName] = []
         self.without_template: list[int] = []
         self.bytes_in = 0
         self.encoded = 512
@@ -133,6 +135,7 @@ class OpenBatch:
             truncated=self.truncated,
             flow_templates=self.flow_templates,
             flow_samplings=self.flow_samplings,
+            flow_names=self.flow_names,
             content_hashes=b"".join(map(content_hash, self.units)) if source.copied else b"",
             without_template=self.without_template,
         )
