@@ -58,7 +58,14 @@ def settings_markdown() -> str:
     for record in settings_records():
         if record["read_by"] != group:
             group = record["read_by"]
-            who = {"Service": "every service", "Receiver": "every receiver", "Sink": "every sink", "Processor": "every processor"}
+            who = {
+                "Service": "every service",
+                "Tls": "every service that listens",
+                "Sources": "every receiver",
+                "Receiver": "every receiver",
+                "Sink": "every sink",
+                "Processor": "every processor",
+            }
             lines += ["", f"## {group}: read by {who.get(group, f'the {group.lower()} service')}", ""]
             lines += ["| variable | default | meaning |", "|---|---|---|"]
         default = f"`{record['default']}`" if record["default"] else ""

@@ -105,7 +105,7 @@ class Publisher:
         self.settings = settings
         self.topic = names[topic]
         self.memory = Memory(settings.receiver_memory_bytes)
-        self.sources = Sources()
+        self.sources = Sources.of_settings(settings)
         self.ledger = ReceiverLedger(service, settings.instance, settings.site, self.topic)
         self.metrics = ReceiverMetrics(service)
         self.max_unit_bytes = settings.receiver_batch_bytes - 1_024

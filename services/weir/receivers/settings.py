@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from weir.ops.tls import TlsSettings
+from weir.receivers.sources import SourcesSettings
 
 __all__ = ["ReceiverSettings"]
 
 
-class ReceiverSettings(TlsSettings):
+class ReceiverSettings(SourcesSettings):
     """What every receiver reads."""
 
     receiver_linger_ms: int = Field(
