@@ -1,0 +1,171 @@
+"""What is fuzzed: each decoder and framer that reads bytes from the network, with what must hold for any bytes at all.
+
+A target raises whatever it must not raise. What it documents to raise, it swallows. Imports are inside the targets, so that a
+coverage tool can instrument them first.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+
+__all__ = ["TARGETS", "Target"]
+
+NOW_US = 1_790_000_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """`run` takes any bytes; `seeds` are inputs worth changing; `module` is what has to be there."""
+
+    run: Callable[[bytes], None]
+    seeds: Callable[[], list[bytes]]
+    module: str
+
+    @property
+    def there(self) -> bool:
+        """Whether its module exists."""
+        return importlib.util.find_spec(self.module) is not None
+
+
+def pieces(data: bytes) -> tuple[list[bytes], bytes]:
+    """A split of the input that the input itself decides: its first byte gives the length of the pieces."""
+    if not data:
+        return [], b""
+    step, rest = data[0] % 37 + 1, data[1:]
+    return [rest[i : i + step] for i in range(0, len(rest), step)], rest
+
+
+def _framing(data: bytes) -> None:
+    from weir.protocols.framing import Frame, FramingError, SyslogFramer
+
+    def all_of(parts: list[bytes]) -> tuple[list[Frame], bool]:
+        framer = SyslogFramer(64)
+        frames: list[Frame] = []
+        for part in parts:
+            try:
+                frames += framer.feed(part)
+            except FramingError as error:
+                return frames + error.frames, True
+        return frames + framer.finish(), False
+
+    parts, whole = pieces(data)
+    split, at_once = all_of(parts), all_of([whole])
+    assert split == at_once, "what comes out depends on how the stream was split"
+    # What lost its framing is kept by its own, larger limit.
+    assert all(len(frame.data) <= 1024 and frame.original_length >= len(frame.data) for frame in split[0])
+
+
+def _lumberjack(data: bytes) -> None:
+    from weir.protocols.lumberjack import LumberjackError, LumberjackParser
+
+    def all_of(parts: list[bytes]) -> tuple[list[object], bool]:
+        parser = LumberjackParser(100, 65_536, 1_048_576)
+        frames: list[object] = []
+        try:
+            for part in parts:
+                frames += parser.feed(part)
+                assert parser.buffered <= 2 * 1_048_576
+        except LumberjackError:
+            return frames, True
+        return frames, False
+
+    parts, whole = pieces(data)
+    split, at_once = all_of(parts), all_of([whole])
+    assert split[1] == at_once[1], "whether it is an error depends on how the stream was split"
+    if not split[1]:
+        assert split[0] == at_once[0], "what comes out depends on how the stream was split"
+
+
+def _netflow(data: bytes) -> None:
+    from weir.protocols.netflow import Decoder, FlowError, TemplateStore, scan
+
+    store = TemplateStore()
+    # Several datagrams in one input, so that templates, data and changes of templates meet.
+    for datagram in data.split(b"\xff\xfe\xfd\xfc"):
+        try:
+            scan(datagram)
+            store.learn(datagram)
+            store.missing(datagram)
+        except FlowError:
+            continue
+    decoder = Decoder(*store.required(data.split(b"\xff\xfe\xfd\xfc")))
+    for datagram in data.split(b"\xff\xfe\xfd\xfc"):
+        try:
+            decoder.decode(datagram)
+        except FlowError:
+            continue
+
+
+def _syslog(data: bytes) -> None:
+    from weir.model.batch import RawBatch
+    from weir.processors.outcome import RawCoordinates
+    from weir.processors.syslog import make_process
+
+    units = data.split(b"\n")[:50]
+    batch = RawBatch(bytes(16), "s", "r", "udp", "192.0.2.1", 5514, NOW_US, units)
+    outcome = make_process()(batch, RawCoordinates("raw", 0, 0))
+    events = sum(map(len, outcome.events.values()))
+    assert events + outcome.units_empty + len({dead.unit_index for dead in outcome.dead}) >= len(units), "a unit left no trace"
+
+
+def _beats(data: bytes) -> None:
+    from weir.model.batch import RawBatch
+    from weir.processors.beats import process
+    from weir.processors.outcome import RawCoordinates
+
+    units = data.split(b"\n")[:50]
+    batch = RawBatch(bytes(16), "s", "r", "lumberjack", "192.0.2.1", 5044, NOW_US, units)
+    outcome = process(batch, RawCoordinates("raw", 0, 0))
+    events = sum(map(len, outcome.events.values()))
+    assert events + outcome.units_empty + len({dead.unit_index for dead in outcome.dead}) >= len(units), "a unit left no trace"
+
+
+def _framing_seeds() -> list[bytes]:
+    return [
+        b"\x05<13>one\n<13>two\r\n<13>three\0",
+        b"\x0311 <13>1 - - -7 <13>two",
+        b"\x0970 <13>" + b"x" * 66 + b"5 <1>a",
+        b"\x0111 <13>1 - - -\n7 <13>two\n",
+    ]
+
+
+def _lumberjack_seeds() -> list[bytes]:
+    from weir.protocols.lumberjack import encode_batch
+
+    documents = [b'{"message":"one"}', b'{"message":"two"}']
+    return [b"\x11" + encode_batch(documents), b"\x03" + b"1W\0\0\0\1" + b"1D\0\0\0\1\0\0\0\1\0\0\0\1a\0\0\0\1b"]
+
+
+def _netflow_seeds() -> list[bytes]:
+    import struct
+
+    v5 = struct.pack(">HHIIIIBBH", 5, 1, 1000, 1_700_000_000, 0, 1, 0, 0, 0) + bytes(range(48))
+    template = struct.pack(">HHHH", 256, 3, 8, 4) + struct.pack(">HHHH", 12, 4, 1, 8)
+    data = struct.pack(">HH", 256, 4 + 16) + bytes(16)
+    v9 = struct.pack(">HHIIII", 9, 2, 1000, 1_700_000_000, 1, 7) + struct.pack(">HH", 0, 4 + len(template)) + template + data
+    sets = struct.pack(">HH", 2, 4 + len(template)) + template + data
+    ipfix = struct.pack(">HHIII", 10, 16 + len(sets), 1_700_000_000, 1, 7) + sets
+    return [v5, v9, ipfix, v9 + b"\xff\xfe\xfd\xfc" + v9]
+
+
+def _lines(*names: str) -> Callable[[], list[bytes]]:
+    def read() -> list[bytes]:
+        from importlib.resources import files
+
+        folder = files("weir.local") / "samples"
+        return [line for name in names for line in (folder / name).read_bytes().splitlines()[:40] if line]
+
+    return read
+
+
+TARGETS: dict[str, Target] = {
+    "framing": Target(_framing, _framing_seeds, "weir.protocols.framing"),
+    "lumberjack": Target(_lumberjack, _lumberjack_seeds, "weir.protocols.lumberjack"),
+    "netflow": Target(_netflow, _netflow_seeds, "weir.protocols.netflow"),
+    "syslog": Target(
+        _syslog, _lines("rfc5424.log", "rfc3164.log", "kemp-esp.cef", "vendor.cef", "qumulo-audit.csv"), "weir.protocols.syslog"
+    ),
+    "beats": Target(_beats, _lines("suricata-eve.ndjson", "sensorfleet.ndjson", "filebeat-syslog.ndjson"), "weir.protocols.beats"),
+}
