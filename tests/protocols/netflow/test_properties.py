@@ -100,7 +100,7 @@ def survives(datagram: bytes) -> None:
     store.learn(datagram)
     store.missing(datagram)
     store.replaces(datagram)
-    decoder = Decoder(*store.required([datagram]))
+    decoder = Decoder(*store.needs([datagram])[:2])
     try:
         scan(datagram)
         result = decoder.decode(datagram)

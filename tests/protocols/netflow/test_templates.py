@@ -7,12 +7,14 @@ import struct
 import pytest
 
 from weir.protocols.netflow import (
+    MAX_NAMES,
     MAX_SAMPLINGS,
     MAX_TEMPLATE_BYTES,
     MAX_TEMPLATES,
     SYSTEM_INIT,
     Decoder,
     FlowError,
+    NameRecord,
     SamplingRecord,
     TemplateRecord,
     TemplateStore,
@@ -126,7 +128,7 @@ class TestLearn:
         changed = store.learn(message(10, options, DataSet(options, [(1, (EXPORT - 60) * 1000)]), flows))
         assert SamplingRecord(10, 0, SYSTEM_INIT, (EXPORT - 60) * 1000.0) in changed
         data = message(10, DataSet(flows, [(10_000,)]))
-        assert Decoder(*store.required([data])).decode(data).flows[0]["event_start_us"] == (EXPORT - 50) * 1_000_000
+        assert Decoder(*store.needs([data])[:2]).decode(data).flows[0]["event_start_us"] == (EXPORT - 50) * 1_000_000
 
     def test_a_store_can_begin_with_what_was_published(self) -> None:
         """As when a receiver reads the compacted topic at its start."""
@@ -137,7 +139,7 @@ class TestLearn:
             [item for item in changed if isinstance(item, SamplingRecord)],
         )
         data = [message(9, DataSet(FLOWS, [RECORD]))]
-        assert second.required(data) == first.required(data)
+        assert second.needs(data) == first.needs(data)
 
 
 class TestMissing:
@@ -185,15 +187,108 @@ class TestRequired:
         store.learn(message(9, FLOWS, OPTIONS, other, DataSet(OPTIONS, [(0, 2, 64)])))
         store.learn(message(9, FLOWS, OPTIONS, DataSet(OPTIONS, [(0, 2, 32)]), domain=1))
         data = [message(9, DataSet(FLOWS, [RECORD])), message(9, DataSet(OPTIONS, [(0, 2, 64)])), b"nonsense"]
-        assert store.required(data) == ([record_of(9, FLOWS), record_of(9, OPTIONS)], [SamplingRecord(9, 0, 2, 64.0)])
-        assert store.required([]) == ([], [])
+        assert store.needs(data) == ([record_of(9, FLOWS), record_of(9, OPTIONS)], [SamplingRecord(9, 0, 2, 64.0)], [], [])
+        assert store.needs([]) == ([], [], [], [])
 
     def test_a_decoder_with_only_that_decodes_and_scales(self) -> None:
         store = TemplateStore()
         store.learn(message(9, FLOWS, OPTIONS, DataSet(OPTIONS, [(0, 2, 64)])))
         data = message(9, DataSet(FLOWS, [RECORD]))
-        flow = Decoder(*store.required([data])).decode(data).flows[0]
+        flow = Decoder(*store.needs([data])[:2]).decode(data).flows[0]
         assert (flow["network_bytes"], flow["flow_sampling_interval"]) == (6400, 64)
+
+    def test_datagrams_without_their_template_are_told_apart(self) -> None:
+        store = TemplateStore()
+        store.learn(message(9, FLOWS))
+        data = [message(9, DataSet(FLOWS, [RECORD])), message(9, DataSet(FLOWS, [RECORD]), domain=3), message(9, FLOWS)]
+        assert store.needs(data).lacking == [1]
+
+
+# v9 options: scope system, INPUT_SNMP, IF_NAME, IF_DESC; and the application table of NBAR.
+INTERFACES = Template(301, [FieldSpec(10, 4), FieldSpec(82, 16), FieldSpec(83, 32)], [FieldSpec(1, 4)])
+APPLICATIONS = Template(302, [FieldSpec(95, 4), FieldSpec(96, 24)], [FieldSpec(1, 4)])
+NAMED_FLOWS = Template(303, [FieldSpec(8, 4), FieldSpec(10, 2), FieldSpec(14, 4), FieldSpec(95, 4), FieldSpec(1, 4)])
+
+
+def padded(text: str, length: int) -> bytes:
+    return text.encode().ljust(length, b"\0")
+
+
+class TestNames:
+    def announced(self, version: int) -> TemplateStore:
+        store = TemplateStore()
+        interfaces = [(0, n, padded(f"Gi0/{n}", 16), padded(f"link {n}", 32)) for n in range(1, 2001)]
+        for first in range(0, 2000, 500):
+            store.learn(message(version, INTERFACES, DataSet(INTERFACES, interfaces[first : first + 500])))
+        store.learn(message(version, APPLICATIONS, DataSet(APPLICATIONS, [(0, 0x03000050, padded("http", 24))])))
+        return store
+
+    @pytest.mark.parametrize("version", [9, 10])
+    def test_only_the_names_that_the_flows_refer_to_are_needed(self, version: int) -> None:
+        """Of the 2,000 interfaces of a router a batch carries the few that its flows went through."""
+        store = self.announced(version)
+        store.learn(message(version, NAMED_FLOWS))
+        flows = DataSet(NAMED_FLOWS, [(ipv4("192.0.2.1"), 7, 1999, 0x03000050, 1), (ipv4("192.0.2.1"), 7, 5000, 0x0D000001, 1)])
+        assert sorted(n[2:] for n in store.needs([message(version, flows)]).names) == [
+            ("application", "3:80", "http"),
+            ("interface", "1999", "Gi0/1999"),
+            ("interface", "7", "Gi0/7"),
+            ("interface-description", "1999", "link 1999"),
+            ("interface-description", "7", "link 7"),
+        ]
+        assert store.needs([message(version, flows, domain=9)]).names == []
+
+    def test_names_of_flows_with_fields_of_variable_length(self) -> None:
+        store = self.announced(10)
+        flows = Template(304, [FieldSpec(371, 65535), FieldSpec(10, 4)])
+        store.learn(message(10, flows))
+        data = message(10, DataSet(flows, [(b"someone", 12), (b"", 13)]))
+        assert {n.key for n in store.needs([data]).names} == {"12", "13"}
+
+    def test_a_name_that_changes_is_learned_anew(self) -> None:
+        store = self.announced(9)
+        assert store.learn(message(9, DataSet(INTERFACES, [(0, 7, padded("Gi0/7", 16), padded("to the moon", 32))]))) == [
+            NameRecord(9, 0, "interface-description", "7", "to the moon")
+        ]
+        assert store.name(9, 0, "interface-description", "7") == "to the moon"
+
+    def test_names_are_bounded(self) -> None:
+        store = TemplateStore(names=[NameRecord(9, 0, "interface", str(n), "x") for n in range(MAX_NAMES + 10)])
+        assert store.name(9, 0, "interface", "9") is None
+        assert store.name(9, 0, "interface", "10") == "x"
+
+
+class TestRestart:
+    def test_templates_go_and_options_stay(self) -> None:
+        store = TemplateStore()
+        store.learn(message(9, FLOWS, OPTIONS, DataSet(OPTIONS, [(0, 2, 64)])))
+        store.learn(message(9, FLOWS, domain=1))
+        assert store.restarted(9, 0, lambda t: t.template_id == 256) == [record_of(9, FLOWS)]
+        assert store.template(9, 0, 257) is not None
+        assert store.template(9, 1, 256) is not None
+        assert store.sampling(9, 0, 2) == 64
+
+
+class TestWithdrawalOverUdp:
+    def test_it_is_ignored(self) -> None:
+        store = TemplateStore(withdrawals=False)
+        store.learn(message(10, FLOWS))
+        assert not store.replaces(message(10, Withdrawal(256)))
+        assert store.learn(message(10, Withdrawal(256))) == []
+        assert store.template(10, 0, 256) is not None
+
+
+class TestDataRecords:
+    def test_records_of_flows_and_options_are_counted(self) -> None:
+        store = TemplateStore()
+        variable = Template(310, [FieldSpec(371, 65535), FieldSpec(10, 4)])
+        data = message(
+            10, DataSet(FLOWS, [RECORD] * 3), DataSet(OPTIONS, [(0, 2, 64)] * 2), DataSet(variable, [(b"a", 1), (b"bb", 2)])
+        )
+        store.learn(message(10, FLOWS, OPTIONS, variable))
+        assert store.data_records(data, scan(data)) == (7, True)
+        store.remove(record_of(10, OPTIONS))
+        assert store.data_records(data, scan(data)) == (5, False)
 
 
 class TestBounds:

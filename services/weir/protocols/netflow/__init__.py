@@ -6,13 +6,24 @@ batch carries; generators use `encode`.
 
 from weir.protocols.netflow.decode import Decoder, DecodeResult
 from weir.protocols.netflow.fields import FlowRecord, FlowValue
-from weir.protocols.netflow.sampling import DEFAULT_SELECTOR, SYSTEM_INIT, SamplingRecord
-from weir.protocols.netflow.templates import MAX_SAMPLINGS, MAX_TEMPLATE_BYTES, MAX_TEMPLATES, Scan, TemplateStore, scan
+from weir.protocols.netflow.options import DEFAULT_SELECTOR, SYSTEM_INIT, NameRecord, OptionRecord, SamplingRecord
+from weir.protocols.netflow.stream import IpfixFramer, StreamError
+from weir.protocols.netflow.templates import (
+    MAX_NAMES,
+    MAX_SAMPLINGS,
+    MAX_TEMPLATE_BYTES,
+    MAX_TEMPLATES,
+    Needs,
+    Scan,
+    TemplateStore,
+    scan,
+)
 from weir.protocols.netflow.wire import MAX_FIELDS, MAX_RECORDS, FlowError, TemplateRecord
 
 __all__ = [
     "DEFAULT_SELECTOR",
     "MAX_FIELDS",
+    "MAX_NAMES",
     "MAX_RECORDS",
     "MAX_SAMPLINGS",
     "MAX_TEMPLATES",
@@ -23,8 +34,13 @@ __all__ = [
     "FlowError",
     "FlowRecord",
     "FlowValue",
+    "IpfixFramer",
+    "NameRecord",
+    "Needs",
+    "OptionRecord",
     "SamplingRecord",
     "Scan",
+    "StreamError",
     "TemplateRecord",
     "TemplateStore",
     "scan",

@@ -8,8 +8,8 @@ from struct import pack
 from typing import Any, NamedTuple, cast
 
 from weir.protocols.netflow.fields import DELTAS, LARGEST, TRANSPORTS, UPTIME, FlowRecord
+from weir.protocols.netflow.options import DEFAULT_SELECTOR, MAX_SELECTOR, SYSTEM_INIT, SamplingRecord
 from weir.protocols.netflow.plan import BIFLOW, Plan, plan_for
-from weir.protocols.netflow.sampling import DEFAULT_SELECTOR, MAX_SELECTOR, SYSTEM_INIT, SamplingRecord
 from weir.protocols.netflow.templates import TemplateStore
 from weir.protocols.netflow.wire import (
     FIRST_DATA_SET,
@@ -105,8 +105,15 @@ class Decoder:
 
     __slots__ = ("_intervals", "_store")
 
-    def __init__(self, templates: Iterable[TemplateRecord] = (), samplings: Iterable[SamplingRecord] = ()) -> None:
-        self._store = TemplateStore(templates, samplings)
+    def __init__(
+        self,
+        templates: Iterable[TemplateRecord] = (),
+        samplings: Iterable[SamplingRecord] = (),
+        *,
+        withdrawals: bool = True,
+    ) -> None:
+        """`withdrawals` is False for what came over UDP, where they must be ignored (RFC 7011 section 8.4)."""
+        self._store = TemplateStore(templates, samplings, withdrawals=withdrawals)
         self._intervals: dict[tuple[int, int], _Intervals] = {}
 
     def decode(self, datagram: bytes) -> DecodeResult:

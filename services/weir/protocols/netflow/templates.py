@@ -8,11 +8,13 @@ decode the batch from its content alone.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from math import isfinite
+from typing import NamedTuple
 
-from weir.protocols.netflow.sampling import DEFAULT_SELECTOR, SamplingRecord, samplings_in
+from weir.protocols.netflow.options import DEFAULT_SELECTOR, SYSTEM_INIT, NameRecord, OptionRecord, SamplingRecord, options_in
+from weir.protocols.netflow.references import referenced
 from weir.protocols.netflow.wire import (
     FIRST_DATA_SET,
     NETFLOW_IPFIX,
@@ -21,15 +23,19 @@ from weir.protocols.netflow.wire import (
     Header,
     TemplateRecord,
     WireSet,
+    layout,
     read_header,
+    records_in,
     sets_of,
     templates_in,
 )
 
 __all__ = [
+    "MAX_NAMES",
     "MAX_SAMPLINGS",
     "MAX_TEMPLATES",
     "MAX_TEMPLATE_BYTES",
+    "Needs",
     "Scan",
     "TemplateStore",
     "scan",
@@ -44,6 +50,12 @@ MAX_TEMPLATE_BYTES = 128 * 1024
 MAX_SAMPLINGS = 1024
 """Sampling values kept per exporter; the one announced longest ago goes first."""
 
+MAX_NAMES = 8_192
+"""Names kept per exporter, each of at most 128 characters; the one announced longest ago goes first."""
+
+MAX_NEEDED_NAMES = 512
+"""Names that `needs` returns at most: some 30 kB of the usual ones, 70 kB of the longest."""
+
 _TEMPLATE_SETS = {NETFLOW_IPFIX: (2, 3)}
 _TEMPLATE_SETS_V9 = (0, 1)
 
@@ -52,10 +64,11 @@ _TEMPLATE_SETS_V9 = (0, 1)
 class Scan:
     """What a receiver wants to know of a datagram without decoding it.
 
-    `export_time` is seconds UTC, `observation_domain` the v9 source id, the IPFIX domain or for v5 `engine_type << 8 |
-    engine_id`. `sequence` counts flows (v5), datagrams (v9) or data records (IPFIX). `templates` holds definitions and, with an
-    empty record, withdrawals; `data_sets` the template ids of the data sets in order. `problem` says why the rest was
-    not read, or is None.
+    `export_time` is seconds UTC, `uptime` milliseconds since the exporter started (0 for IPFIX), `observation_domain` the v9
+    source id, the IPFIX domain or for v5 `engine_type << 8 | engine_id`. `sequence` counts flows (v5), datagrams (v9) or data
+    records (IPFIX), `counted` is the header's own count of records (v5, v9). `templates` holds definitions and, with an
+    empty record, withdrawals; `data_sets` the template ids of the data sets in order, `data_bounds` where each begins and
+    ends. `problem` says why the rest was not read, or is None.
     """
 
     version: int
@@ -65,6 +78,19 @@ class Scan:
     templates: tuple[TemplateRecord, ...]
     data_sets: tuple[int, ...]
     problem: str | None
+    uptime: int = 0
+    counted: int = 0
+    data_bounds: tuple[tuple[int, int], ...] = ()
+
+
+class Needs(NamedTuple):
+    """What decodes some datagrams: templates, sampling values and names; `lacking` are the places of those that name a template
+    which is not known."""
+
+    templates: list[TemplateRecord]
+    samplings: list[SamplingRecord]
+    names: list[NameRecord]
+    lacking: list[int]
 
 
 def scan(datagram: bytes) -> Scan:
@@ -75,6 +101,7 @@ def scan(datagram: bytes) -> Scan:
     header = read_header(datagram)
     templates: list[TemplateRecord] = []
     data_sets: list[int] = []
+    bounds: list[tuple[int, int]] = []
     problem = None
     if header.version != NETFLOW_V5:
         kinds = _TEMPLATE_SETS.get(header.version, _TEMPLATE_SETS_V9)
@@ -82,24 +109,47 @@ def scan(datagram: bytes) -> Scan:
             for wire_set in sets_of(datagram, header):
                 if wire_set.set_id >= FIRST_DATA_SET:
                     data_sets.append(wire_set.set_id)
+                    bounds.append((wire_set.start, wire_set.end))
                 elif wire_set.set_id in kinds:
                     templates.extend(templates_in(datagram, header, wire_set))
         except FlowError as error:
             problem = error.reason
     seconds = header.export_us // 1_000_000
-    return Scan(header.version, seconds, header.domain, header.sequence, tuple(templates), tuple(data_sets), problem)
+    return Scan(
+        header.version,
+        seconds,
+        header.domain,
+        header.sequence,
+        tuple(templates),
+        tuple(data_sets),
+        problem,
+        header.uptime,
+        header.counted,
+        tuple(bounds),
+    )
 
 
 class TemplateStore:
-    """Templates and sampling of one exporter address, over all its versions and domains; bounded, oldest dropped first.
-
-    A definition under a known id replaces the one before it: that is also all an exporter's restart needs.
+    """Templates, sampling and names of one exporter address or of one connection, over all its versions and domains; bounded,
+    oldest dropped first. A definition under a known id replaces the one before it.
     """
 
-    __slots__ = ("_bytes", "_domains", "_samplings", "_templates")
+    __slots__ = ("_bytes", "_domains", "_names", "_samplings", "_templates", "_withdrawals")
 
-    def __init__(self, templates: Iterable[TemplateRecord] = (), samplings: Iterable[SamplingRecord] = ()) -> None:
-        """A store that begins with what is given, such as what a compacted topic held."""
+    def __init__(
+        self,
+        templates: Iterable[TemplateRecord] = (),
+        samplings: Iterable[SamplingRecord] = (),
+        names: Iterable[NameRecord] = (),
+        *,
+        withdrawals: bool = True,
+    ) -> None:
+        """A store that begins with what is given, such as what a compacted topic held.
+
+        `withdrawals` is False for what comes over UDP, where they must be ignored (RFC 7011 section 8.4).
+        """
+        self._withdrawals = withdrawals
+        self._names: dict[tuple[int, int, str, str], NameRecord] = {}
         self._templates: dict[tuple[int, int, int], TemplateRecord] = {}
         self._samplings: dict[tuple[int, int, int], SamplingRecord] = {}
         self._domains: Counter[tuple[int, int]] = Counter()
@@ -108,6 +158,8 @@ class TemplateStore:
             self.put(template)
         for sampling in samplings:
             self.put_sampling(sampling)
+        for name in names:
+            self.put_name(name)
 
     def __len__(self) -> int:
         return len(self._templates)
@@ -125,11 +177,28 @@ class TemplateStore:
         """All values in force of one domain by selector id."""
         return {key[2]: value.interval for key, value in self._samplings.items() if key[:2] == (version, domain)}
 
+    def name(self, version: int, domain: int, kind: str, key: str) -> str | None:
+        """The name in force, or None."""
+        found = self._names.get((version, domain, kind, key))
+        return None if found is None else found.name
+
+    def options_of(self, version: int, domain: int) -> list[OptionRecord]:
+        """All sampling values and names in force of one domain."""
+        found: list[OptionRecord] = [value for key, value in self._samplings.items() if key[:2] == (version, domain)]
+        found += [value for key, value in self._names.items() if key[:2] == (version, domain)]
+        return found
+
+    def everything(self) -> Iterator[TemplateRecord | SamplingRecord | NameRecord]:
+        """All that is kept."""
+        yield from self._templates.values()
+        yield from self._samplings.values()
+        yield from self._names.values()
+
     def put(self, template: TemplateRecord) -> bool:
         """Take a definition, or with an empty record a withdrawal; True where that changed anything."""
         key = template[:3]
         if not template.record:
-            return self._withdraw(template)
+            return self._withdraw(template) if self._withdrawals else False
         before = self._templates.get(key)
         if before is not None:
             self._forget(key)
@@ -151,12 +220,66 @@ class TemplateStore:
             del self._samplings[next(iter(self._samplings))]
         return before != sampling
 
-    def learn(self, datagram: bytes) -> list[TemplateRecord | SamplingRecord]:
+    def put_name(self, name: NameRecord) -> bool:
+        """Take a name; True where it is new or differs from the one before."""
+        key = name[:4]
+        before = self._names.pop(key, None)
+        self._names[key] = name
+        if len(self._names) > MAX_NAMES:
+            del self._names[next(iter(self._names))]
+        return before != name
+
+    def remove(self, item: TemplateRecord | SamplingRecord | NameRecord) -> bool:
+        """Forget one definition, value or name, by what identifies it; True where it was known."""
+        if isinstance(item, TemplateRecord):
+            known = item[:3] in self._templates
+            if known:
+                self._forget(item[:3])
+            return known
+        if isinstance(item, SamplingRecord):
+            return self._samplings.pop(item[:3], None) is not None
+        return self._names.pop(item[:4], None) is not None
+
+    def restarted(self, version: int, domain: int, void: Callable[[TemplateRecord], bool]) -> list[TemplateRecord]:
+        """Forget the templates of a domain that `void` says belong to the exporter's life before; returns them.
+
+        The start of its clock goes too. Sampling values and names stay until they are announced anew: without them data would
+        decode to wrong counts without a trace, and configurations outlive restarts.
+        """
+        gone = [t for key, t in self._templates.items() if key[:2] == (version, domain) and void(t)]
+        for template in gone:
+            self._forget(template[:3])
+        self._samplings.pop((version, domain, SYSTEM_INIT), None)
+        return gone
+
+    def data_records(self, datagram: bytes, found: Scan) -> tuple[int, bool]:
+        """Data records of an IPFIX message, those of options included, as its sequence number counts them; then whether that is
+        all of them: False where a template is unknown or the message is damaged. Call it after `learn`."""
+        count, whole = 0, found.problem is None
+        for set_id, (start, end) in zip(found.data_sets, found.data_bounds, strict=True):
+            template = self._templates.get((found.version, found.observation_domain, set_id))
+            if template is None:
+                whole = False
+                continue
+            try:
+                shape = layout(template)
+                if not shape.minimum:
+                    whole = False
+                elif shape.fixed:
+                    count += (end - start) // shape.minimum
+                else:
+                    for _ in records_in(datagram, WireSet(set_id, start - 4, start, end), shape):
+                        count += 1
+            except FlowError:
+                whole = False
+        return count, whole
+
+    def learn(self, datagram: bytes) -> list[TemplateRecord | SamplingRecord | NameRecord]:
         """Take over what the datagram announces; returns what is new or changed, in order (withdrawals have no record).
 
         What is damaged is passed over: that is for the decoder to report.
         """
-        changed: list[TemplateRecord | SamplingRecord] = []
+        changed: list[TemplateRecord | SamplingRecord | NameRecord] = []
         try:
             header = read_header(datagram)
             if header.version != NETFLOW_V5:
@@ -205,7 +328,7 @@ class TemplateStore:
             if template.record:
                 if self._templates.get(template[:3], template) != template:
                     return True
-            elif self._withdrawn_by(template):
+            elif self._withdrawals and self._withdrawn_by(template):
                 return True
         options = any(self._is_options(found.version, found.observation_domain, key) for key in found.data_sets)
         defined = any(template.is_options for template in found.templates)
@@ -216,37 +339,61 @@ class TemplateStore:
             isinstance(item, SamplingRecord) and self._samplings.get(item[:3], item) != item for item in trial.learn(datagram)
         )
 
-    def required(self, datagrams: Iterable[bytes]) -> tuple[list[TemplateRecord], list[SamplingRecord]]:
-        """The known templates that the data sets of these datagrams name, and all sampling values of their domains.
+    def needs(self, datagrams: Iterable[bytes]) -> Needs:
+        """What decodes these datagrams: the known templates that their data sets name, all sampling values of their domains, and
+        the names of what their flows refer to.
 
-        At most MAX_TEMPLATES records of MAX_TEMPLATE_BYTES in all, and MAX_SAMPLINGS values, whatever the datagrams say.
+        At most MAX_TEMPLATES records of MAX_TEMPLATE_BYTES in all, MAX_SAMPLINGS values and MAX_NEEDED_NAMES names, whatever
+        the datagrams say.
         """
         keys: dict[tuple[int, int, int], None] = {}
         domains: set[tuple[int, int]] = set()
-        for datagram in datagrams:
+        named = {key[:2] for key in self._names}
+        names: dict[tuple[int, int, str, str], NameRecord] = {}
+        lacking: list[int] = []
+        for place, datagram in enumerate(datagrams):
+            known = True
             try:
                 header = read_header(datagram)
                 if header.version == NETFLOW_V5:
                     continue
                 for wire_set in sets_of(datagram, header):
                     if wire_set.set_id >= FIRST_DATA_SET:
-                        keys[header.version, header.domain, wire_set.set_id] = None
-                        domains.add((header.version, header.domain))
+                        key = (header.version, header.domain, wire_set.set_id)
+                        keys[key] = None
+                        domains.add(key[:2])
+                        template = self._templates.get(key)
+                        if template is None:
+                            known = False
+                        elif key[:2] in named and len(names) < MAX_NEEDED_NAMES:
+                            self._name_all(datagram, wire_set, template, names)
             except FlowError:
-                continue
+                pass
+            if not known:
+                lacking.append(place)
         templates = [self._templates[key] for key in keys if key in self._templates]
         samplings = [value for key, value in self._samplings.items() if key[:2] in domains] if domains else []
-        return templates, samplings
+        return Needs(templates, samplings, list(names.values())[:MAX_NEEDED_NAMES], lacking)
 
-    def options(
-        self, datagram: bytes, header: Header, wire_set: WireSet, template: TemplateRecord
-    ) -> Iterator[list[SamplingRecord]]:
-        """Take over the values that an options data set announces, record by record; yields what is new or changed.
+    def _name_all(
+        self, datagram: bytes, wire_set: WireSet, template: TemplateRecord, names: dict[tuple[int, int, str, str], NameRecord]
+    ) -> None:
+        for kind, number in referenced(datagram, wire_set, template):
+            place = (template.version, template.domain, kind, number)
+            if place not in names and (name := self._names.get(place)) is not None:
+                names[place] = name
+            if kind == "interface":
+                place = (template.version, template.domain, "interface-description", number)
+                if place not in names and (name := self._names.get(place)) is not None:
+                    names[place] = name
+
+    def options(self, datagram: bytes, header: Header, wire_set: WireSet, template: TemplateRecord) -> Iterator[list[OptionRecord]]:
+        """Take over the values and names that an options data set announces, record by record; yields what is new or changed.
 
         Raises FlowError, after the records before it, for a record that is cut.
         """
-        for samplings in samplings_in(datagram, header, wire_set, template):
-            yield [sampling for sampling in samplings if self.put_sampling(sampling)]
+        for found in options_in(datagram, header, wire_set, template):
+            yield [item for item in found if (self.put_name(item) if isinstance(item, NameRecord) else self.put_sampling(item))]
 
     def _is_options(self, version: int, domain: int, template_id: int) -> bool:
         template = self._templates.get((version, domain, template_id))
@@ -274,7 +421,9 @@ class TemplateStore:
             self._forget(key)
         return bool(gone)
 
-    def _learn_set(self, datagram: bytes, header: Header, wire_set: WireSet) -> Iterator[TemplateRecord | SamplingRecord]:
+    def _learn_set(
+        self, datagram: bytes, header: Header, wire_set: WireSet
+    ) -> Iterator[TemplateRecord | SamplingRecord | NameRecord]:
         if wire_set.set_id >= FIRST_DATA_SET:
             template = self._templates.get((header.version, header.domain, wire_set.set_id))
             if template is not None and template.is_options:

@@ -1,4 +1,5 @@
-"""Sampling values that exporters announce in options data records (RFC 3954 section 6, RFC 5477 section 8.2)."""
+"""What exporters announce in options data records: sampling values (RFC 3954 section 6, RFC 5477 section 8.2) and names of
+interfaces, applications (RFC 6759) and VRFs."""
 
 from __future__ import annotations
 
@@ -19,7 +20,17 @@ from weir.protocols.netflow.wire import (
     records_in,
 )
 
-__all__ = ["DEFAULT_SELECTOR", "MAX_SELECTOR", "SYSTEM_INIT", "SamplingRecord", "samplings_in"]
+__all__ = [
+    "DEFAULT_SELECTOR",
+    "MAX_NAME_LENGTH",
+    "MAX_SELECTOR",
+    "SYSTEM_INIT",
+    "NameRecord",
+    "OptionRecord",
+    "SamplingRecord",
+    "key_text",
+    "options_in",
+]
 
 DEFAULT_SELECTOR = 0
 """Selector id of the sampling that holds for all of a domain that has nothing more special."""
@@ -30,6 +41,9 @@ UTC). IPFIX flows timed in sysUpTime need it, and some exporters, softflowd for 
 
 MAX_SELECTOR = (1 << 63) - 1
 """selectorId is unsigned with 64 bits, what stores it is signed: larger ids lose their highest bit."""
+
+MAX_NAME_LENGTH = 128
+"""Characters of a name that are kept."""
 
 
 class SamplingRecord(NamedTuple):
@@ -44,6 +58,22 @@ class SamplingRecord(NamedTuple):
     selector_id: int
     interval: float
 
+
+class NameRecord(NamedTuple):
+    """What an exporter calls a number in its flows.
+
+    `kind` is interface, interface-description, application or vrf; `key` the ifIndex, the VRF id, or the application id as
+    "engine:selector".
+    """
+
+    version: int
+    domain: int
+    kind: str
+    key: str
+    name: str
+
+
+OptionRecord = SamplingRecord | NameRecord
 
 # (enterprise, element) to a short name. A v9 scope of type 2 is an interface.
 _WANTED = {
@@ -60,10 +90,33 @@ _WANTED = {
     (0, 311): "probability",  # samplingProbability
     (0, 160): "init",  # systemInitTimeMilliseconds
 }
+# What is named, and by which element: kind of name to the element that holds it.
+_NUMBERED = {
+    (SCOPE_V9, 2): "interface",
+    (0, 10): "interface",
+    (0, 14): "interface",  # egressInterface
+    (0, 95): "application",  # applicationId
+    (0, 234): "vrf",  # ingressVRFID
+    (0, 235): "vrf",  # egressVRFID
+}
+_NAMED = {
+    (0, 82): ("interface", "interface"),  # interfaceName
+    (0, 83): ("interface-description", "interface"),  # interfaceDescription
+    (0, 96): ("application", "application"),  # applicationName
+    (0, 236): ("vrf", "vrf"),  # VRFname
+}
 
 
-def samplings_in(datagram: bytes, header: Header, wire_set: WireSet, template: TemplateRecord) -> Iterator[list[SamplingRecord]]:
-    """For each record of an options data set, in order, the values it announces: often none.
+class _Wanted(NamedTuple):
+    """Fields of an options template that matter, as (field number, meaning)."""
+
+    values: list[tuple[int, str]]
+    keys: list[tuple[int, str]]
+    names: list[tuple[int, str, str]]
+
+
+def options_in(datagram: bytes, header: Header, wire_set: WireSet, template: TemplateRecord) -> Iterator[list[OptionRecord]]:
+    """For each record of an options data set, in order, what it announces: often nothing.
 
     Raises FlowError, after the records before it, for a record that is cut and for more than MAX_RECORDS records.
     """
@@ -75,17 +128,53 @@ def samplings_in(datagram: bytes, header: Header, wire_set: WireSet, template: T
     for count, bounds in enumerate(records_in(datagram, wire_set, shape)):
         if count == MAX_RECORDS:
             raise FlowError(f"{where}: more than {MAX_RECORDS} records")
+        found: list[OptionRecord] = []
         values: dict[str, float] = {}
-        for number, name in wanted:
+        for number, name in wanted.values:
             start, stop = bounds[number]
             if start < stop:
                 values.setdefault(name, _number(name, datagram[start:stop]))
-        yield _announced(header, values) if values else []
+        if values:
+            found += _announced(header, values)
+        if wanted.names:
+            found += _names(header, datagram, bounds, wanted)
+        yield found
 
 
-def _wanted(shape: Layout) -> list[tuple[int, str]]:
-    named = ((number, _WANTED.get((field.enterprise, field.element_id))) for number, field in enumerate(shape.fields))
-    return [(number, name) for number, name in named if name is not None]
+def key_text(kind: str, raw: bytes) -> str:
+    """How the number of an interface, VRF or application is written in a NameRecord's key."""
+    if kind == "application":
+        # One octet of classification engine, then the selector (RFC 6759 section 4).
+        return f"{raw[0]}:{int.from_bytes(raw[1:], 'big')}" if raw else ""
+    return str(int.from_bytes(raw, "big"))
+
+
+def _wanted(shape: Layout) -> _Wanted:
+    wanted = _Wanted([], [], [])
+    for number, field in enumerate(shape.fields):
+        place = (field.enterprise, field.element_id)
+        if (value := _WANTED.get(place)) is not None:
+            wanted.values.append((number, value))
+        if (key := _NUMBERED.get(place)) is not None:
+            wanted.keys.append((number, key))
+        if (name := _NAMED.get(place)) is not None:
+            wanted.names.append((number, *name))
+    return wanted
+
+
+def _names(header: Header, datagram: bytes, bounds: list[tuple[int, int]], wanted: _Wanted) -> list[NameRecord]:
+    keys: dict[str, str] = {}
+    for number, kind in wanted.keys:
+        start, stop = bounds[number]
+        if start < stop <= start + 16:
+            keys.setdefault(kind, key_text(kind, datagram[start:stop]))
+    records = []
+    for number, kind, of in wanted.names:
+        start, stop = bounds[number]
+        text = datagram[start:stop].partition(b"\0")[0].decode("utf-8", "replace").strip()[:MAX_NAME_LENGTH]
+        if text and of in keys:
+            records.append(NameRecord(header.version, header.domain, kind, keys[of], text))
+    return records
 
 
 def _number(name: str, raw: bytes) -> float:
