@@ -22,10 +22,20 @@ closes. A pause counts once for each doubling, which bounds the records of a bur
 still to come. A slice, and the id of a signal, is dropped once its receive time is older than the watermark by the timespan and
 the allowed lateness. From then on a signal received before that is refused, whether it is a repeat or not: no repeat can be
 counted twice. A sender's wrong clock can therefore neither expire nor hold up anything.
+
+**Copies.** Where several receivers are fed the same units on purpose, their partials name the receiver and, for each event, a
+hash of its content. Equal content by one receiver is so many events, by several it is copies: an event counts as often as the
+receiver brought it that brought it most often, whatever the order, and whichever raw batch or partition it came in. Hashes are
+remembered as long as ids of signals are, so a copy that was received later than that counts as an event of its own. So many hashes
+are remembered of a group; of events beyond them (and those whose hash a full signals record had no room for) a slice counts the
+most that any one receiver brought, which is the same number as long as no receiver loses what another one has. A collision of two
+hashes of 64 bits costs one count. Evidence and samples of a partial that brings only copies are not kept; those of one that brings
+something new may repeat an event by its other id.
 """
 
 from __future__ import annotations
 
+import struct
 from typing import Any, NamedTuple
 
 from weir.detect.alerts import Origin, alert_record
@@ -37,11 +47,15 @@ __all__ = ["ALLOWED_LATENESS_US", "Merged", "SignalsHeader", "advance", "due", "
 
 ALLOWED_LATENESS_US = 300_000_000
 SETTLE_US = 5_000_000
+SECOND_US = 1_000_000
 MAX_SEEN = 4_096
 MAX_BUCKETS = 1_024
+MAX_COPIES = 4_096
 MAX_EPISODES = 16
 MAX_EVIDENCE = 20
 MAX_SAMPLES = 3
+
+_HASH = struct.Struct(">Q")
 
 
 class SignalsHeader(NamedTuple):
@@ -52,11 +66,18 @@ class SignalsHeader(NamedTuple):
     raw_topic: str
     raw_partition: int = 0
     raw_offset: int = 0
+    receiver: str = ""
 
     @classmethod
     def of(cls, record: dict[str, Any]) -> SignalsHeader:
         """The header of a signals record."""
-        return cls(record["signals_id"], record["received_at"], record["raw_topic"], record["raw_partition"], record["raw_offset"])
+        names = ("signals_id", "received_at", "raw_topic", "raw_partition", "raw_offset")
+        return cls(*(record[name] for name in names), receiver=record.get("receiver", ""))
+
+    @property
+    def receiver_number(self) -> int:
+        """4 bytes of the receiver's name as a number."""
+        return int(stable_id(self.receiver)[:8], 16)
 
     @property
     def short_id(self) -> int:
@@ -204,12 +225,18 @@ def _add(state: GroupState, header: SignalsHeader, partial: dict[str, Any]) -> s
             continue
         # By the first event, not by the slice's start: a processor with other rules may use another width.
         start = slice_["first"] // state.slice_us * state.slice_us
-        touched.add(start)
         bucket = state.buckets.get(start)
-        if bucket is None:
-            state.buckets[start] = Bucket(slice_["count"], slice_["first"], slice_["last"], header.received_at)
+        if not header.receiver:
+            count, unnamed = slice_["count"], {}
+        elif not (found := _new_events(state, bucket, header, slice_))[0]:
+            continue
         else:
-            bucket.count += slice_["count"]
+            count, unnamed = found
+        touched.add(start)
+        if bucket is None:
+            state.buckets[start] = Bucket(count, slice_["first"], slice_["last"], header.received_at, unnamed=unnamed)
+        else:
+            bucket.count += count
             bucket.first = min(bucket.first, slice_["first"])
             bucket.last = max(bucket.last, slice_["last"])
             bucket.received = max(bucket.received, header.received_at)
@@ -221,6 +248,25 @@ def _add(state: GroupState, header: SignalsHeader, partial: dict[str, Any]) -> s
         by_age = sorted(state.buckets, key=lambda start: (start in touched, state.buckets[start].received, start))
         _drop(state, by_age[: len(by_age) - MAX_BUCKETS])
     return touched
+
+
+def _new_events(
+    state: GroupState, bucket: Bucket | None, header: SignalsHeader, slice_: dict[str, Any]
+) -> tuple[int, dict[int, int]]:
+    """How many events of a slice are no copies of what is counted already; and `unnamed` of a bucket that is yet to be made."""
+    receiver, second = header.receiver_number, header.received_at // SECOND_US
+    unnamed = {} if bucket is None else bucket.unnamed
+    hashes = slice_.get("hashes", b"")[: _HASH.size * slice_["count"]]
+    before = max(unnamed.values(), default=0)
+    new, named = 0, 0
+    for (number,) in _HASH.iter_unpack(hashes[: len(hashes) // _HASH.size * _HASH.size]):
+        # Once a slice has events without a name, their copies must not be taken for new because there is room again.
+        if number in state.copies or (not unnamed and state.copies.size < MAX_COPIES):
+            new += state.copies.add(number, receiver, second)
+            named += 1
+    if rest := slice_["count"] - named:
+        unnamed[receiver] = unnamed.get(receiver, 0) + rest
+    return new + max(unnamed.values(), default=0) - before, unnamed
 
 
 def _trim_loose(state: GroupState) -> None:
@@ -311,6 +357,7 @@ def _forget(state: GroupState, horizon: int) -> None:
     if horizon > state.floor:
         state.floor = horizon
         state.seen = {k: t for k, t in state.seen.items() if t >= horizon}
+        state.copies.forget(horizon // SECOND_US)
     _drop(state, [start for start, bucket in state.buckets.items() if bucket.received < horizon])
     state.episodes = [e for e in state.episodes if not e.closed or e.received >= horizon]
 
@@ -342,4 +389,6 @@ def _regrid(state: GroupState, correlation: Correlation) -> None:
         there.first, there.last = min(there.first, bucket.first), max(there.last, bucket.last)
         there.received = max(there.received, bucket.received)
         there.episode = there.episode or bucket.episode
+        for receiver, count in bucket.unnamed.items():
+            there.unnamed[receiver] = there.unnamed.get(receiver, 0) + count
     state.loose = []

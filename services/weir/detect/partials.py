@@ -6,6 +6,7 @@ after a crash can be told from news by its id alone.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -14,13 +15,16 @@ import orjson
 from weir.detect.rules import Correlation, Rule, RuleSet
 from weir.model.ids import stable_id
 
-__all__ = ["SignalSource", "group_text", "partition_of", "sample_of"]
+__all__ = ["HASH_BYTES", "SignalSource", "copy_hash", "group_text", "partition_of", "sample_of"]
+
+HASH_BYTES = 8
 
 MAX_EVIDENCE = 20
 MAX_SAMPLES = 3
 MAX_SAMPLE_BYTES = 2_000
 MAX_RECORD_EVIDENCE = 2_000
 MAX_RECORD_SAMPLES = 100
+MAX_RECORD_HASHES = 40_000
 MAX_GROUP_CHARACTERS = 512
 MAX_ENTITY_CHARACTERS = 1_024
 
@@ -30,6 +34,11 @@ Record = dict[str, Any]
 def partition_of(correlation_id: str, group: Iterable[str], partitions: int) -> int:
     """The signals partition of a correlation's group: the same in every process and release."""
     return int(stable_id(correlation_id, *group)[:16], 16) % partitions
+
+
+def copy_hash(event_hash: str) -> bytes:
+    """What copies of an event have in common, in as few bytes as the detector remembers of it."""
+    return hashlib.blake2b(event_hash.encode(), digest_size=HASH_BYTES).digest()
 
 
 def group_text(value: Any) -> str:
@@ -54,12 +63,13 @@ def sample_of(record: Record) -> str:
 class _Gathering:
     """One partial being made."""
 
-    __slots__ = ("buckets", "entities", "events", "group")
+    __slots__ = ("buckets", "entities", "events", "group", "hashes")
 
     def __init__(self, group: tuple[str, ...], entities: dict[str, str]) -> None:
         self.group = group
         self.entities = entities
         self.buckets: dict[int, list[int]] = {}
+        self.hashes: dict[int, bytearray] = {}
         self.events: list[Record] = []
 
     def add(self, record: Record, width: int) -> None:
@@ -74,6 +84,8 @@ class _Gathering:
             bucket[0] += 1
             bucket[1] = min(bucket[1], time)
             bucket[2] = max(bucket[2], time)
+        if copy := record.get("event_hash"):
+            self.hashes.setdefault(start, bytearray()).extend(copy_hash(copy))
         if len(self.events) < MAX_EVIDENCE:
             self.events.append(record)
 
@@ -174,20 +186,23 @@ class SignalSource:
 
     def _by_partition(self, gathered: dict[tuple[str, tuple[str, ...]], _Gathering], partitions: int) -> dict[int, list[Record]]:
         # Counts are kept whole; evidence and samples are bounded for the whole record, which must stay under 1 MB.
-        evidence_left, samples_left = MAX_RECORD_EVIDENCE, MAX_RECORD_SAMPLES
+        # What is left out of the hashes is counted by receiver alone (`correlation`).
+        evidence_left, samples_left, hashes_left = MAX_RECORD_EVIDENCE, MAX_RECORD_SAMPLES, MAX_RECORD_HASHES
         result: dict[int, list[Record]] = {}
         for (correlation_id, group), gathering in gathered.items():
             evidence = gathering.events[:evidence_left]
             samples = gathering.events[: min(MAX_SAMPLES, samples_left)]
             evidence_left -= len(evidence)
             samples_left -= len(samples)
+            buckets = []
+            for start, (count, first, last) in sorted(gathering.buckets.items()):
+                hashes = bytes(gathering.hashes.get(start, b"")[: HASH_BYTES * hashes_left])
+                hashes_left -= len(hashes) // HASH_BYTES
+                buckets.append({"start": start, "count": count, "first": first, "last": last, "hashes": hashes})
             partial = {
                 "correlation_id": correlation_id,
                 "group": list(group),
-                "buckets": [
-                    {"start": start, "count": count, "first": first, "last": last}
-                    for start, (count, first, last) in sorted(gathering.buckets.items())
-                ],
+                "buckets": buckets,
                 "evidence": [
                     {name: record[name] for name in ("event_id", "raw_topic", "raw_partition", "raw_offset")} for record in evidence
                 ],

@@ -15,6 +15,9 @@ __all__ = ["LedgerCounts", "LedgerEntry", "SequenceRange", "minute_of"]
 
 MINUTE_US = 60_000_000
 
+MAX_SUM = 1 << 62
+"""Sums of offsets stop here, rather than at what Avro's long can hold: clocks may be centuries off."""
+
 
 def minute_of(time_us: int) -> int:
     """Start of the minute, microseconds UTC."""
@@ -40,7 +43,7 @@ class SequenceRange(NamedTuple):
 
 @dataclass(slots=True)
 class LedgerCounts:
-    """Numbers of one source, receive minute and dataset.
+    """Numbers of one source, receive minute and dataset. `names` are units by the name that the catalogue gave their source.
 
     The clock's offset is event time minus receive time in microseconds, over `clock_offset_events` events that name a time.
     """
@@ -59,11 +62,12 @@ class LedgerCounts:
     clock_offset_sum: int = 0
     clock_offset_min: int | None = None
     clock_offset_max: int | None = None
+    names: dict[str, int] = field(default_factory=dict)
 
     def offsets(self, events: int, total: int, least: int, most: int) -> None:
         """Add clock offsets of so many events: their sum, the least and the greatest, microseconds."""
         self.clock_offset_events += events
-        self.clock_offset_sum += total
+        self.clock_offset_sum = max(-MAX_SUM, min(MAX_SUM, self.clock_offset_sum + total))
         self.clock_offset_min = least if self.clock_offset_min is None else min(least, self.clock_offset_min)
         self.clock_offset_max = most if self.clock_offset_max is None else max(most, self.clock_offset_max)
 
@@ -82,6 +86,8 @@ class LedgerCounts:
             self.offsets(other.clock_offset_events, other.clock_offset_sum, other.clock_offset_min, other.clock_offset_max)
         for topic, count in other.events_out.items():
             self.events_out[topic] = self.events_out.get(topic, 0) + count
+        for name, count in other.names.items():
+            self.names[name] = self.names.get(name, 0) + count
 
 
 @dataclass(slots=True)
@@ -137,6 +143,7 @@ class LedgerEntry:
                     "clock_offset_sum": c.clock_offset_sum,
                     "clock_offset_min": c.clock_offset_min,
                     "clock_offset_max": c.clock_offset_max,
+                    "names": c.names,
                 }
                 for (source, minute, dataset), c in self.lines.items()
             ],

@@ -7,7 +7,7 @@ from typing import Any
 
 from weir.model.batch import RawBatch
 from weir.model.ids import event_id
-from weir.processors.outcome import Dead, Outcome, RawCoordinates, common_fields
+from weir.processors.outcome import Dead, Outcome, RawCoordinates, common_fields, event_hash
 from weir.processors.runtime import ProcessorSettings, run_processor
 from weir.processors.signals import load_signal_source
 from weir.protocols import beats, eve, sensorfleet
@@ -52,7 +52,10 @@ def process(batch: RawBatch, where: RawCoordinates) -> Outcome:
         except ValueError as error:
             outcome.dead.append(Dead(index, str(error)))
             continue
-        outcome.add(dataset, {**common, **fields, "event_id": event_id(batch_hex, batch.position(index))})
+        record = {**common, **fields, "event_id": event_id(batch_hex, batch.position(index))}
+        if batch.content_hashes:
+            record["event_hash"] = event_hash(batch, index)
+        outcome.add(dataset, record)
     return outcome
 
 

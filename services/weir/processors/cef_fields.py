@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Final
 
+from weir.processors.localtime import ToUtc
 from weir.protocols import cef, kemp
 
 __all__ = ["cef_fields"]
@@ -94,27 +95,30 @@ _LONGEST_TIME: Final = len("Sep 21 2026 14:13:20.123456")
 _LEEWAY = re.compile(r"\s+")
 
 
-def _time(text: str, utc_offset_minutes: int) -> int | None:
+def _time(text: str, to_utc: ToUtc) -> int | None:
     """CEF times: milliseconds since 1970, or "MMM dd yyyy HH:mm:ss[.SSS] [zone]"; microseconds UTC, None for anything else."""
     if text.isdecimal():
         return int(text) * 1000 if len(text) == 13 else int(text) * 1_000_000 if len(text) == 10 else None
     moment = " ".join(_LEEWAY.split(text.strip())[:4])
-    return _written_time(moment, utc_offset_minutes) if len(moment) <= _LONGEST_TIME else None
+    written = _written_time(moment) if len(moment) <= _LONGEST_TIME else None
+    return None if written is None else to_utc(written)
 
 
 @lru_cache(maxsize=1024)
-def _written_time(text: str, utc_offset_minutes: int) -> int | None:
-    """Times of whole seconds come again and again, and reading one takes as long as all the rest of its line."""
+def _written_time(text: str) -> int | None:
+    """A time as if it were written in UTC. Times of whole seconds come again and again, and to read one takes as long as all the
+    rest of its line.
+    """
     pattern = "%b %d %Y %H:%M:%S.%f" if "." in text else "%b %d %Y %H:%M:%S"
     try:
         naive = datetime.strptime(text, pattern).replace(tzinfo=UTC)
     except ValueError:
         return None
-    return int(naive.timestamp() * 1_000_000) - utc_offset_minutes * 60_000_000
+    return int(naive.timestamp() * 1_000_000)
 
 
-def cef_fields(event: cef.CefEvent, utc_offset_minutes: int) -> dict[str, Any]:
-    """Event fields of a CEF record, vendor specific ones included."""
+def cef_fields(event: cef.CefEvent, to_utc: ToUtc) -> dict[str, Any]:
+    """Event fields of a CEF record, vendor specific ones included; `to_utc` is for times, which name no zone."""
     extension = event.extension
     fields: dict[str, Any] = {
         "event_module": _LEEWAY.sub("-", event.device_vendor.lower()) or "cef",
@@ -125,18 +129,20 @@ def cef_fields(event: cef.CefEvent, utc_offset_minutes: int) -> dict[str, Any]:
         "cef_severity": event.severity,
         "event_severity": cef.severity_number(event.severity),
         "cef_extensions": extension,
-        "observer_vendor": event.device_vendor or None,
         "observer_product": event.device_product or None,
         "observer_version": event.device_version or None,
         "event_action": event.name or None,
     }
+    # What the operator said of the source stands where the device does not name its vendor.
+    if event.device_vendor:
+        fields["observer_vendor"] = event.device_vendor
     for key, value in extension.items():
         if (target := FIELDS.get(key)) is not None and (converted := target[1](value)) is not None:
             fields[target[0]] = converted
     if (outcome := extension.get("outcome")) is not None:
         fields["event_outcome"] = _OUTCOMES.get(outcome.lower(), "unknown")
     for key in ("rt", "end", "start"):
-        if (text := extension.get(key)) is not None and (time := _time(text, utc_offset_minutes)) is not None:
+        if (text := extension.get(key)) is not None and (time := _time(text, to_utc)) is not None:
             fields["timestamp"] = time
             break
     if (known := kemp.decode(event)) is not None:

@@ -53,12 +53,16 @@ Partition = tuple[str, int]
 
 @dataclass(slots=True)
 class Work:
-    """What is needed to enter a record, or a range that is gone, in the ledger. Times in microseconds UTC, `size` in bytes."""
+    """What is needed to enter a record, or a range that is gone, in the ledger. Times in microseconds UTC, `size` in bytes.
+
+    `datasets` holds what is told apart by dataset, which is not in `counts` again.
+    """
 
     last_offset: int
     received_at: int
     source: str = ""
     counts: LedgerCounts = field(default_factory=LedgerCounts)
+    datasets: dict[str, LedgerCounts] = field(default_factory=dict)
     size: int = 0
     note: str | None = None
 
@@ -211,7 +215,10 @@ class Member(ABC):
         if ledger.note is None:
             for entry in run:
                 work = entry.item
-                ledger.lines[work.source, minute_of(work.received_at), ""].add(work.counts)
+                minute = minute_of(work.received_at)
+                ledger.lines[work.source, minute, ""].add(work.counts)
+                for dataset, counts in work.datasets.items():
+                    ledger.lines[work.source, minute, dataset].add(counts)
         value = self.encode_ledger(ledger.to_record())
         await self.producer.deliver(self.ledger_topic, value, key=ledger.key, blocking_seconds=math.inf)
 

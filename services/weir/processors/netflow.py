@@ -8,7 +8,7 @@ import orjson
 
 from weir.model.batch import RawBatch
 from weir.model.ids import event_id
-from weir.processors.outcome import Dead, Outcome, RawCoordinates, common_fields
+from weir.processors.outcome import Dead, Outcome, RawCoordinates, common_fields, event_hash
 from weir.processors.runtime import ProcessorSettings, run_processor
 from weir.processors.signals import load_signal_source
 from weir.protocols import netflow
@@ -49,6 +49,8 @@ def process(batch: RawBatch, where: RawCoordinates) -> Outcome:
         for number, flow in zip(result.positions, result.flows, strict=True):
             record = common.copy()
             record["event_id"] = event_id(batch_hex, unit, number)
+            if batch.content_hashes:
+                record["event_hash"] = event_hash(batch, index, number)
             _fill(record, flow)
             outcome.add("network-flow", record)
         if not result.complete:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from weir.model.batch import RawBatch
+from weir.model.ledger import LedgerCounts
 
-__all__ = ["Dead", "Outcome", "RawCoordinates", "common_fields"]
+__all__ = ["Dead", "Outcome", "RawCoordinates", "clock_offsets", "common_fields", "event_hash"]
+
+_FARTHEST_US: Final = 200 * 365 * 86_400 * 1_000_000
+"""No clock is taken to be further off than 200 years, so that a number in a hostile line fits into the ledger."""
 
 
 class RawCoordinates(NamedTuple):
@@ -43,14 +47,38 @@ class Outcome:
 
 
 def common_fields(batch: RawBatch, where: RawCoordinates) -> dict[str, Any]:
-    """Fields that are the same for every event of a batch; `event_id` and what the unit says come on top."""
+    """Fields that are the same for every event of a batch; `event_id` and what the unit says come on top.
+
+    `observer_vendor` is the catalogue's: a decoder that knows better overwrites it, and one that does not leaves it alone.
+    """
     return {
         "event_created": batch.received_at,
         "site": batch.site,
         "log_source_ip": batch.source_ip,
         "log_source_name": batch.source_name,
         "organization_id": batch.tenant,
+        "observer_vendor": batch.source_vendor,
         "raw_topic": where.topic,
         "raw_partition": where.partition,
         "raw_offset": where.offset,
     }
+
+
+def event_hash(batch: RawBatch, index: int, record: int = 0) -> str:
+    """What copies of an event have in common: hash of the index-th unit here in hex, and the record's number in the unit."""
+    return f"{batch.content_hash(index).hex()}-{record}"
+
+
+def clock_offsets(outcome: Outcome, received_at: int) -> dict[str, LedgerCounts]:
+    """By dataset, how far the times that events name are from the receive time of their batch, microseconds.
+
+    A unit may have waited up to the linger behind the first of its batch, so an offset of some hundred milliseconds says nothing.
+    """
+    found: dict[str, LedgerCounts] = {}
+    for dataset, records in outcome.events.items():
+        offsets = [time - received_at for record in records if (time := record.get("timestamp")) is not None]
+        if offsets:
+            least, most = (max(-_FARTHEST_US, min(_FARTHEST_US, value)) for value in (min(offsets), max(offsets)))
+            counts = found[dataset] = LedgerCounts()
+            counts.offsets(len(offsets), sum(offsets), least, most)
+    return found

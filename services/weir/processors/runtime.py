@@ -28,7 +28,7 @@ from weir.ops import telemetry
 from weir.processors.faust_app import ProcessorSettings, make_app
 from weir.processors.gaps import first_from
 from weir.processors.member import RAW, Member, Partition, Ready, Work, endless_producer, headers_of, run_member
-from weir.processors.outcome import Dead, Outcome, RawCoordinates
+from weir.processors.outcome import Dead, Outcome, RawCoordinates, clock_offsets
 from weir.processors.ticks import Ticks
 from weir.processors.window import InFlight
 
@@ -193,6 +193,9 @@ class Processor(Member):
         counts.units_in = len(batch.units)
         counts.bytes_in = sum(map(len, batch.units))
         counts.units_empty = outcome.units_empty
+        if batch.source_name is not None:
+            counts.names = {batch.source_name: counts.units_in}
+        work.datasets = clock_offsets(outcome, batch.received_at)
         dead = list(outcome.dead) + _cut_units(batch, outcome.dead)
         offer = self.producer.offer
         for dataset, records in outcome.events.items():
@@ -254,6 +257,7 @@ class Processor(Member):
                 "raw_partition": where.partition,
                 "raw_offset": where.offset,
                 "received_at": batch.received_at,
+                "receiver": batch.receiver if batch.content_hashes else "",
                 "partials": partials,
             }
             value = self.encode_signals(record)

@@ -11,33 +11,44 @@ import orjson
 from weir.model.batch import RawBatch
 from weir.model.ids import event_id
 from weir.processors.cef_fields import cef_fields
-from weir.processors.outcome import Dead, Outcome, RawCoordinates, common_fields
+from weir.processors.localtime import ToUtc, local_time
+from weir.processors.outcome import Dead, Outcome, RawCoordinates, common_fields, event_hash
 from weir.processors.runtime import ProcessorSettings, run_processor
 from weir.processors.signals import load_signal_source
 from weir.protocols import cef, qumulo, qumulo_operations, syslog
 
-__all__ = ["main", "make_process"]
+__all__ = ["ERROR_TRANSPORT", "main", "make_process"]
+
+ERROR_TRANSPORT = "syslog-error"
+"""Under this label a receiver hands over bytes that stood where a connection's next message should have begun."""
 
 
 def make_process(utc_offset_minutes: int = 0) -> Callable[[RawBatch, RawCoordinates], Outcome]:
     """The pure function from a batch of lines to events.
 
     Args:
-        utc_offset_minutes: zone of times that name none.
+        utc_offset_minutes: zone of times that name none, for sources whose zone is not known.
     """
 
     def process(batch: RawBatch, where: RawCoordinates) -> Outcome:
         outcome = Outcome()
+        if batch.transport == ERROR_TRANSPORT:
+            reason = "no message: a sender that counts octets (RFC 6587, section 3.4.1) has miscounted, and this was left over"
+            outcome.dead.extend(Dead(index, reason) for index in range(len(batch.units)))
+            return outcome
         common = common_fields(batch, where)
         batch_hex = batch.batch_id.hex()
+        to_utc = local_time(batch.time_zone, batch.received_at, utc_offset_minutes)
         for index, unit in enumerate(batch.units):
             if not unit.strip():
                 outcome.units_empty += 1
                 continue
             record = common.copy()
             record["event_id"] = event_id(batch_hex, batch.position(index))
+            if batch.content_hashes:
+                record["event_hash"] = event_hash(batch, index)
             try:
-                dataset = _decode(unit, record, batch.received_at, utc_offset_minutes)
+                dataset = _decode(unit, record, batch.received_at, to_utc)
             except ValueError as error:
                 outcome.dead.append(Dead(index, str(error)))
                 continue
@@ -47,14 +58,14 @@ def make_process(utc_offset_minutes: int = 0) -> Callable[[RawBatch, RawCoordina
     return process
 
 
-def _decode(unit: bytes, record: dict[str, Any], received_us: int, utc_offset_minutes: int) -> str:
+def _decode(unit: bytes, record: dict[str, Any], received_us: int, to_utc: ToUtc) -> str:
     """Put the fields of one line into its record and return the dataset.
 
     Raises ValueError for what announces a format and does not keep to it.
     """
     if not syslog.is_text(unit):
         raise ValueError("not text: no syslog priority, and control or undecodable bytes")
-    message = syslog.parse(unit, received_us=received_us, utc_offset_minutes=utc_offset_minutes)
+    message = syslog.parse(unit, received_us=received_us, to_utc=to_utc)
     record["timestamp"] = message.timestamp_us
     record["host_name"] = message.hostname
     record["log_syslog_facility"] = message.facility
@@ -64,7 +75,7 @@ def _decode(unit: bytes, record: dict[str, Any], received_us: int, utc_offset_mi
         return "file-audit"
     if (start := cef.find(message.message)) >= 0:
         text = message.message[start:]
-        record.update(cef_fields(cef.parse(text), utc_offset_minutes))
+        record.update(cef_fields(cef.parse(text), to_utc))
         record["event_original"] = text
         return "cef"
     record.update(_plain(message))

@@ -7,7 +7,7 @@ section 6.4), and neither are CR, LF and NUL at the very end, which are terminat
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from typing import Final, Literal, NamedTuple
@@ -81,12 +81,15 @@ _MONTHS: Final = {
 }
 
 
-def parse(data: bytes, *, received_us: int, utc_offset_minutes: int = 0) -> SyslogMessage:
+def parse(
+    data: bytes, *, received_us: int, utc_offset_minutes: int = 0, to_utc: Callable[[int], int] | None = None
+) -> SyslogMessage:
     """Read one syslog message (RFC 5424 section 6, RFC 3164 section 4).
 
     ``received_us`` is the time of receipt in UTC microseconds: it gives year-less timestamps their year, the latest one in
     which the time is no more than 26 hours ahead of the receipt. ``utc_offset_minutes`` is the sender's zone (east
-    positive), used where the timestamp names none.
+    positive), used where the timestamp names none; ``to_utc``, from local to UTC microseconds, is used in its place where it
+    is given, for zones whose offset depends on the time.
 
     Never raises for the form of ``data``. What conforms to neither RFC comes back as ``unparsed`` with the whole text as
     its message, and with facility and severity where a PRI could be read. A repeated SD-ID does not conform (RFC 5424
@@ -96,18 +99,18 @@ def parse(data: bytes, *, received_us: int, utc_offset_minutes: int = 0) -> Sysl
     try:
         text = data.decode()
     except UnicodeDecodeError:
-        return _mend(_parse_text(data.decode("latin-1"), received_us, utc_offset_minutes))
-    return _parse_text(text, received_us, utc_offset_minutes)
+        return _mend(_parse_text(data.decode("latin-1"), received_us, utc_offset_minutes, to_utc))
+    return _parse_text(text, received_us, utc_offset_minutes, to_utc)
 
 
-def _parse_text(text: str, received_us: int, utc_offset_minutes: int) -> SyslogMessage:
+def _parse_text(text: str, received_us: int, utc_offset_minutes: int, to_utc: Callable[[int], int] | None) -> SyslogMessage:
     found = _RFC5424.match(text)
     if found is not None:
         message = _rfc5424(text, found)
         return _unparsed(text) if message is None else message
     found = _RFC3164.match(text)
     if found is not None:
-        message = _rfc3164(text, found, received_us, utc_offset_minutes)
+        message = _rfc3164(text, found, received_us, utc_offset_minutes, to_utc)
         if message is not None:
             return message
     return _unparsed(text)
@@ -172,7 +175,9 @@ def _structured_data(text: str) -> dict[str, dict[str, str]] | None:
     return elements
 
 
-def _rfc3164(text: str, found: re.Match[str], received_us: int, utc_offset_minutes: int) -> SyslogMessage | None:
+def _rfc3164(
+    text: str, found: re.Match[str], received_us: int, utc_offset_minutes: int, to_utc: Callable[[int], int] | None
+) -> SyslogMessage | None:
     (pri, month, day, year, iso_day, hour, minute, second, fraction, utc, sign, zone_h, zone_m, host, app, proc) = found.groups()
     facility = severity = None
     if pri is not None:
@@ -185,7 +190,7 @@ def _rfc3164(text: str, found: re.Match[str], received_us: int, utc_offset_minut
         time_of_day += int(fraction[:6].ljust(6, "0"))
     if sign is not None:
         time_of_day -= _zone_us(sign, zone_h, zone_m)
-    elif utc is None:
+    elif utc is None and to_utc is None:
         time_of_day -= utc_offset_minutes * 60 * _SECOND
     if month is None:
         midnight = _midnight_us(iso_day)
@@ -197,6 +202,8 @@ def _rfc3164(text: str, found: re.Match[str], received_us: int, utc_offset_minut
         return None
     message = text[found.end() :].rstrip(_TERMINATORS)
     timestamp = midnight + time_of_day
+    if to_utc is not None and utc is None and sign is None:
+        timestamp = to_utc(timestamp)
     return SyslogMessage("rfc3164", facility, severity, timestamp, host, app, proc, None, None, message)
 
 
