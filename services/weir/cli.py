@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from weir import __version__
+from weir.local.commands import bench_app, generate_app
 
 __all__ = ["main"]
 
@@ -38,6 +39,8 @@ dev_app = typer.Typer(help="A Kafka for development on this machine; `make up` a
 app.add_typer(topics_app, name="topics")
 app.add_typer(schemas_app, name="schemas")
 app.add_typer(dev_app, name="dev")
+app.add_typer(generate_app, name="generate")
+app.add_typer(bench_app, name="bench")
 
 JsonOption = Annotated[bool, typer.Option("--json", help="print JSON for machines")]
 

@@ -8,7 +8,7 @@ import orjson
 
 from weir.local.generate.units import MALFORMED, NAMES, Dice, Unit, iso_second, mark, sample_lines, vary_address
 
-__all__ = ["FLOW_ID_BASE", "BeatsUnits"]
+__all__ = ["EVE_SAMPLES", "FLOW_ID_BASE", "BeatsUnits", "around_eve", "eve_record", "log_document", "sensorfleet_document"]
 
 FLOW_ID_BASE: Final = 1_100_000_000_000_000
 """The flow_id of a Suricata record is this plus the document's number: a number is all the room that some records have."""
@@ -19,7 +19,9 @@ _HOSTS: Final = 40
 
 _Json = dict[str, Any]
 
-_EVE: Final[tuple[_Json, ...]] = tuple(orjson.loads(line) for line in sample_lines("suricata-eve.ndjson"))
+EVE_SAMPLES: Final[tuple[_Json, ...]] = tuple(orjson.loads(line) for line in sample_lines("suricata-eve.ndjson"))
+"""Suricata records of all kinds there are."""
+
 _FLEET: Final[tuple[_Json, ...]] = tuple(orjson.loads(line) for line in sample_lines("sensorfleet.ndjson"))
 _GENERIC: Final[tuple[_Json, ...]] = tuple(orjson.loads(line) for line in sample_lines("filebeat-syslog.ndjson"))
 _DATASETS: Final = {"alert": "ids-alert", "flow": "network-flow", "netflow": "network-flow"}
@@ -51,9 +53,9 @@ class BeatsUnits:
         elif form < 13:
             document, dataset = _eve_at_root(dice, number, now_us)
         elif form < 16:
-            document, dataset = _sensorfleet(dice, name, number, now_us)
+            document, dataset = sensorfleet_document(dice, name, number, now_us)
         else:
-            document, dataset = _log_line(dice, name, number, now_us)
+            document, dataset = log_document(dice, name, number, now_us)
         return Unit(orjson.dumps(document), dataset)
 
 
@@ -82,30 +84,31 @@ def _agent(number: int) -> str:
     return f"5d7a0c1e-91b3-4f0e-a7c9-2b8e64f1{number:04x}"
 
 
-def _around_eve(dice: Dice, number: int, now_us: int) -> _Json:
+def around_eve(dice: Dice, number: int, now_us: int) -> _Json:
+    """What Filebeat puts around a line of eve.json."""
     sensor = dice.below(_SENSORS)
     return _shipper(f"ids-{sensor}.example.test", _agent(sensor), "/var/log/suricata/eve.json", number * 700, now_us)
 
 
 def _eve_in_message(dice: Dice, number: int, now_us: int) -> tuple[_Json, str]:
-    record = _eve(dice.pick(_EVE), dice, number, now_us)
-    document = _around_eve(dice, number, now_us)
+    record = eve_record(dice.pick(EVE_SAMPLES), dice, number, now_us)
+    document = around_eve(dice, number, now_us)
     document["event"] = {"module": "suricata", "dataset": "suricata.eve"}
     document["message"] = orjson.dumps(record).decode()
     return document, _dataset(record)
 
 
 def _eve_at_root(dice: Dice, number: int, now_us: int) -> tuple[_Json, str]:
-    record = _eve(dice.pick(_EVE), dice, number, now_us)
+    record = eve_record(dice.pick(EVE_SAMPLES), dice, number, now_us)
     # Some EVE records have a `host` of their own; Filebeat's keys do not overwrite those of a decoded line.
-    return _around_eve(dice, number, now_us) | record, _dataset(record)
+    return around_eve(dice, number, now_us) | record, _dataset(record)
 
 
 def _dataset(record: _Json) -> str:
     return _DATASETS.get(record["event_type"], "network-log")
 
 
-def _eve(sample: _Json, dice: Dice, number: int, now_us: int) -> _Json:
+def eve_record(sample: _Json, dice: Dice, number: int, now_us: int) -> _Json:
     """A Suricata record with other addresses, ports, counters and names; the sample itself stays as it is."""
     record = dict(sample)
     record["timestamp"] = _eve_time(now_us)
@@ -152,7 +155,8 @@ def _flow(sample: _Json, dice: Dice, now_us: int) -> _Json:
     return flow | (period if "end" in sample else {"start": period["start"]})
 
 
-def _sensorfleet(dice: Dice, name: str, number: int, now_us: int) -> tuple[_Json, str]:
+def sensorfleet_document(dice: Dice, name: str, number: int, now_us: int) -> tuple[_Json, str]:
+    """An event of a SensorFleet sensor with `name` in its message, and the dataset it belongs to."""
     sample = dice.pick(_FLEET)
     sensor = f"harbour-sensor-{dice.below(_SENSORS) + 1}"
     event = dict(sample)
@@ -166,7 +170,7 @@ def _sensorfleet(dice: Dice, name: str, number: int, now_us: int) -> tuple[_Json
     data = event["data"]
     dataset = "sensor"
     if "event_type" in data:
-        data = _eve(data, dice, number, now_us)
+        data = eve_record(data, dice, number, now_us)
         dataset = _dataset(data)
     elif "_path" in data:
         data = data | {"ts": (now_us - dice.below(2_000_000)) / 1_000_000, "uid": f"C{dice.below(16**16):016x}"}
@@ -181,7 +185,8 @@ def _sensorfleet(dice: Dice, name: str, number: int, now_us: int) -> tuple[_Json
     return event | {"@timestamp": _beat_time(now_us), "@version": "1"}, dataset
 
 
-def _log_line(dice: Dice, name: str, number: int, now_us: int) -> tuple[_Json, str]:
+def log_document(dice: Dice, name: str, number: int, now_us: int) -> tuple[_Json, str]:
+    """A line of a log file as Filebeat ships it, with `name` in its message, and the dataset it belongs to."""
     sample = dice.pick(_GENERIC)
     host = f"{sample['host']['name'].partition('.')[0]}-{dice.below(_HOSTS)}.example.test"
     document = _shipper(host, _agent(dice.below(_HOSTS)), sample["log"]["file"]["path"], number * 97, now_us)

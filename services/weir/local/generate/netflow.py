@@ -13,7 +13,19 @@ from typing import Final, NamedTuple, Protocol
 from weir.local.generate.units import EMPTY, MALFORMED, NAMES, Dice, Unit
 from weir.protocols.netflow.encode import DataSet, FieldSpec, Message, Template, V5Datagram, V5Flow, encode, encode_v5, ipv6
 
-__all__ = ["EXPORTERS", "ExporterSpec", "Flow", "IpfixExporter", "NetflowUnits", "V5Exporter", "V9Exporter", "flow"]
+__all__ = [
+    "EXPORTERS",
+    "IPFIX_V4",
+    "V9_FLOW",
+    "V9_FLOWS",
+    "ExporterSpec",
+    "Flow",
+    "IpfixExporter",
+    "NetflowUnits",
+    "V5Exporter",
+    "V9Exporter",
+    "flow",
+]
 
 V5_FLOWS: Final = 30  # as many as the format allows in a datagram
 V9_FLOWS: Final = 28  # as many as fit an Ethernet frame
@@ -149,7 +161,7 @@ def _fields(*specs: tuple[int, int]) -> tuple[FieldSpec, ...]:
 
 # Elements by number (IANA, "IPFIX Information Elements"): 8 and 12 addresses, 7 and 11 ports, 4 protocol, 6 TCP flags, 2 packets,
 # 1 octets, 22 and 21 first and last uptime, 10 and 14 interfaces, 48 sampler, 148 flow id.
-_V9_FLOW: Final = Template(
+V9_FLOW: Final = Template(
     256, _fields((8, 4), (12, 4), (7, 2), (11, 2), (4, 1), (6, 1), (2, 4), (1, 4), (22, 4), (21, 4), (10, 2), (14, 2), (148, 8))
 )
 _V9_SAMPLED_FLOW: Final = Template(
@@ -190,7 +202,7 @@ class V9Exporter:
     def _announcement(self) -> tuple[Template | DataSet, ...]:
         if self._by_sampler:
             return _V9_SAMPLED_FLOW, _V9_SAMPLER, DataSet(_V9_SAMPLER, [(1, 3, 2, 512)], padded=True)
-        return _V9_FLOW, _V9_SAMPLING, DataSet(_V9_SAMPLING, [(1, 100, 2)], padded=True)
+        return V9_FLOW, _V9_SAMPLING, DataSet(_V9_SAMPLING, [(1, 100, 2)], padded=True)
 
     def _data(self, uptime: int) -> DataSet:
         first = self._flows
@@ -212,12 +224,12 @@ class V9Exporter:
             )
             for number, one in numbered
         ]  # fmt: skip
-        return DataSet(_V9_FLOW, records, padded=True)
+        return DataSet(V9_FLOW, records, padded=True)
 
 
 # 152 and 153 are start and end in milliseconds UTC, 371 the user's name, 27 and 28 IPv6 addresses.
 _VARIABLE: Final = 65535
-_IPFIX_V4: Final = Template(
+IPFIX_V4: Final = Template(
     300, _fields((8, 4), (12, 4), (7, 2), (11, 2), (4, 1), (6, 2), (2, 8), (1, 8), (152, 8), (153, 8), (148, 8), (371, _VARIABLE))
 )
 _IPFIX_V6: Final = Template(
@@ -254,7 +266,7 @@ class IpfixExporter:
 
     @staticmethod
     def _announcement() -> tuple[Template | DataSet, ...]:
-        return _IPFIX_V4, _IPFIX_V6, _IPFIX_SAMPLING, DataSet(_IPFIX_SAMPLING, [(_IPFIX_DOMAIN, 1, 1, 9)])
+        return IPFIX_V4, _IPFIX_V6, _IPFIX_SAMPLING, DataSet(_IPFIX_SAMPLING, [(_IPFIX_DOMAIN, 1, 1, 9)])
 
     def _data(self, now_ms: int) -> tuple[DataSet, DataSet]:
         first = self._flows
@@ -277,7 +289,7 @@ class IpfixExporter:
             )
             for number, one in six
         ]  # fmt: skip
-        return DataSet(_IPFIX_V4, v4), DataSet(_IPFIX_V6, v6, padded=True)
+        return DataSet(IPFIX_V4, v4), DataSet(_IPFIX_V6, v6, padded=True)
 
 
 def _user(address: int) -> bytes:

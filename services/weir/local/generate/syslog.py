@@ -25,7 +25,18 @@ from weir.local.generate.units import (
 )
 from weir.protocols import cef, qumulo
 
-__all__ = ["MASS_DELETE_CLIENT", "SOURCES", "Source", "SyslogUnits", "Transport"]
+__all__ = [
+    "MASS_DELETE_CLIENT",
+    "SOURCES",
+    "Source",
+    "SyslogUnits",
+    "Transport",
+    "kemp_body",
+    "plain_line",
+    "qumulo_body",
+    "qumulo_head",
+    "vendor_body",
+]
 
 Transport = Literal["udp", "counted", "lines"]
 """A datagram each; TCP with octet counting (RFC 6587 section 3.4.1); TCP with line feeds (section 3.4.2)."""
@@ -137,18 +148,18 @@ class SyslogUnits:
         kind, _, envelope = source.form.partition("-")
         if kind == "qumulo":
             deleted = number in self._deletes
-            body = self._mass_delete(name, dice) if deleted else _qumulo(dice, name, self._users)
-            head = _qumulo_head(source.host, envelope, now_us)
+            body = self._mass_delete(name, dice) if deleted else qumulo_body(dice, name, self._users)
+            head = qumulo_head(source.host, envelope, now_us)
         elif kind == "kemp":
-            body = _kemp(dice, name)
+            body = kemp_body(dice, name)
             stamp = bsd_time(second) if envelope == "3164" else f"{iso_second(second)}+00:00"
             head = f"<134>{stamp} {source.host} "
         elif kind == "vendor":
-            body = _vendor(dice, name, now_us)
+            body = vendor_body(dice, name, now_us)
             stamp = f"<134>{bsd_time(second)}" if envelope == "3164" else f"<134>1 {_iso_us(now_us)}"
             head = f"{stamp} {source.host} " if envelope == "3164" else f"{stamp} {source.host} cef - - - "
         else:
-            head, body = _plain(dice, name, envelope, now_us)
+            head, body = plain_line(dice, name, envelope, now_us)
         return Unit(f"{head}{body}".encode(), _DATASETS[kind])
 
     def _mass_delete(self, name: str, dice: Dice) -> str:
@@ -168,13 +179,15 @@ def _iso_us(now_us: int) -> str:
 _AUDITS: Final = tuple(qumulo.parse(line) for line in sample_lines("qumulo-audit.csv"))
 
 
-def _qumulo_head(host: str, envelope: str, now_us: int) -> str:
+def qumulo_head(host: str, envelope: str, now_us: int) -> str:
+    """What stands before an audit record; `envelope` is "5424" or "3164"."""
     if envelope == "5424":
         return f"<14>1 {_iso_us(now_us)} {host} qumulo - - - "
     return f"<14>{bsd_time(now_us // 1_000_000)} {host} qumulo "
 
 
-def _qumulo(dice: Dice, name: str, users: int) -> str:
+def qumulo_body(dice: Dice, name: str, users: int) -> str:
+    """An audit record with `name` as a folder of its path, where it has a path, by one of so many users."""
     audit = dice.pick(_AUDITS)
     user, number = audit.user_id, dice.below(users)
     if user.startswith("EXAMPLE\\"):
@@ -223,7 +236,8 @@ _AGENTS: Final = (
 )
 
 
-def _kemp(dice: Dice, name: str) -> str:
+def kemp_body(dice: Dice, name: str) -> str:
+    """A CEF record of a Kemp load balancer, with `name` where its keys leave room for text."""
     sample = dice.pick(_KEMP)
     return sample.head + " ".join(f"{key}={_kemp_value(key, value, dice, name)}" for key, value in sample.pairs)
 
@@ -252,7 +266,8 @@ def _kemp_value(key: str, value: str, dice: Dice, name: str) -> str:
     return value
 
 
-def _vendor(dice: Dice, name: str, now_us: int) -> str:
+def vendor_body(dice: Dice, name: str, now_us: int) -> str:
+    """A CEF record of some other device, with `name` as its externalId."""
     sample = dice.pick(_VENDOR)
     pairs = [f"{key}={_vendor_value(key, value, dice, now_us)}" for key, value in sample.pairs if key != "externalId"]
     return f"{sample.head}{' '.join(pairs)} externalId={name}"
@@ -332,7 +347,8 @@ def _plain_samples(envelope: str) -> tuple[_PlainSample, ...]:
     return tuple(samples)
 
 
-def _plain(dice: Dice, name: str, envelope: str, now_us: int) -> tuple[str, str]:
+def plain_line(dice: Dice, name: str, envelope: str, now_us: int) -> tuple[str, str]:
+    """Head and rest of a daemon's line, `name` at its end; `envelope` is "5424" or "3164"."""
     sample = dice.pick(_plain_samples(envelope))
     pid = str(dice.between(300, 32_000)) if sample.pid.isdigit() and sample.pid != "1" else sample.pid
     if envelope == "5424":
