@@ -136,6 +136,12 @@ def test_bytes_that_broke_a_connection_are_dead_as_a_whole() -> None:
     assert not outcome.events
 
 
+def test_bytes_that_broke_a_syslog_connection_are_dead_as_a_whole() -> None:
+    outcome = process_syslog(batch([b"<13>Sep 21 14:13:20 h x: y", b""], "syslog-error"), WHERE)
+    assert [dead.unit_index for dead in outcome.dead] == [0, 1]
+    assert not outcome.events
+
+
 def test_a_sensorfleet_envelope_is_reshaped_as_its_seed_says() -> None:
     (event,) = encoded(beats.process(batch([lines("sensorfleet.ndjson")[0]], "lumberjack"), WHERE))["sensor"]
     document = json.loads(event["document"])

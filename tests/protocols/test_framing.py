@@ -22,6 +22,10 @@ def whole(*messages: bytes) -> list[Frame]:
     return [Frame(message, len(message)) for message in messages]
 
 
+def lost(data: bytes) -> Frame:
+    return Frame(data, len(data), lost=True)
+
+
 class TestLines:
     def test_ends_in_lf_crlf_or_nul(self) -> None:
         assert run([b"<13>a\n<13>b\r\n<13>c\0<13>d\n"]) == whole(b"<13>a", b"<13>b", b"<13>c", b"<13>d")
@@ -43,6 +47,12 @@ class TestLines:
     def test_a_long_line_is_cut_marked_and_not_merged(self) -> None:
         assert run([b"<13>" + b"x" * 96 + b"\n<13>b\n"], limit=10) == [Frame(b"<13>xxxxxx", 100), Frame(b"<13>b", 5)]
 
+    @pytest.mark.parametrize("step", [1, 2, 3, 1000])
+    def test_a_space_before_the_priority_is_no_part_of_the_message(self, step: int) -> None:
+        stream = b"<13>a\n <13>b\n <13>c\r\n  two spaces\n"
+        pieces = [stream[start : start + step] for start in range(0, len(stream), step)]
+        assert run(pieces, 10) == [*whole(b"<13>a", b"<13>b", b"<13>c"), Frame(b"  two spac", 12)]
+
     def test_the_cr_does_not_count_against_the_limit(self) -> None:
         assert run([b"<13>5\r", b"\n"], limit=5) == whole(b"<13>5")
 
@@ -61,11 +71,54 @@ class TestOctetCounting:
     def test_a_long_message_is_cut_marked_and_not_merged(self) -> None:
         assert run([b"100 <13>" + b"x" * 96 + b"5 <13>b"], limit=10) == [Frame(b"<13>xxxxxx", 100), Frame(b"<13>b", 5)]
 
-    @pytest.mark.parametrize("bad", [b"x", b"0 <13>", b"5x<13>", b"123456789 <13>", b"<13>b\n"])
+    @pytest.mark.parametrize("step", [1, 2, 3, 7, 1000])
+    @pytest.mark.parametrize(
+        ("stream", "frames"),
+        [
+            pytest.param(b"5 <13>a 5 <13>b\n 5 <13>c \r\n5 <13>d", whole(b"<13>a", b"<13>b", b"<13>c", b"<13>d"), id="space"),
+            pytest.param(b"6 <13>a\n6 <13>b ", whole(b"<13>a\n", b"<13>b "), id="counted line end"),
+            pytest.param(b"5 <13>a<13>a line\r\n5 <13>b", whole(b"<13>a", b"<13>a line", b"<13>b"), id="line among them"),
+            pytest.param(b"5 <13>a<13>a line\0005 <13>b", whole(b"<13>a", b"<13>a line", b"<13>b"), id="NUL line among them"),
+            pytest.param(b"5 <13>a<13>un", whole(b"<13>a", b"<13>un"), id="line without its end"),
+            pytest.param(b"5 <13>a<1", whole(b"<13>a", b"<1"), id="beginning of a line"),
+        ],
+    )
+    def test_what_senders_put_between_messages_costs_none(self, stream: bytes, frames: list[Frame], step: int) -> None:
+        assert run([stream[start : start + step] for start in range(0, len(stream), step)]) == frames
+
+    @pytest.mark.parametrize("step", [1, 2, 3, 7, 1000])
+    @pytest.mark.parametrize(
+        ("stream", "frames"),
+        [
+            pytest.param(
+                "6 <13>äö7 <13>nxt".encode(),
+                [*whole("<13>ä".encode()), lost("ö".encode()), *whole(b"<13>nxt")],
+                id="characters",
+            ),
+            pytest.param(
+                "6 <13>äö\n7 <13>nxt".encode(),
+                [*whole("<13>ä".encode()), lost("ö".encode()), *whole(b"<13>nxt")],
+                id="line end",
+            ),
+            pytest.param(b"5 <13>a0 <13>b\n5 <13>c", [*whole(b"<13>a"), lost(b"0 <13>b"), *whole(b"<13>c")], id="zero"),
+            pytest.param(
+                b"5 <13>axx\n10 green\n5 <13>c", [*whole(b"<13>a"), lost(b"xx"), lost(b"10 green"), *whole(b"<13>c")], id="t"
+            ),
+            pytest.param(
+                b"5 <13>a123456789 <13>b\n5 <13>c", [*whole(b"<13>a"), lost(b"123456789 <13>b"), *whole(b"<13>c")], id="nine"
+            ),
+            pytest.param(b"5 <13>axx", [*whole(b"<13>a"), lost(b"xx")], id="at the close"),
+        ],
+    )
+    def test_what_a_wrong_count_leaves_over_is_marked_and_the_stream_goes_on(
+        self, stream: bytes, frames: list[Frame], step: int
+    ) -> None:
+        assert run([stream[start : start + step] for start in range(0, len(stream), step)]) == frames
+
     @pytest.mark.parametrize("step", [1, 3, 1000])
-    def test_an_invalid_count_names_its_place_and_keeps_what_came_before(self, bad: bytes, step: int) -> None:
-        framer = SyslogFramer()
-        stream = b"5 <13>a5 <13>b" + bad + b" " * 20
+    def test_where_nothing_more_can_be_found_it_says_so_and_keeps_what_came_before(self, step: int) -> None:
+        framer = SyslogFramer(50)
+        stream = b"5 <13>a5 <13>b" + b"x" * 100
         frames: list[Frame] = []
 
         def feed_all() -> None:
@@ -75,11 +128,40 @@ class TestOctetCounting:
         with pytest.raises(FramingError, match="at byte 14 of the connection") as caught:
             feed_all()
         assert frames + caught.value.frames == whole(b"<13>a", b"<13>b")
-        assert caught.value.offset == 14
-        assert bad.startswith(caught.value.rest[: len(bad)])
+        assert (caught.value.offset, caught.value.rest) == (14, b"x" * 50)
         with pytest.raises(FramingError):
             framer.feed(b"5 <13>c")
         assert framer.finish() == []
+
+    def test_a_sender_that_goes_on_breaking_its_frames_is_given_up(self) -> None:
+        framer = SyslogFramer()
+        with pytest.raises(FramingError) as caught:
+            framer.feed(b"5 <13>a" + b"no count\n" * 100)
+        assert caught.value.frames == [*whole(b"<13>a"), *[lost(b"no count")] * 16]
+
+
+class TestLineEnds:
+    def test_the_end_seen_first_holds_for_the_connection(self) -> None:
+        assert run([b"<13>a\n<13>b\0c\n"]) == whole(b"<13>a", b"<13>b\0c")
+        assert run([b"<13>a\0<13>b\nc\0"]) == whole(b"<13>a", b"<13>b\nc")
+
+    @pytest.mark.parametrize("ends", [b"\n\0", b"\0\n", b"\r\n\0", b"\0\r\n", b"\r\0\n"])
+    @pytest.mark.parametrize("step", [1, 2, 3, 1000])
+    def test_both_ends_after_each_message_are_one(self, ends: bytes, step: int) -> None:
+        stream = b"".join(b"<13>%d" % number + ends for number in range(4))
+        pieces = [stream[start : start + step] for start in range(0, len(stream), step)]
+        assert run(pieces) == whole(b"<13>0", b"<13>1", b"<13>2", b"<13>3")
+
+    def test_the_other_end_counts_before_a_priority_so_that_messages_never_merge(self) -> None:
+        assert run([b"<13>a\n<13>b\0", b"<1", b"3>c\n<13>d\0<not a priority\n"]) == whole(
+            b"<13>a", b"<13>b", b"<13>c", b"<13>d\0<not a priority"
+        )
+
+    def test_blank_lines_are_counted(self) -> None:
+        framer = SyslogFramer()
+        framer.feed(b"\n<13>a\n\n\r\n<13>b\n")
+        framer.feed(b"\n")
+        assert framer.blank == 4
 
 
 MESSAGES = st.lists(st.binary(max_size=40).map(b"<13>".__add__), max_size=8)
@@ -101,7 +183,8 @@ def test_lines_come_back_however_the_stream_is_split(messages: list[bytes], ends
     assert run(cut(stream, places)) == whole(*plain)
 
 
-ALPHABET = st.lists(st.sampled_from([b"1", b"7", b" ", b"<", b"0", b"x", b"\n", b"\r", b"\0", b"12 <", b"3 <ab"]), max_size=40)
+PIECES = [b"1", b"7", b" ", b"<", b">", b"0", b"x", b"\n", b"\r", b"\0", b"12 <", b"3 <ab", b"4 <1>", b"<13>", b"9 <13>", b"xxxx"]
+ALPHABET = st.lists(st.sampled_from(PIECES), max_size=40)
 
 
 def outcome(pieces: list[bytes]) -> tuple[list[Frame], int | None]:
@@ -110,7 +193,7 @@ def outcome(pieces: list[bytes]) -> tuple[list[Frame], int | None]:
     try:
         for piece in pieces:
             frames += framer.feed(piece)
-            assert held(framer) <= 5 + 1 + 10
+            assert held(framer) <= 5 + 20
     except FramingError as error:
         return frames + error.frames, error.offset
     return frames + framer.finish(), None
