@@ -1,4 +1,4 @@
-"""raw.netflow → events.network-flow: a batch decodes with nothing but what it carries."""
+"""raw.netflow → events.network-flow (and events.network-log): a batch decodes with nothing but what it carries."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import orjson
 
 from weir.model.batch import RawBatch
 from weir.model.ids import event_id
+from weir.processors import sflow_fields
 from weir.processors.outcome import Dead, Outcome, RawCoordinates, common_fields, event_hash
 from weir.processors.runtime import ProcessorSettings, run_processor
 from weir.processors.signals import load_signal_source
-from weir.protocols import netflow
+from weir.protocols import netflow, sflow
 
 __all__ = ["main", "process"]
 
@@ -40,6 +41,9 @@ def process(batch: RawBatch, where: RawCoordinates) -> Outcome:
         [netflow.SamplingRecord(s.version, s.observation_domain, s.selector_id, s.interval) for s in batch.flow_samplings],
     )
     for index, datagram in enumerate(batch.units):
+        if sflow.is_sflow(datagram):
+            sflow_fields.add_datagram(outcome, batch, index, common)
+            continue
         try:
             result = decoder.decode(datagram)
         except netflow.FlowError as error:

@@ -1,0 +1,327 @@
+"""What an sFlow sample becomes: a sampled or discarded packet an event of network-flow, anything else one of network-log.
+
+A packet's IP fields are those of its outermost IP header, as every collector has it; what a tunnel carries is in
+`flow_additional` (`inner`). Bytes are those of the frame on the wire with its frame check sequence (`frame_length`), so they are
+more than a NetFlow exporter counts, which sees IP packets alone: their length is in `flow_additional` as `ip_length`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import orjson
+
+from weir.model.batch import RawBatch
+from weir.model.ids import event_id
+from weir.processors.outcome import Dead, Outcome, event_hash
+from weir.protocols import sflow
+from weir.protocols.netflow.fields import TRANSPORTS
+from weir.protocols.packet import Packet
+
+__all__ = ["add_datagram", "flow_fields", "log_fields"]
+
+_FLOW: Final[dict[str, Any]] = {
+    "event_module": "sflow",
+    "event_dataset": "sflow.flow",
+    "event_category": ["network"],
+    "event_type": ["connection"],
+    "event_action": "sflow_sample",
+    "flow_protocol": "sflow",
+}
+_DISCARD: Final[dict[str, Any]] = {"event_action": "sflow_packet_discarded", "event_outcome": "failure"}
+_LOG: Final[dict[str, Any]] = {"event_module": "sflow", "event_category": ["network"], "event_type": ["info"]}
+
+_DENIED: Final = frozenset({"dst_net_prohibited", "dst_host_prohibited", "comm_admin_prohibited", "acl"})
+"""Reasons that are somebody's decision."""
+
+_TYPES: Final = {4: "ipv4", 6: "ipv6"}
+_WITH_PORTS: Final = frozenset({6, 17, 33, 132, 136})
+_LARGEST: Final = (1 << 63) - 1
+_YEAR_10000_US: Final = 253_402_300_800_000_000
+
+
+def add_datagram(outcome: Outcome, batch: RawBatch, index: int, common: dict[str, Any]) -> None:
+    """Add what the index-th unit of a batch holds to its outcome; `common` are the fields of every event, and are not changed.
+
+    The record number of an event's id is the number of its sample among all of the datagram. A datagram that is damaged gives
+    what can be read and is dead-lettered as well.
+    """
+    try:
+        result = sflow.decode(batch.units[index])
+    except sflow.SflowError as error:
+        outcome.dead.append(Dead(index, str(error)))
+        return
+    batch_hex, unit = batch.batch_id.hex(), batch.position(index)
+    for sample in result.samples:
+        record = common.copy()
+        record["event_id"] = event_id(batch_hex, unit, sample.position)
+        if batch.content_hashes:
+            record["event_hash"] = event_hash(batch, index, sample.position)
+        if isinstance(sample, sflow.FlowSample):
+            flow_fields(record, result.header, sample)
+            outcome.add("network-flow", record)
+        else:
+            log_fields(record, result.header, sample)
+            outcome.add("network-log", record)
+    if result.errors:
+        outcome.dead.append(Dead(index, "; ".join(result.errors)))
+    elif result.empty:
+        outcome.units_empty += 1
+
+
+def flow_fields(record: dict[str, Any], header: sflow.Header, sample: sflow.FlowSample) -> None:
+    """Put a flow sample's or a discarded packet's fields into its record of network-flow."""
+    record.update(_FLOW)
+    record["flow_observation_domain"] = header.sub_agent
+    structures = sample.records
+    additional: dict[str, sflow.Value] = {
+        "agent_address": header.agent,
+        "source_id_type": sample.source[0],
+        "source_id_index": sample.source[1],
+        "sample_sequence": sample.sequence,
+    }
+    _interfaces(record, additional, sample)
+    sampled = sample.header
+    length = None
+    if sampled is not None:
+        length = sampled.frame_length
+        if sampled.packet is not None:
+            _packet(record, additional, sampled.packet)
+        else:
+            additional["header_protocol"] = sampled.protocol
+            additional["header"] = sampled.header.hex()
+    if structures:
+        found = _structures(record, structures)
+        if length is None:
+            length = found
+        additional.update(structures)
+    rate = sample.rate
+    # A rate of 0 means that sampling is off; what then comes stands for itself.
+    times = rate or 1
+    if rate is not None:
+        record["flow_sampling_interval"] = rate or None
+        additional["sample_pool"] = sample.pool
+    if sample.drops:
+        additional["drops"] = sample.drops
+    record["flow_raw_packets"] = 1
+    record["network_packets"] = record["source_packets"] = times
+    if length is not None:
+        record["flow_raw_bytes"] = length
+        record["network_bytes"] = record["source_bytes"] = length * times
+    record["flow_additional"] = orjson.dumps(additional).decode()
+
+
+def _interfaces(record: dict[str, Any], additional: dict[str, sflow.Value], sample: sflow.FlowSample) -> None:
+    entry, leave = sample.input.if_index, sample.output.if_index
+    record["observer_ingress_interface"] = entry
+    record["observer_egress_interface"] = leave
+    # The data source is where the packet was seen: by ifIndex (type 0) it tells which way that was.
+    kind, index = sample.source
+    if kind == 0 and index and entry != leave:
+        if index == entry:
+            record["network_direction"] = "ingress"
+        elif index == leave:
+            record["network_direction"] = "egress"
+    reason = sample.reason
+    if entry is None and sample.input.value:
+        additional["input"] = _interface_text(sample.input)
+    if leave is None and (sample.output.value or sample.output.kind != sflow.SINGLE):
+        if sample.output.kind == sflow.DISCARDED:
+            reason = sample.output.value
+        else:
+            additional["output"] = _interface_text(sample.output)
+    if reason is not None:
+        record.update(_DISCARD)
+        additional["drop_reason"] = text = sflow.drop_reason(reason)
+        if text in _DENIED:
+            record["event_type"] = ["connection", "denied"]
+
+
+def _interface_text(interface: sflow.Interface) -> sflow.Value:
+    """What stands in the place of an ifIndex."""
+    if interface.kind == sflow.SINGLE:
+        return "internal"
+    if interface.kind == sflow.MULTIPLE:
+        return f"multiple:{interface.value}" if interface.value else "multiple"
+    return f"{interface.kind}:{interface.value}"
+
+
+def _packet(record: dict[str, Any], additional: dict[str, sflow.Value], packet: Packet) -> None:
+    """Headers of the sampled packet: MAC addresses and VLAN of the frame, and the outermost IP header."""
+    record["source_mac"] = packet.source_mac
+    record["destination_mac"] = packet.destination_mac
+    if packet.vlans:
+        record["vlan_id"] = packet.vlans[0]
+        if len(packet.vlans) > 1:
+            additional["vlan_tags"] = list(packet.vlans)
+    if packet.labels:
+        additional["mpls_labels"] = list(packet.labels)
+    outer = packet if packet.version is not None else packet.outermost_ip()
+    if outer is None:
+        if packet.ethertype is not None:
+            additional["ethertype"] = packet.ethertype
+    else:
+        record["network_type"] = _TYPES[outer.version or 0]
+        record["source_ip"] = outer.source_ip
+        record["destination_ip"] = outer.destination_ip
+        record["flow_tos"] = outer.tos
+        record["source_port"] = outer.source_port
+        record["destination_port"] = outer.destination_port
+        record["flow_tcp_flags"] = outer.tcp_flags
+        record["flow_icmp_type"] = outer.icmp_type
+        record["flow_icmp_code"] = outer.icmp_code
+        if (protocol := outer.protocol) is not None:
+            record["network_iana_number"] = protocol
+            record["network_transport"] = TRANSPORTS.get(protocol)
+        additional["ip_ttl"] = outer.ttl
+        if outer.length is not None:
+            additional["ip_length"] = outer.length
+        if outer.fragment_offset:
+            additional["fragment_offset"] = outer.fragment_offset
+    if packet.tunnel is not None:
+        additional.update(_tunnel(packet))
+
+
+def _tunnel(packet: Packet) -> dict[str, sflow.Value]:
+    """The tunnel that a packet is, and the packet in it, layer by layer."""
+    found: dict[str, sflow.Value] = {"tunnel": packet.tunnel}
+    if packet.tunnel_id is not None:
+        found["tunnel_id"] = packet.tunnel_id
+    inner = packet.inner
+    if inner is None:
+        return found
+    values: dict[str, sflow.Value] = {
+        name: value
+        for name, value in (
+            ("source_mac", inner.source_mac),
+            ("destination_mac", inner.destination_mac),
+            ("vlan_tags", list[sflow.Value](inner.vlans) or None),
+            ("mpls_labels", list[sflow.Value](inner.labels) or None),
+            ("ethertype", inner.ethertype if inner.version is None else None),
+            ("source_ip", inner.source_ip),
+            ("destination_ip", inner.destination_ip),
+            ("iana_number", inner.protocol),
+            ("source_port", inner.source_port),
+            ("destination_port", inner.destination_port),
+            ("tcp_flags", inner.tcp_flags),
+            ("icmp_type", inner.icmp_type),
+            ("icmp_code", inner.icmp_code),
+            ("tos", inner.tos),
+            ("ip_length", inner.length),
+        )
+        if value is not None
+    }
+    if inner.tunnel is not None:
+        values.update(_tunnel(inner))
+    found["inner"] = values
+    return found
+
+
+def _structures(record: dict[str, Any], structures: dict[str, sflow.Value]) -> int | None:
+    """Take what has a field out of the structures beside the header; returns the packet's length where one of them gives it.
+
+    What a sampled header said stays: it is the packet itself. VLAN ids, though, are the switch's own: it may have
+    taken the tag off.
+    """
+    length: int | None = None
+    if (switch := _taken(structures, "extended_switch")) is not None:
+        # Id 0 stands for untagged, 4095 for unknown in some agents: neither is a VLAN.
+        if 0 < (vlan := switch.pop("src_vlan", 0)) < 4095:
+            record["vlan_id"] = vlan
+        if 0 < (vlan := switch.pop("dst_vlan", 0)) < 4095:
+            record["destination_vlan_id"] = vlan
+        if any(switch.values()):
+            structures["extended_switch"] = switch
+    if (router := _taken(structures, "extended_router")) is not None:
+        record["next_hop_ip"] = router.pop("nexthop", None)
+        structures["extended_router"] = router
+    if (gateway := _of(structures, "extended_gateway")) is not None:
+        record["source_as"], record["destination_as"] = _as_numbers(gateway)
+    if (nat := _taken(structures, "extended_nat")) is not None:
+        record["source_nat_ip"], record["destination_nat_ip"] = nat.get("src_address"), nat.get("dst_address")
+    if (nat := _taken(structures, "extended_nat_port")) is not None:
+        record["source_nat_port"], record["destination_nat_port"] = nat.get("src_port"), nat.get("dst_port")
+    if (stamp := _of(structures, "extended_timestamp")) is not None:
+        micros = stamp.get("nanoseconds", 0) // 1000
+        record["timestamp"] = micros if 0 < micros < _YEAR_10000_US else None
+    for name, version in (("sampled_ipv4", 4), ("sampled_ipv6", 6)):
+        if (found := _of(structures, name)) is not None:
+            length = found.get("length")
+            if record.get("source_ip") is None:
+                _sampled_ip(record, structures.pop(name), version)
+    if (frame := _of(structures, "sampled_ethernet")) is not None:
+        length = frame.get("length", length)
+        if record.get("source_mac") is None:
+            record["source_mac"], record["destination_mac"] = frame.pop("src_mac", None), frame.pop("dst_mac", None)
+    return length
+
+
+def _of(structures: dict[str, sflow.Value], name: str) -> dict[str, Any] | None:
+    """A structure; None where there is none of that name."""
+    found = structures.get(name)
+    return found if isinstance(found, dict) else None
+
+
+def _taken(structures: dict[str, sflow.Value], name: str) -> dict[str, Any] | None:
+    """A structure, taken out; None where there is none of that name."""
+    found = _of(structures, name)
+    if found is not None:
+        del structures[name]
+    return found
+
+
+def _as_numbers(gateway: dict[str, Any]) -> tuple[int | None, int | None]:
+    """Autonomous systems of source and destination.
+
+    The destination's is the last of its path, unless a set of several ends it: then nobody can tell (RFC 6811 section 2). What has
+    no number or path is in the router's own system.
+    """
+    own = gateway.get("as") or None
+    path = gateway.get("dst_as_path") or []
+    last = path[-1] if path else None
+    if isinstance(last, dict):
+        last = last["set"] if len(last["set"]) == 1 else []
+    destination = own if last is None else (last[-1] if last else None)
+    return gateway.get("src_as") or own, destination
+
+
+def _sampled_ip(record: dict[str, Any], ip: Any, version: int) -> None:
+    record["network_type"] = _TYPES[version]
+    record["source_ip"], record["destination_ip"] = ip.get("src_ip"), ip.get("dst_ip")
+    protocol = ip.get("protocol")
+    if protocol is None or protocol > 255:
+        return
+    record["network_iana_number"] = protocol
+    record["network_transport"] = TRANSPORTS.get(protocol)
+    if protocol in _WITH_PORTS:
+        record["source_port"], record["destination_port"] = ip.get("src_port", 0) & 0xFFFF, ip.get("dst_port", 0) & 0xFFFF
+    elif protocol in (1, 58):
+        # "Or equivalent" for the ports: type and code, as agents fill them.
+        record["flow_icmp_type"], record["flow_icmp_code"] = ip.get("src_port", 0) & 0xFF, ip.get("dst_port", 0) & 0xFF
+    if protocol == 6:
+        record["flow_tcp_flags"] = ip.get("tcp_flags", 0) & 0xFF
+    record["flow_tos"] = ip.get("tos", ip.get("priority", 0)) & 0xFF
+
+
+def log_fields(record: dict[str, Any], header: sflow.Header, sample: sflow.CounterSample | sflow.OtherSample) -> None:
+    """Put the fields of counters, or of a sample of an unknown format, into its record of network-log."""
+    record.update(_LOG)
+    document: dict[str, sflow.Value] = {"agent_address": header.agent, "sub_agent_id": header.sub_agent, "uptime": header.uptime}
+    if isinstance(sample, sflow.CounterSample):
+        record["event_kind"] = "metric"
+        record["event_dataset"] = "sflow.counter"
+        record["event_action"] = "sflow_counters"
+        document |= {
+            "source_id_type": sample.source[0],
+            "source_id_index": sample.source[1],
+            "sample_sequence": sample.sequence,
+        }
+        document.update(sample.records)
+        host = sample.records.get("host_descr")
+        if isinstance(host, dict) and isinstance(name := host.get("hostname"), str):
+            record["host_name"] = name
+    else:
+        record["event_dataset"] = "sflow.other"
+        record["event_action"] = "sflow_other"
+        document |= {"sample_format": sample.format, "sample": sample.data.hex()}
+    record["document"] = orjson.dumps(document).decode()
