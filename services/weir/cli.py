@@ -18,6 +18,7 @@ from rich.table import Table
 
 from weir import __version__
 from weir.local.commands import bench_app, generate_app
+from weir.local.trials.commands import trial_app
 
 __all__ = ["main"]
 
@@ -41,6 +42,7 @@ app.add_typer(schemas_app, name="schemas")
 app.add_typer(dev_app, name="dev")
 app.add_typer(generate_app, name="generate")
 app.add_typer(bench_app, name="bench")
+app.add_typer(trial_app, name="trial")
 
 JsonOption = Annotated[bool, typer.Option("--json", help="print JSON for machines")]
 
