@@ -29,7 +29,7 @@ pytestmark = pytest.mark.kafka
 
 
 def settings_for(kafka: str, prefix: str, **values: Any) -> BeatsSettings:
-    options = {"beats_host": "127.0.0.1", "beats_port": 0, "instance": "tester", "receiver_linger_ms": 10_000, **values}
+    options = {"beats_host": "127.0.0.1", "beats_port": 0, "http_port": -1, "instance": "tester", "receiver_linger_ms": 10_000, **values}
     return BeatsSettings(kafka_bootstrap_servers=kafka, topic_prefix=prefix, **options)
 
 
@@ -80,11 +80,13 @@ class Client:
         self.acks.append(sequence)
         return sequence
 
-    def last_ack(self) -> int:
-        """The next acknowledgement that is more than a sign of life."""
-        while not (sequence := self.ack()):
-            pass
-        return sequence
+    def acknowledges(self, last: int) -> int:
+        """Read on to the acknowledgement of a whole window; before it only signs of life and rising parts may come."""
+        part = 0
+        while (sequence := self.ack()) != last:
+            assert not sequence or part < sequence < last, f"{sequence} after {part} of {last}"
+            part = max(part, sequence)
+        return last
 
     def closed(self) -> bool:
         """Wait until the receiver has closed."""
@@ -122,7 +124,7 @@ def test_a_window_is_published_whole_and_acknowledged_by_its_last_sequence(
     sent = [*documents(1_199), b"this is no JSON"]
     with running(settings_for(kafka, names.prefix), SERVICE, build) as run, Client(run.receiver.port) as client:
         client.send(encode_batch(sent, compress_level=level))
-        assert client.last_ack() == len(sent)
+        client.acknowledges(len(sent))
         eventually(lambda: len(raw.units()) == len(sent))
         assert raw.units() == sent
         assert [len(b.units) for b in raw.batches()] == [500, 500, 200]
@@ -138,7 +140,7 @@ def test_bytes_may_come_one_by_one_and_windows_back_to_back(kafka: str, names: T
         stream = encode_batch(first) + encode_batch(second, first_sequence=2**32 - 1)
         for i in range(len(stream)):
             client.send(stream[i : i + 1])
-        assert client.last_ack() == 3
+        client.acknowledges(3)
         assert client.ack() == 0  # sequence 2**32 - 1 and then, wrapped, 0
     eventually(lambda: raw.units() == first + second)
 
@@ -156,7 +158,7 @@ def test_many_clients_at_once_share_little_memory_and_all_are_served(kafka: str,
                 one.send(stream[:200_000])
                 begun.wait(20)
                 one.send(stream[200_000:])
-                return one.last_ack()
+                return one.acknowledges(300)
 
         begun = threading.Barrier(40)
         with ThreadPoolExecutor(40) as pool:
@@ -178,14 +180,15 @@ def test_nothing_is_acknowledged_before_kafka_has_it(kafka: str, names: TopicNam
     settings = settings_for(kafka, names.prefix, beats_keepalive_seconds=0.1)
     with running(settings, SERVICE, build) as run, Client(run.receiver.port) as client:
         client.send(encode_batch(documents(5)))
-        assert client.last_ack() == 5
+        client.acknowledges(5)
         with frozen_broker(kafka):
             client.acks.clear()
             client.send(encode_batch(documents(7)) + encode_batch(documents(9)))
             for _ in range(10):
                 client.ack()
             assert client.acks == [0] * 10
-        assert [client.last_ack(), client.last_ack()] == [7, 9]
+        client.acknowledges(7)
+        client.acknowledges(9)
     eventually(lambda: len(raw.units()) == 21)
 
 
@@ -202,7 +205,7 @@ def test_memory_is_bounded_while_kafka_is_away(kafka: str, names: TopicNames, ra
     with running(settings, SERVICE, build) as run, Client(run.receiver.port) as client:
         receiver: BeatsReceiver = run.receiver
         client.send(encode_batch(window))
-        assert client.last_ack() == 200
+        client.acknowledges(200)
         with frozen_broker(kafka):
             stream = encode_batch(window, compress_level=0) * 100
             sent = client.send_until_blocked(stream)
@@ -210,7 +213,8 @@ def test_memory_is_bounded_while_kafka_is_away(kafka: str, names: TopicNames, ra
             assert receiver.publisher.memory.used < 3 * 1024 * 1024
         client.sock.settimeout(30)
         client.send(stream[sent:])
-        assert [client.last_ack() for _ in range(100)] == [200] * 100
+        for _ in range(100):
+            client.acknowledges(200)
         assert receiver.publisher.memory.used < 64_000  # a ledger entry may be on its way
     eventually(lambda: len(raw.units()) == 200 * 101, timeout=30)
 
@@ -239,7 +243,7 @@ def test_what_is_no_lumberjack_closes_the_connection_and_is_found_in_the_raw_top
                 assert client.closed()
         with Client(run.receiver.port) as client:
             client.send(encode_batch([b"{}"]))
-            assert client.last_ack() == 1
+            client.acknowledges(1)
     eventually(lambda: b"{}" in raw.units())
     (error,) = [b for b in raw.batches() if b.transport == "lumberjack-error"]
     assert hint in error.units[0]
@@ -251,7 +255,7 @@ def test_a_document_too_long_for_a_batch_is_cut_marked_and_acknowledged(kafka: s
     long = b'{"x":"' + b"y" * 1_500_000 + b'"}'
     with running(settings_for(kafka, names.prefix), SERVICE, build) as run, Client(run.receiver.port) as client:
         client.send(encode_batch([b"{}", long, b"{}"]))
-        assert client.last_ack() == 3
+        client.acknowledges(3)
     eventually(lambda: len(raw.units()) == 3)
     ((mark, unit),) = [(mark, batch.units[mark.position]) for batch in raw.batches() for mark in batch.truncated]
     assert unit == long[:786_432]
@@ -267,7 +271,7 @@ def test_an_unfinished_window_is_left_to_the_client_to_send_again(kafka: str, na
         eventually(lambda: receiver.publisher.memory.used == 0)
         with Client(receiver.port) as client:
             client.send(encode_batch([b'{"one":1}', b'{"two":2}']))
-            assert client.last_ack() == 2
+            client.acknowledges(2)
     eventually(lambda: raw.units() == [b'{"one":1}', b'{"two":2}'])
 
 
@@ -277,11 +281,11 @@ def test_a_client_that_stalls_within_a_frame_is_closed_and_one_that_idles_is_not
     settings = settings_for(kafka, names.prefix, beats_stalled_seconds=0.3)
     with running(settings, SERVICE, build) as run, Client(run.receiver.port) as idle, Client(run.receiver.port) as stalled:
         idle.send(encode_batch([b"{}"]))
-        assert idle.last_ack() == 1
+        idle.acknowledges(1)
         stalled.send(encode_window(2)[:3])
         assert stalled.closed()
         idle.send(encode_batch([b"{}", b"{}"]))
-        assert idle.last_ack() == 2
+        idle.acknowledges(2)
 
 
 def test_a_graceful_stop_acknowledges_what_is_complete(kafka: str, names: TopicNames, raw: TopicReader) -> None:
@@ -291,7 +295,7 @@ def test_a_graceful_stop_acknowledges_what_is_complete(kafka: str, names: TopicN
             client.send(encode_batch(documents(4)) + encode_window(2) + b"2J" + struct.pack(">II", 1, 2) + b"{}")
             eventually(lambda: receiver.publisher.in_flight)
             run._loop.call_soon_threadsafe(run._stop.set)
-        assert client.last_ack() == 4
+        client.acknowledges(4)
         assert client.closed()
         assert run.stop() == 0
     eventually(lambda: raw.units() == documents(4))
@@ -308,6 +312,6 @@ def test_bytes_that_a_real_filebeat_sent(kafka: str, names: TopicNames, raw: Top
     with running(settings_for(kafka, names.prefix), SERVICE, build) as run, Client(run.receiver.port) as client:
         client.send(stream)
         for expected in (frame[1] for frame in meta["frames"] if frame[0] == "A"):
-            assert client.last_ack() == expected
+            client.acknowledges(expected)
         eventually(lambda: len(raw.units()) == meta["n_events"])
         assert all(isinstance(json.loads(unit), dict) for unit in raw.units())
