@@ -36,10 +36,12 @@ app = typer.Typer(
 )
 topics_app = typer.Typer(help="The declared Kafka topics.", no_args_is_help=True)
 schemas_app = typer.Typer(help="The Avro schemas and the catalogue of their ids.", no_args_is_help=True)
+sources_app = typer.Typer(help="Who sends: what comes of each source, and what the catalogue knows of it.")
 dev_app = typer.Typer(help="A Kafka for development on this machine; `make up` and `make down` call these.", no_args_is_help=True)
 app.add_typer(topics_app, name="topics")
 app.add_typer(schemas_app, name="schemas")
 app.add_typer(dev_app, name="dev")
+app.add_typer(sources_app, name="sources")
 app.add_typer(generate_app, name="generate")
 app.add_typer(bench_app, name="bench")
 app.add_typer(trial_app, name="trial")
@@ -140,6 +142,33 @@ def settings(as_json: JsonOption = False) -> None:
         print(json.dumps(settings_records(), indent=1))
     else:
         sys.stdout.write(settings_markdown())
+
+
+@app.command()
+def tap(
+    what: Annotated[str, typer.Argument(metavar="SOURCE|TOPIC", help="an address, a network, a source's name, or a topic")],
+    since: Annotated[str | None, typer.Option("--from", help="-30s, -5m, -2h, -1d or a time [default: now]")] = None,
+    count: Annotated[int | None, typer.Option(min=1, help="stop after so many")] = None,
+    where: Annotated[list[str] | None, typer.Option(help="field=value or field!=value, * matches anything; all must hold")] = None,
+    follow: Annotated[bool, typer.Option("--follow/--no-follow", help="go on at the end")] = True,
+    raw: Annotated[bool, typer.Option("--raw", help="the bytes alone")] = False,
+    decoded: Annotated[bool, typer.Option("--decoded", help="what they decode to alone")] = False,
+    both: Annotated[bool, typer.Option("--both", help="the two side by side [default]")] = False,
+    as_hex: Annotated[bool, typer.Option("--hex", help="bytes as a hex dump, also where they are text")] = False,
+    full: Annotated[bool, typer.Option("--full", help="cut nothing, leave no field out")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Watch what a source sends, or what a topic holds: raw bytes beside what they decode to. Ctrl-C ends it with a summary."""
+    from weir.tools.tap_command import run_tap
+
+    if raw + decoded + both > 1:
+        _fail(EXIT_SETTINGS, ["--raw, --decoded and --both exclude each other"])
+    show = "raw" if raw else "decoded" if decoded else "both"
+    mistakes = run_tap(
+        what, since=since, count=count, where=where or [], follow=follow, show=show, as_hex=as_hex, full=full, as_json=as_json
+    )
+    if mistakes:
+        _fail(EXIT_UNAVAILABLE, mistakes)
 
 
 @app.command()
@@ -283,6 +312,96 @@ def schemas_lock() -> None:
         _fail(EXIT_SETTINGS, [str(error)])
     path.write_text(json.dumps(entries, indent=1) + "\n", encoding="utf-8")
     print(f"{len(entries)} schema versions, {len(entries) - len(previous)} new")
+
+
+@sources_app.callback(invoke_without_command=True)
+def sources(
+    context: typer.Context,
+    since: Annotated[str, typer.Option(help="how far back to look: 90s, 5m, 2h, 1d")] = "1h",
+    unknown: Annotated[bool, typer.Option("--unknown", help="only senders that are not in the catalogue")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """List who sends, by the ledger. Exit 1 where a known source is silent for longer than it may be."""
+    if context.invoked_subcommand is not None:
+        return
+    from weir.bus.topics import TopicsUnavailable
+    from weir.model.sources import CatalogueError, duration_seconds
+    from weir.ops.settings import SettingsError, load
+    from weir.receivers.sources import SourcesSettings
+    from weir.tools.sources import survey
+    from weir.tools.sources_report import show
+
+    try:
+        settings = load(SourcesSettings, complete=_import_all)
+        rows = survey(settings, duration_seconds(since))
+    except (SettingsError, CatalogueError) as error:
+        _fail(EXIT_SETTINGS, error.mistakes)
+    except ValueError as error:
+        _fail(EXIT_SETTINGS, [f"--since: {error}"])
+    except TopicsUnavailable as error:
+        _fail(EXIT_UNAVAILABLE, [str(error), "way out: check WEIR_KAFKA_BOOTSTRAP_SERVERS and that the cluster runs"])
+    if unknown:
+        rows = [row for row in rows if row.state != "known"]
+    if as_json:
+        print(json.dumps([row.to_record() for row in rows], indent=1))
+    else:
+        show(Console(highlight=False), rows, since, unknown=unknown, catalogue=settings.sources_file is not None)
+    raise typer.Exit(EXIT_DIFFERS if any(row.overdue for row in rows) else 0)
+
+
+@sources_app.command("check")
+def sources_check(file: Annotated[Path, typer.Argument(help="catalogue of sources, YAML")]) -> None:
+    """Read a catalogue and name every mistake in it. Exit 2 where there is one."""
+    from weir.model.sources import CatalogueError, load_catalogue
+
+    try:
+        found = load_catalogue(file)
+    except CatalogueError as error:
+        _fail(EXIT_SETTINGS, error.mistakes)
+    count = len(found.sources)
+    Console(highlight=False).print(f"{file}: {count} source{'' if count == 1 else 's'}, no mistakes", markup=False, soft_wrap=True)
+
+
+@sources_app.command("release")
+def sources_release(
+    who: Annotated[str, typer.Argument(help="address or CIDR range")],
+    label: Annotated[
+        bool, typer.Option("--label", help="label the batches by the catalogue of now; units stay as they are")
+    ] = False,
+    again: Annotated[bool, typer.Option("--again", help="release also what was released before")] = False,
+) -> None:
+    """Publish the quarantined batches of a source to the raw topics they were meant for, under their own batch ids."""
+    from weir.bus.config import DeliveryFailed
+    from weir.bus.topics import TopicsUnavailable
+    from weir.model.sources import CatalogueError, load_catalogue, network_of
+    from weir.ops.settings import SettingsError, load
+    from weir.receivers.sources import SourcesSettings
+    from weir.tools.quarantine import release
+    from weir.tools.sources_report import released_lines
+
+    console = Console(highlight=False)
+    try:
+        settings = load(SourcesSettings, complete=_import_all)
+        if label and settings.sources_file is None:
+            _fail(EXIT_SETTINGS, ["--label needs a catalogue: WEIR_SOURCES_FILE is not set"])
+        catalogue = load_catalogue(settings.sources_file) if label and settings.sources_file is not None else None
+        with console.status("reading quarantine") as status:
+            found = release(
+                settings,
+                network_of(who),
+                catalogue=catalogue,
+                again=again,
+                progress=lambda done, of: status.update(f"{done:,} of {of:,} batches"),
+            )
+    except (SettingsError, CatalogueError) as error:
+        _fail(EXIT_SETTINGS, error.mistakes)
+    except ValueError as error:
+        _fail(EXIT_SETTINGS, [str(error)])
+    except (TopicsUnavailable, DeliveryFailed) as error:
+        _fail(EXIT_UNAVAILABLE, [str(error), "way out: repeat the command once Kafka answers; ids stay the same"])
+    for line in released_lines(found, who):
+        console.print(line, markup=False, soft_wrap=True)
+    raise typer.Exit(EXIT_DIFFERS if found.left else 0)
 
 
 def _need_local() -> None:

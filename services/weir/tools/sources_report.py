@@ -1,0 +1,125 @@
+"""What `weir sources` shows."""
+
+from __future__ import annotations
+
+import time
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from weir.tools.quarantine import Released
+from weir.tools.sources import SourceRow
+
+__all__ = ["duration", "released_lines", "show"]
+
+SECOND_US = 1_000_000
+_WIDE = 200
+_STATES = {"known": "green", "unknown": "yellow", "quarantined": "yellow", "refused": "red"}
+
+
+def show(console: Console, rows: list[SourceRow], since: str, *, unknown: bool, catalogue: bool) -> None:
+    """Print the table, or a sentence where there is nothing to print.
+
+    Args:
+        since: how far back was looked, as the operator wrote it.
+        unknown: only unknown senders were asked for.
+        catalogue: whether there is one.
+    """
+    if not rows:
+        what = "No unknown source has sent anything" if unknown else "No source has sent anything"
+        console.print(f"{what} in the last {since}, as far as the ledger tells.", markup=False)
+    else:
+        console.print(_table(rows), width=None if console.is_terminal else _WIDE)
+    for line in _remarks(rows, catalogue):
+        console.print(line, soft_wrap=True)
+
+
+def _table(rows: list[SourceRow]) -> RenderableType:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    headings = ("source", "address", "way in", "datasets", "first seen", "last seen", "silent")
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
+    for heading in ("units/min", "dropped", "dead", "lost upstream"):
+        table.add_column(heading, justify="right")
+    for heading in ("clock", "state"):
+        table.add_column(heading, overflow="fold")
+    for row in rows:
+        state = Text(row.state, style=_STATES.get(row.state, ""))
+        table.add_row(
+            Text(row.name or "-"),
+            Text(row.address),
+            row.way_in,
+            ", ".join(row.datasets) or "-",
+            _clock_time(row.first_seen),
+            _clock_time(row.last_seen),
+            _silence(row),
+            f"{row.units_per_minute:,.1f}",
+            Text(f"{row.dropped:,}", style="red" if row.dropped else ""),
+            Text(f"{row.dead:,}", style="red" if row.dead else ""),
+            _lost(row),
+            _offset(row),
+            state,
+        )
+    return Group(table)
+
+
+def _clock_time(minute: int | None) -> str:
+    return "-" if minute is None else time.strftime("%m-%d %H:%M", time.gmtime(minute // SECOND_US))
+
+
+def duration(seconds: int) -> str:
+    """Short: 45 s, 12 min, 3 h, 2 d."""
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
+
+
+def _silence(row: SourceRow) -> Text:
+    if row.silent_seconds is None:
+        return Text("-")
+    text = duration(row.silent_seconds) if row.last_seen is not None else f"over {duration(row.silent_seconds)}"
+    if row.expected_silence is not None:
+        text += f" of {duration(row.expected_silence)}"
+    return Text(text, style="bold red" if row.overdue else "")
+
+
+def _lost(row: SourceRow) -> Text:
+    if not row.upstream_expected:
+        return Text("-")
+    share = 100 * row.upstream_missing / row.upstream_expected
+    return Text(f"{row.upstream_missing:,} ({share:.1f} %)", style="red" if row.upstream_missing else "")
+
+
+def _offset(row: SourceRow) -> Text:
+    if not row.clocks:
+        return Text("-")
+    clock = row.clocks[0]
+    text = f"{clock.offset:+,.1f} s"
+    return Text(f"{text} {clock.hint}" if clock.hint else text, style="yellow" if abs(clock.offset) >= 60 else "")
+
+
+def _remarks(rows: list[SourceRow], catalogue: bool) -> list[Text]:
+    lines = []
+    if overdue := sorted({row.name for row in rows if row.overdue and row.name}):
+        lines.append(Text(f"Silent beyond what is expected: {', '.join(overdue)}.", style="bold red"))
+    if any(clock.hint for row in rows for clock in row.clocks[:1]):
+        lines.append(Text("A clock that is off by whole hours is most often one in local time: give its source a time_zone."))
+    if not catalogue:
+        lines.append(Text("There is no catalogue of sources (WEIR_SOURCES_FILE), so all of them are unknown; see docs/sources.md."))
+    return lines
+
+
+def released_lines(found: Released, who: str) -> list[str]:
+    """What came of a release, in sentences."""
+    if not found.batches and not found.left:
+        before = f"; {found.before:,} batches were released before (--again repeats them)" if found.before else ""
+        return [f"Nothing of {who} waits in quarantine{before}."]
+    lines = [f"{topic}: {count:,} batches with {found.units[topic]:,} units released." for topic, count in found.batches.items()]
+    if found.before:
+        lines.append(f"{found.before:,} batches were released before and left alone (--again repeats them).")
+    lines += [f"{count:,} batches left: {reason}." for reason, count in found.left.items()]
+    if found.batches:
+        lines.append("Their batch ids are those they had: what is released twice is told apart by event id.")
+    return lines
