@@ -197,10 +197,11 @@ def drop_reason(code: int) -> str:
 
 
 class Structure(NamedTuple):
-    """One structure. `layout` unpacks it whole where its length is fixed; `readers` take it field by field."""
+    """One structure. `layout` unpacks it whole where its length is fixed; `readers` take it field by field, by their `kinds`."""
 
     name: str
     fields: tuple[str, ...]
+    kinds: tuple[str, ...]
     readers: tuple[Callable[[Reader], Value], ...]
     layout: Struct | None
 
@@ -293,7 +294,8 @@ def _structures(
         codes = [{"u32": "I", "u64": "Q"}.get(kind) for _, kind in pairs]
         # Counters may lack a value, so that they are read one by one.
         whole = None if counters or None in codes else Struct(">" + "".join(filter(None, codes)))
-        made[number] = Structure(name, tuple(field for field, _ in pairs), tuple(readers[kind] for _, kind in pairs), whole)
+        fields, kinds = tuple(field for field, _ in pairs), tuple(kind for _, kind in pairs)
+        made[number] = Structure(name, fields, kinds, tuple(readers[kind] for kind in kinds), whole)
     return made
 
 
