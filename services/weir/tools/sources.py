@@ -145,7 +145,7 @@ class Survey:
     def __init__(
         self, names: TopicNames, catalogue: Catalogue | None, unknown: str, *, since: int, now: int, observed: int
     ) -> None:
-        self._raw = {names[short]: short for short in ("raw.syslog", "raw.beats", "raw.netflow")}
+        self._raw = {names[short]: short for short in ("raw.syslog", "raw.beats", "raw.netflow", "raw.quarantine")}
         self._catalogue = catalogue
         self._state = {"quarantine": "quarantined", "refuse": "refused"}.get(unknown, "unknown")
         self._since = since - since % MINUTE_US
@@ -239,7 +239,7 @@ class Survey:
             clocks=sorted((_clock(d, by_minute) for d, by_minute in seen.clocks.items()), key=lambda c: -c.events),
             upstream_expected=expected,
             upstream_missing=missing,
-            state="known" if names else self._state,
+            state="quarantined" if raw == "raw.quarantine" else "known" if names else self._state,
         )
 
     def _unseen(self, source: KnownSource, last: int | None) -> SourceRow:

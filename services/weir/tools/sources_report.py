@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from typing import Final
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, JustifyMethod, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -15,7 +17,8 @@ __all__ = ["duration", "released_lines", "show"]
 
 SECOND_US = 1_000_000
 _WIDE = 200
-_STATES = {"known": "green", "unknown": "yellow", "quarantined": "yellow", "refused": "red"}
+_NARROW = 130
+_STATES: Final = {"known": "green", "unknown": "yellow", "quarantined": "yellow", "refused": "red"}
 
 
 def show(console: Console, rows: list[SourceRow], since: str, *, unknown: bool, catalogue: bool) -> None:
@@ -30,38 +33,26 @@ def show(console: Console, rows: list[SourceRow], since: str, *, unknown: bool, 
         what = "No unknown source has sent anything" if unknown else "No source has sent anything"
         console.print(f"{what} in the last {since}, as far as the ledger tells.", markup=False)
     else:
-        console.print(_table(rows), width=None if console.is_terminal else _WIDE)
+        if not console.is_terminal:
+            # What goes into a file or a pipe is not bound to 80 columns.
+            console.width = max(console.width, _WIDE)
+        console.print(_table(rows, narrow=console.width < _NARROW))
     for line in _remarks(rows, catalogue):
         console.print(line, soft_wrap=True)
 
 
-def _table(rows: list[SourceRow]) -> RenderableType:
+def _table(rows: list[SourceRow], *, narrow: bool) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False)
-    headings = ("source", "address", "way in", "datasets", "first seen", "last seen", "silent")
-    for heading in headings:
-        table.add_column(heading, overflow="fold")
-    for heading in ("units/min", "dropped", "dead", "lost upstream"):
-        table.add_column(heading, justify="right")
-    for heading in ("clock", "state"):
-        table.add_column(heading, overflow="fold")
+    columns = {heading: column for heading, column in _COLUMNS.items() if column[1] or not narrow}
+    for heading, (justify, _, _) in columns.items():
+        table.add_column(heading, justify=justify, overflow="fold")
     for row in rows:
-        state = Text(row.state, style=_STATES.get(row.state, ""))
-        table.add_row(
-            Text(row.name or "-"),
-            Text(row.address),
-            row.way_in,
-            ", ".join(row.datasets) or "-",
-            _clock_time(row.first_seen),
-            _clock_time(row.last_seen),
-            _silence(row),
-            f"{row.units_per_minute:,.1f}",
-            Text(f"{row.dropped:,}", style="red" if row.dropped else ""),
-            Text(f"{row.dead:,}", style="red" if row.dead else ""),
-            _lost(row),
-            _offset(row),
-            state,
-        )
-    return Group(table)
+        table.add_row(*(cell(row) for _, _, cell in columns.values()))
+    return table
+
+
+def _bad(count: int) -> Text:
+    return Text(f"{count:,}", style="red" if count else "")
 
 
 def _clock_time(minute: int | None) -> str:
@@ -98,6 +89,24 @@ def _offset(row: SourceRow) -> Text:
     clock = row.clocks[0]
     text = f"{clock.offset:+,.1f} s"
     return Text(f"{text} {clock.hint}" if clock.hint else text, style="yellow" if abs(clock.offset) >= 60 else "")
+
+
+_COLUMNS: Final[dict[str, tuple[JustifyMethod, bool, Callable[[SourceRow], RenderableType]]]] = {
+    # Heading: alignment, whether it is shown where there is little room, and what stands in it.
+    "source": ("left", True, lambda row: Text(row.name or "-")),
+    "address": ("left", True, lambda row: Text(row.address)),
+    "way in": ("left", False, lambda row: row.way_in),
+    "datasets": ("left", False, lambda row: ", ".join(row.datasets) or "-"),
+    "first seen": ("left", False, lambda row: _clock_time(row.first_seen)),
+    "last seen": ("left", True, lambda row: _clock_time(row.last_seen)),
+    "silent": ("left", True, _silence),
+    "units/min": ("right", True, lambda row: f"{row.units_per_minute:,.1f}"),
+    "dropped": ("right", True, lambda row: _bad(row.dropped)),
+    "dead": ("right", False, lambda row: _bad(row.dead)),
+    "lost upstream": ("right", False, _lost),
+    "clock": ("left", True, _offset),
+    "state": ("left", True, lambda row: Text(row.state, style=_STATES.get(row.state, ""))),
+}
 
 
 def _remarks(rows: list[SourceRow], catalogue: bool) -> list[Text]:
