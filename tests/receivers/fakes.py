@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from confluent_kafka import KafkaError
+
 from weir.bus.codec import Decoder
 from weir.bus.config import DeliveryFailed
 from weir.bus.producer import Delivery
@@ -22,6 +24,7 @@ class FakeProducer:
         self.taken: list[tuple[str, str, bytes]] = []
         self.refuse_at_once = 0
         self.closed = False
+        self.purged = 0
 
     def produce(
         self, topic: str, value: bytes, *, delivery: Delivery, key: str, headers: Any = None, blocking_seconds: float = 60.0
@@ -36,7 +39,7 @@ class FakeProducer:
         delivery.expect(1)
         self.waiting.append((topic, key, value, delivery))
 
-    def answer(self, error: str | None = None) -> int:
+    def answer(self, error: str | KafkaError | None = None) -> int:
         """Acknowledge or refuse all that waits."""
         waiting, self.waiting = self.waiting, []
         for topic, key, value, delivery in waiting:
@@ -44,6 +47,10 @@ class FakeProducer:
                 self.taken.append((topic, key, value))
             delivery.on_delivery(error, _Message(topic))  # type: ignore[arg-type]
         return len(waiting)
+
+    def purge(self) -> None:
+        self.purged += len(self.waiting)
+        self.answer(KafkaError(KafkaError._PURGE_QUEUE))
 
     def partitions(self, topic: str, timeout: float = 10.0) -> int:
         return 1

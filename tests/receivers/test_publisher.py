@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from confluent_kafka import KafkaError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -124,7 +125,7 @@ def test_an_error_that_kills_the_producer_makes_a_new_one() -> None:
         publisher.offer(HERE, b"one")
         publisher.offer(HERE._replace(ip="192.0.2.2"), b"two")
         publisher.flush()
-        makers[0].answer("KafkaError{FATAL,code=_FATAL}")
+        makers[0].answer(KafkaError(KafkaError._FATAL))
         await until(lambda: not publisher.in_flight)
         await publisher.stop()
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from confluent_kafka import KafkaError, KafkaException
+
 from weir.ops.logging import EachOnceAWhile
 from weir.ops.settings import ServiceSettings
 
@@ -12,7 +14,28 @@ __all__ = ["DeliveryFailed", "client_config", "consumer_config", "kafka_logger",
 
 
 class DeliveryFailed(Exception):
-    """Kafka refused or gave up on a record; nothing that depends on it may be acknowledged."""
+    """Kafka refused or gave up on a record; nothing that depends on it may be acknowledged.
+
+    `fatal`: the producer will take nothing any more and must be replaced. `retriable`: librdkafka says that the same record may
+    be taken another time. `purged`: the record was taken back before it was sent.
+    """
+
+    def __init__(self, message: str, *, fatal: bool = False, retriable: bool = False, purged: bool = False) -> None:
+        super().__init__(message)
+        self.fatal = fatal
+        self.retriable = retriable
+        self.purged = purged
+
+    @classmethod
+    def of(cls, topic: str | None, error: object) -> DeliveryFailed:
+        """What a KafkaError, or an exception that holds one, means for a record of this topic."""
+        cause = error.args[0] if isinstance(error, KafkaException) and error.args else error
+        if not isinstance(cause, KafkaError):
+            return cls(f"{topic}: {error}")
+        # Of a producer with a fatal error each further record fails with _FATAL, which does not call itself fatal.
+        fatal = cause.fatal() or cause.code() == KafkaError._FATAL
+        purged = cause.code() in (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT)
+        return cls(f"{topic}: {cause}", fatal=fatal, retriable=cause.retriable(), purged=purged)
 
 
 def kafka_logger() -> logging.Logger:

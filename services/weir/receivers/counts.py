@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from weir.model.ledger import LedgerCounts, LedgerEntry, SequenceRange, minute_of
 from weir.ops.telemetry import meter
+from weir.receivers.spool import Spool
+
+if TYPE_CHECKING:
+    from opentelemetry.metrics import CallbackOptions, Observation
 
 __all__ = ["MAX_LINES", "MAX_SEQUENCES", "OTHERS", "ReceiverLedger", "ReceiverMetrics"]
 
@@ -107,6 +113,10 @@ class ReceiverMetrics:
         self._dropped = m.create_counter("weir.receiver.dropped", "{unit}", "Units lost before they could be published")
         self._retries = m.create_counter("weir.receiver.retries", "{batch}", "Batches produced again after Kafka had refused them")
         self._refused = m.create_counter("weir.receiver.refused", "{connection}", "Connections refused or closed by the receiver")
+        self._meter = m
+        self._spooled = m.create_counter("weir.receiver.spool.spooled", "{unit}", "Units written to the disk spool")
+        self._drained = m.create_counter("weir.receiver.spool.drained", "{unit}", "Units from the disk spool acknowledged by Kafka")
+        self._damaged = m.create_counter("weir.receiver.spool.damaged", "{place}", "Places of the disk spool that cannot be read")
         self._connections = m.create_up_down_counter("weir.receiver.connections", "{connection}", "Open connections")
 
     def published(self, transport: str, units: int, size: int) -> None:
@@ -131,3 +141,32 @@ class ReceiverMetrics:
     def connected(self, change: int) -> None:
         """Connections opened (1) or closed (-1)."""
         self._connections.add(change)
+
+    def spooled(self, units: int) -> None:
+        """One batch went to disk."""
+        self._spooled.add(units)
+
+    def drained(self, units: int) -> None:
+        """One batch from disk is in Kafka."""
+        self._drained.add(units)
+
+    def spool_damaged(self, *, torn: bool) -> None:
+        """A place of the spool cannot be read: torn by a kill, which costs nothing promised, or corrupt."""
+        self._damaged.add(1, {"kind": "torn" if torn else "corrupt"})
+
+    def watch_spool(self, spool: Spool) -> None:
+        """Show what is in it."""
+        for name, unit, text, read in (
+            ("bytes", "By", "Bytes of the files of the disk spool", lambda: spool.bytes),
+            ("units", "{unit}", "Units in the disk spool not yet acknowledged by Kafka", lambda: spool.units),
+            ("segments", "{file}", "Files of the disk spool", lambda: spool.segments),
+            ("full", "1", "1 while the disk spool takes nothing", lambda: int(spool.full is not None)),
+            ("oldest", "s", "Age of the oldest record in the disk spool, by file", lambda: spool.oldest() or 0.0),
+        ):
+            self._meter.create_observable_gauge(f"weir.receiver.spool.{name}", [_observe(read)], unit, text)
+
+
+def _observe(read: Callable[[], float]) -> Callable[[CallbackOptions], Iterable[Observation]]:
+    from opentelemetry.metrics import Observation  # noqa: PLC0415
+
+    return lambda _: [Observation(read())]

@@ -1,84 +1,55 @@
-"""From units to raw batches in Kafka: batching by source, bounded memory, retries that keep the batch id, the ledger.
+"""From units to raw batches: batching by source, bounded memory, the ledger. `delivery` takes the batches into Kafka.
 
-All methods are called in the event loop. Kafka's answers come from librdkafka's thread and are handed over in bulk.
+All methods are called in the event loop.
 
-A unit is in one of four states: collected (in an open batch), in flight (its batch was handed to librdkafka), acknowledged, or
-dropped and counted. The first two together have a ceiling. A batch that Kafka refuses, or that librdkafka gives up on after its
-own retries, is produced again under the same batch id for as long as the process runs: repeats are told apart downstream by
-event id, a loss could not be made good.
+A unit is in one of five states: collected (in an open batch), in flight (its batch was handed to librdkafka), on disk (where a
+receiver has a spool and Kafka is away), acknowledged, or dropped and counted. The first two together have a ceiling, the third has
+its own. A batch keeps the id it was given first wherever it goes: repeats are told apart downstream by event id, a loss could not
+be made good.
 
 Records are keyed by source address, which keeps a source's order. A source that fills more than `receiver_spread_batches`
 batches within one second is too much for one partition: what it sends beyond that many in this second goes under the keys
 "address#1", "address#2" … each of as many batches, and the next second begins with the plain address again.
+
+Batches of quarantined sources go to raw.quarantine, with the topic they would have gone to in the header `weir-topic`, and have
+ledger entries of their own, so that each topic's units balance.
 """
 
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
 
 from weir.bus.codec import Encoder
-from weir.bus.config import DeliveryFailed
-from weir.bus.producer import Delivery
 from weir.model.batch import MAX_BATCH_BYTES
 from weir.model.topics import TopicNames
 from weir.ops.logging import get
 from weir.receivers.batching import BATCH_OVERHEAD, OpenBatch, Source, cost_of, cut
 from weir.receivers.counts import ReceiverLedger, ReceiverMetrics
+from weir.receivers.delivery import Counts, Outbox, Pending, Producer
 from weir.receivers.memory import Memory, Seldom
-from weir.receivers.settings import ReceiverSettings
+from weir.receivers.settings import ReceiverSettings, SpoolSettings
 from weir.receivers.sources import Sources
+from weir.receivers.spool import Damage, Spool
 
-__all__ = ["Producer", "Publisher"]
+__all__ = ["TOPIC_HEADER", "Producer", "Publisher", "open_spool"]
+
+TOPIC_HEADER = "weir-topic"
+"""Kafka header of batches in raw.quarantine: the raw topic they would have gone to."""
 
 _RATED_SOURCES = 4_096
 _MAX_SPREAD = 64
-_SILENCE_SECONDS = 15.0
 
 
-class Producer(Protocol):
-    """What the publisher needs of `weir.bus.producer.DeliveryProducer`."""
-
-    def produce(
-        self,
-        topic: str,
-        value: bytes | None,
-        *,
-        delivery: Delivery,
-        key: str | None = None,
-        headers: list[tuple[str, bytes]] | None = None,
-        blocking_seconds: float = 60.0,
-    ) -> None:
-        """Queue one record or raise DeliveryFailed."""
-
-    def partitions(self, topic: str, timeout: float = 10.0) -> int:
-        """Partitions of a topic; raises DeliveryFailed where no broker answers or it does not exist."""
-
-    def close(self, timeout: float = 30.0) -> int:
-        """Flush and stop."""
-
-
-@dataclass(slots=True, eq=False)
-class _Pending:
-    """One finished record on its way into Kafka; `settled` is called in the loop once Kafka has it."""
-
-    topic: str
-    key: str
-    value: bytes | None
-    cost: int
-    since: float
-    settled: Callable[[], None]
-    headers: list[tuple[str, bytes]] | None = None
-    attempts: int = 0
-
-
-def _nothing() -> None:
-    pass
+def open_spool(settings: SpoolSettings, service: str) -> Spool | None:
+    """The disk spool of a receiver process, None where none is set. Raises OSError where the directory cannot be used."""
+    if settings.receiver_spool_dir is None:
+        return None
+    return Spool(
+        settings.receiver_spool_dir, service, max_bytes=settings.receiver_spool_bytes, max_units=settings.receiver_spool_events
+    )
 
 
 class Publisher:
@@ -90,6 +61,7 @@ class Publisher:
         topic: short name of the raw topic.
         make_producer: called at start, and again after an error that librdkafka cannot recover from.
         finish: called with each batch that lingered, right before it is published; flows add their templates here.
+        spool: as `open_spool` gives it; None for receivers whose senders keep their data. Closed by `stop`.
     """
 
     def __init__(
@@ -100,6 +72,7 @@ class Publisher:
         topic: str,
         make_producer: Callable[[], Producer],
         finish: Callable[[OpenBatch], None] | None = None,
+        spool: Spool | None = None,
     ) -> None:
         names = TopicNames(settings.topic_prefix)
         self.settings = settings
@@ -107,11 +80,11 @@ class Publisher:
         self.memory = Memory(settings.receiver_memory_bytes)
         self.sources = Sources.of_settings(settings)
         self.ledger = ReceiverLedger(service, settings.instance, settings.site, self.topic)
+        self.quarantine_ledger = ReceiverLedger(service, settings.instance, settings.site, names["raw.quarantine"])
         self.metrics = ReceiverMetrics(service)
         self.max_unit_bytes = settings.receiver_batch_bytes - 1_024
         self._ledger_topic = names["ledger"]
-        self._make_producer = make_producer
-        self._producer = make_producer()
+        self._topic_header = [(TOPIC_HEADER, self.topic.encode())]
         self.finish = finish
         self._encode = Encoder("raw-batch")
         self._encode_ledger = Encoder("ledger-entry")
@@ -120,18 +93,24 @@ class Publisher:
         self._linger = settings.receiver_linger_ms / 1000
         self._open: dict[Source, OpenBatch] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self._pending: dict[_Pending, None] = {}
-        self._retries: dict[_Pending, asyncio.TimerHandle] = {}
-        self._answers: deque[tuple[_Pending, DeliveryFailed | None]] = deque()
-        self._answers_due = False
-        self._idle = asyncio.Event()
-        self._idle.set()
         self._rates: OrderedDict[str, tuple[int, int]] = OrderedDict()
         self._dropped = 0
-        self._ledger_out = False
+        self._ledgers_out: set[str] = set()
         self._ledger_task = self._loop.create_task(self._tick())
         self._say = Seldom(10.0, time.monotonic)
-        self._failure: str | None = None
+        spooling = settings if isinstance(settings, SpoolSettings) else SpoolSettings.model_construct()
+        self._outbox = Outbox(
+            make_producer=make_producer,
+            memory=self.memory,
+            metrics=self.metrics,
+            log=self._log,
+            retry_seconds=settings.receiver_retry_seconds,
+            delivered=self._delivered,
+            damaged=self._damaged,
+            spool=spool,
+            spool_after_seconds=spooling.receiver_spool_after_seconds,
+            fsync_seconds=spooling.receiver_spool_fsync_seconds,
+        )
 
     # Taking units
 
@@ -234,26 +213,28 @@ class Publisher:
         """Forget a batch of units that nobody has been told are safe."""
         self.memory.give(batch.cost)
 
-    def publish(self, batch: OpenBatch, settled: Callable[[], None] = _nothing) -> None:
-        """Publish a batch; `settled` is called in the loop when Kafka has acknowledged it."""
+    def publish(self, batch: OpenBatch, settled: Callable[[], None] | None = None) -> None:
+        """Publish a batch; `settled` is called in the loop when Kafka has acknowledged it. One with it does not go to disk."""
         value = self._encode(batch.close(self.settings.site, self.settings.instance).to_record())
         if len(value) > MAX_BATCH_BYTES:  # a programming error: sizes are bounded where units are added
             raise AssertionError(f"a raw batch of {len(value)} bytes, {MAX_BATCH_BYTES} are allowed")
-        source, units, size, received_at = batch.source, len(batch.units), batch.bytes_in, batch.received_at
-
-        def acknowledged() -> None:
-            self.ledger.received(source.ip, received_at, units, size)
-            self.metrics.published(source.transport, units, size)
-            settled()
-
+        source = batch.source
         cost = len(value) + BATCH_OVERHEAD
-        pending = _Pending(self.topic, self._key(source.ip), value, cost, time.monotonic(), acknowledged)
+        pending = Pending(
+            self.quarantine_ledger.topic if source.quarantined else self.topic,
+            self._key(source.ip),
+            value,
+            self._topic_header if source.quarantined else None,
+            Counts(source.ip, source.transport, batch.received_at, len(batch.units), batch.bytes_in),
+            settled,
+            cost=cost,
+        )
         # The difference in one step: counting the batch twice for a moment would make connections flap.
         if cost > batch.cost:
             self.memory.take(cost - batch.cost)
         else:
             self.memory.give(batch.cost - cost)
-        self._start(pending)
+        self._outbox.submit(pending)
 
     def send(
         self,
@@ -262,9 +243,12 @@ class Publisher:
         value: bytes | None,
         *,
         headers: list[tuple[str, bytes]] | None = None,
-        settled: Callable[[], None] = _nothing,
+        settled: Callable[[], None] | None = None,
+        keepable: bool = False,
     ) -> None:
         """Send another record, such as a template to the state topic, under the same ceiling and with the same retries.
+
+        A record is not tried again once a newer one of its topic and key has been sent; its `settled` is then never called.
 
         Args:
             topic: full name.
@@ -272,10 +256,11 @@ class Publisher:
             value: the bytes; None is a tombstone.
             headers: Kafka headers.
             settled: called in the loop when Kafka has acknowledged it.
+            keepable: put it on disk, if there is a spool, when the receiver stops before Kafka has it.
         """
         cost = len(value or b"") + BATCH_OVERHEAD
         self.memory.take(cost)
-        self._start(_Pending(topic, key, value, cost, time.monotonic(), settled, headers))
+        self._outbox.submit(Pending(topic, key, value, headers, None, settled, keepable, cost))
 
     def _key(self, source_ip: str) -> str:
         second = int(time.monotonic())
@@ -288,114 +273,64 @@ class Publisher:
         suffix = (count - 1) // self.settings.receiver_spread_batches % _MAX_SPREAD
         return f"{source_ip}#{suffix}" if suffix else source_ip
 
-    # Kafka
-
-    def _start(self, pending: _Pending) -> None:
-        self._pending[pending] = None
-        self._idle.clear()
-        self._produce(pending)
-
-    def _produce(self, pending: _Pending) -> None:
-        pending.attempts += 1
-        delivery = Delivery(lambda error: self._answered(pending, error))
-        try:
-            # The loop must not wait: a full queue is one more reason to try again later.
-            self._producer.produce(
-                pending.topic,
-                pending.value,
-                delivery=delivery,
-                key=pending.key,
-                headers=pending.headers,
-                blocking_seconds=-1.0,
-            )
-        except DeliveryFailed as error:
-            self._failed(pending, error)
-            return
-        delivery.seal()
-
-    def _answered(self, pending: _Pending, error: DeliveryFailed | None) -> None:
-        """In librdkafka's thread. Waking the loop once for many answers is what keeps this cheap."""
-        self._answers.append((pending, error))
-        if not self._answers_due:
-            self._answers_due = True
-            self._loop.call_soon_threadsafe(self._settle)
-
-    def _settle(self) -> None:
-        self._answers_due = False
-        while self._answers:
-            pending, error = self._answers.popleft()
-            if error is not None:
-                self._failed(pending, error)
-                continue
-            if self._pending.pop(pending, False) is False:
-                continue
-            self._failure = None
-            self.memory.give(pending.cost)
-            pending.settled()
-        if not self._pending:
-            self._idle.set()
-
-    def _failed(self, pending: _Pending, error: DeliveryFailed) -> None:
-        if pending not in self._pending:
-            return
-        self.metrics.retried()
-        self._failure = str(error)
-        if self._say("failed"):
-            self._log.warning(
-                "Kafka has not taken a record, trying again", topic=pending.topic, attempts=pending.attempts, error=str(error)
-            )
-        if "_FATAL" in self._failure:
-            self._renew_producer()
-        self._retries[pending] = self._loop.call_later(self.settings.receiver_retry_seconds, self._retry, pending)
-
-    def _retry(self, pending: _Pending) -> None:
-        self._retries.pop(pending, None)
-        self._produce(pending)
-
-    def _renew_producer(self) -> None:
-        # An idempotent producer that lost track of its sequence takes nothing any more, for ever. What is still in it comes
-        # back here with the same error, which must not renew the new one; flushing outlasts delivery.timeout.ms.
-        if not self._say("renewed"):
-            return
-        old, self._producer = self._producer, self._make_producer()
-        threading.Thread(target=old.close, args=(150.0,), name="producer-close", daemon=True).start()
-
     # Ledger, readiness, end
+
+    def _delivered(self, topic: str, counts: Counts) -> None:
+        source, transport, received_at, units, size = counts
+        if topic == self.topic:
+            self.ledger.received(source, received_at, units, size)
+        elif topic == self.quarantine_ledger.topic:
+            self.quarantine_ledger.received(source, received_at, units, size)
+        else:
+            return  # a ledger entry that an earlier process had to leave on disk
+        self.metrics.published(transport, units, size)
+
+    def _damaged(self, damage: Damage) -> None:
+        if damage.units:
+            self.drop(damage.source or "", damage.units, "spool damaged")
 
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(self.settings.receiver_ledger_seconds)
-            self.write_ledger()
+            try:
+                self.write_ledger()
+            except Exception:  # counts of one entry may be lost; the next ones must not be
+                self._log.exception("ledger-entry-failed")
 
-    def write_ledger(self) -> None:
-        """Publish what has been counted; while the entry before is not acknowledged, counts go on adding up instead."""
-        if self._ledger_out or (entry := self.ledger.entry()) is None:
-            return
-        value = self._encode_ledger(entry.to_record())
-        self._ledger_out = True
-        self.send(self._ledger_topic, entry.key, value, settled=self._ledger_written)
+    def write_ledger(self, *, last: bool = False) -> None:
+        """Publish what has been counted; while the entry before is not acknowledged, counts go on adding up instead.
 
-    def _ledger_written(self) -> None:
-        self._ledger_out = False
+        The `last` one does not wait. A receiver that is killed takes up to `receiver_ledger_seconds` of counts with it.
+        """
+        for ledger in (self.ledger, self.quarantine_ledger):
+            topic = ledger.topic
+            if (topic in self._ledgers_out and not last) or (entry := ledger.entry()) is None:
+                continue
+            value = self._encode_ledger(entry.to_record())
+            self._ledgers_out.add(topic)
+            self.send(
+                self._ledger_topic,
+                entry.key,
+                value,
+                settled=lambda topic=topic: self._ledgers_out.discard(topic),  # type: ignore[misc]
+                keepable=True,
+            )
 
     def problem(self) -> str | None:
-        """Why this receiver cannot publish, or None. May be called from any thread."""
-        if self._failure is not None:
-            return f"Kafka refuses records: {self._failure}"
-        # A snapshot: the loop may change the dictionary meanwhile.
-        oldest = next(iter(list(self._pending)), None)
-        if oldest is not None and time.monotonic() - oldest.since > _SILENCE_SECONDS:
-            return f"Kafka has not acknowledged anything for {time.monotonic() - oldest.since:.0f} s"
-        return None
+        """Why this receiver cannot take more, or None. May be called from any thread.
+
+        With a spool it can as long as that has room; how much is in it is among the metrics.
+        """
+        return self._outbox.problem()
 
     def reach(self, timeout: float) -> None:
         """Ask for the raw topic, in any thread but the loop's. Raises DeliveryFailed where it does not answer."""
-        self._producer.partitions(self.topic, timeout)
+        self._outbox.producer.partitions(self.topic, timeout)
 
     @property
     def in_flight(self) -> int:
-        """Records not yet acknowledged by Kafka."""
-        return len(self._pending)
+        """Records in memory that Kafka has not acknowledged."""
+        return self._outbox.in_flight
 
     def flush(self) -> None:
         """Publish all that lingers."""
@@ -403,29 +338,20 @@ class Publisher:
             self.close_batch(source)
 
     async def stop(self) -> int:
-        """Publish all that lingers, wait for Kafka, write the last ledger entry; returns how many records it did not take."""
+        """Publish all that lingers, wait for Kafka, write the last ledger entry; returns how many records are lost.
+
+        With a spool, what Kafka does not take goes to disk.
+        """
         deadline = self._loop.time() + self.settings.receiver_stop_seconds
         self._ledger_task.cancel()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         self.flush()
-        # Twice: the entry that goes first may have to wait for one before it, and counts what came in meanwhile.
-        for _ in range(2):
-            await self._idle_until(deadline)
-            self.write_ledger()
-        await self._idle_until(deadline)
-        for handle in self._retries.values():
-            handle.cancel()
-        left = len(self._pending)
+        await self._outbox.idle(deadline)
+        self.write_ledger(last=True)
+        await self._outbox.idle(deadline)
+        left = await self._outbox.close()
         if left:
             self._log.error("stopped before Kafka took everything", records_lost=left, seconds=self.settings.receiver_stop_seconds)
-        await self._loop.run_in_executor(None, self._producer.close, 0.0 if left else 5.0)
         return left
-
-    async def _idle_until(self, deadline: float) -> None:
-        try:
-            async with asyncio.timeout_at(deadline):
-                await self._idle.wait()
-        except TimeoutError:
-            pass

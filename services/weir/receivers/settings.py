@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import Field
 
 from weir.receivers.sources import SourcesSettings
 
-__all__ = ["ReceiverSettings"]
+__all__ = ["ReceiverSettings", "SpoolSettings"]
 
 
 class ReceiverSettings(SourcesSettings):
@@ -45,4 +47,30 @@ class ReceiverSettings(SourcesSettings):
         ge=65_536,
         le=1024**3,
         description="SO_RCVBUF asked for; the kernel grants at most net.core.rmem_max and a warning says so",
+    )
+
+
+class SpoolSettings(ReceiverSettings):
+    """What receivers read whose senders do not keep their data: a disk spool for when Kafka is away."""
+
+    receiver_spool_dir: Path | None = Field(
+        None,
+        description="directory for batches that Kafka cannot take; unset: none, only memory. Workers and services share it, each "
+        "in a directory of its own in it; what a worker left behind is sent by whichever starts next",
+    )
+    receiver_spool_bytes: int = Field(
+        4 * 1024**3, ge=8 * 1024**2, le=16 * 1024**4, description="bytes of the spool's files at most, for each process"
+    )
+    receiver_spool_events: int = Field(
+        100_000_000, ge=1_000, le=10**12, description="units (messages, datagrams) in the spool at most, for each process"
+    )
+    receiver_spool_after_seconds: float = Field(
+        5.0,
+        ge=0.1,
+        le=600,
+        description="Kafka is away when it has acknowledged nothing for so long; finished batches then go to the spool, also those "
+        "already handed to librdkafka. Sooner when half of WEIR_RECEIVER_MEMORY_BYTES is used",
+    )
+    receiver_spool_fsync_seconds: float = Field(
+        1.0, ge=0.01, le=600, description="seconds between two fsync of the spool: what a power failure may cost; a kill costs none"
     )
