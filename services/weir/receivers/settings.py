@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from weir.receivers.sources import SourcesSettings
 
 __all__ = ["ReceiverSettings", "SpoolSettings"]
+
+
+def _processes(value: Any) -> Any:
+    if value != "auto":
+        return value
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 class ReceiverSettings(SourcesSettings):
@@ -47,6 +56,16 @@ class ReceiverSettings(SourcesSettings):
         ge=65_536,
         le=1024**3,
         description="SO_RCVBUF asked for; the kernel grants at most net.core.rmem_max and a warning says so",
+    )
+    receiver_processes: Annotated[int, BeforeValidator(_processes)] = Field(
+        1,
+        ge=1,
+        le=256,
+        description="worker processes that share the ports (SO_REUSEPORT), or auto: one for each CPU; memory and spool limits hold "
+        "for each, and one sender always reaches the same worker while the workers stay the same",
+    )
+    receiver_worker: int = Field(
+        0, ge=0, le=256, description="number of this worker process; set by the process that starts the workers, 0 for that one itself"
     )
 
 
