@@ -65,7 +65,7 @@ class ReceiverSettings(SourcesSettings):
         "for each, and one sender always reaches the same worker while the workers stay the same",
     )
     receiver_worker: int = Field(
-        0, ge=0, le=256, description="number of this worker process; set by the process that starts the workers, 0 for that one itself"
+        0, ge=0, le=256, description="number of this worker process, from 1; set by the process that starts the workers"
     )
 
 
