@@ -19,9 +19,9 @@ from weir.ops.logging import get
 from weir.protocols.netflow import FlowError, SamplingRecord, Scan, TemplateRecord, TemplateStore, scan
 from weir.receivers.batching import OpenBatch, Source
 from weir.receivers.flowstate import ORIGIN_HEADER, FlowStateCodec, FlowStateFollower, StateKey, StateRecord, state_key
-from weir.receivers.publisher import Publisher
+from weir.receivers.publisher import Publisher, open_spool
 from weir.receivers.service import kafka_producer, run
-from weir.receivers.settings import ReceiverSettings
+from weir.receivers.settings import SpoolSettings
 from weir.receivers.udp import DatagramReader, open_udp
 
 __all__ = ["SERVICE", "NetflowReceiver", "NetflowSettings", "main"]
@@ -33,7 +33,7 @@ _BATCH_BYTES = 640_000
 _STATE_RECORDS_PER_MINUTE = 2_000
 
 
-class NetflowSettings(ReceiverSettings):
+class NetflowSettings(SpoolSettings):
     """What the NetFlow receiver reads."""
 
     netflow_host: str = Field("0.0.0.0", min_length=1, description="address to listen on; '::' for IPv4 and IPv6")
@@ -348,7 +348,13 @@ def void(_: object) -> None:
 def build(settings: NetflowSettings) -> NetflowReceiver:
     """A receiver with its publisher, in the running loop."""
     settings = settings.model_copy(update={"receiver_batch_bytes": min(settings.receiver_batch_bytes, _BATCH_BYTES)})
-    publisher = Publisher(settings, service=SERVICE, topic="raw.netflow", make_producer=lambda: kafka_producer(settings))
+    publisher = Publisher(
+        settings,
+        service=SERVICE,
+        topic="raw.netflow",
+        make_producer=lambda: kafka_producer(settings),
+        spool=open_spool(settings, SERVICE),
+    )
     return NetflowReceiver(settings, publisher)
 
 
