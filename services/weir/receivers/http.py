@@ -117,13 +117,16 @@ class HttpSettings(ReceiverSettings):
 
 
 class Refusal(Exception):
-    """A request that is not answered with 200. `values` go into the answer beside the error."""
+    """A request that is not answered with 200; `close` ends its connection too. `values` go into the answer beside the error."""
 
-    def __init__(self, status: int, error: str, *, retry: int | None = None, reason: str = "", **values: Any) -> None:
+    def __init__(
+        self, status: int, error: str, *, retry: int | None = None, reason: str = "", close: bool = False, **values: Any
+    ) -> None:
         super().__init__(error)
         self.status = status
         self.error = error
         self.retry = retry
+        self.close = close
         self.reason = reason or f"HTTP {status}"
         self.values = values
 
@@ -304,7 +307,7 @@ class HttpServer:
         admission = handler.admission if isinstance(handler, _Handler) else None
         host, port = (admission.host, admission.port) if admission else ("", None)
         if admission is not None and admission.crowded is not None:
-            raise Refusal(429, admission.crowded, retry=_RETRY_SECONDS, reason="HTTP 429: " + admission.crowded)
+            raise Refusal(429, admission.crowded, retry=_RETRY_SECONDS, reason="HTTP 429: connections", close=True)
         if self._tokens:
             scheme, _, given = request.headers.get("Authorization", "").partition(" ")
             if scheme.lower() != "bearer" or not _known(given.strip(), self._tokens):
@@ -465,7 +468,8 @@ class HttpServer:
         if refusal.status == 405:
             response.headers["Allow"] = "POST, PUT"
         # A body that was not read, or that the client may not send after all, leaves no place for another request.
-        if self._stopping or refusal.status in {408, 413} or "Expect" in request.headers or not request.content.is_eof():
+        unread = "Expect" in request.headers or not request.content.is_eof()
+        if unread or refusal.close or refusal.status in {408, 413} or self._stopping:
             response.force_close()
         return response
 

@@ -220,7 +220,7 @@ class Listener:
 
     def _refuse(self, reason: str, host: str, *, level: str = "warning", **values: Any) -> None:
         self._metrics.refused(reason)
-        if self._say((reason, host)):
+        if self._say((reason, host, values.get("error"))):
             getattr(self._log, level)("connection refused", reason=reason, source=host, **values)
 
     async def stop(self) -> None:
