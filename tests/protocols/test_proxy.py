@@ -75,7 +75,8 @@ def test_headers_of_both_versions_are_read_and_what_follows_is_left(header: byte
     "bad",
     [
         pytest.param(b"<13>no header", id="missing"),
-        pytest.param(b"PROXY TCP4 192.0.2.7 198.51.100.1 40000 6514\n" + b"x" * 100, id="no CRLF"),
+        pytest.param(b"PROXY TCP4 192.0.2.7 198.51.100.1 40000 6514\n", id="LF alone"),
+        pytest.param(b"PROXY TCP4 192.0.2.7 198.51.100.1 40000 6514\n\r\n", id="LF first"),
         pytest.param(b"PROXY UNKNOWN " + b"x" * 100, id="107 bytes are the most"),
         pytest.param(b"PROXY TCP4 192.0.2.07 198.51.100.1 40000 6514\r\n", id="leading zero"),
         pytest.param(b"PROXY TCP4 192.0.2.7 198.51.100.1 040000 6514\r\n", id="leading zero in a port"),

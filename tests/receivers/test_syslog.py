@@ -117,16 +117,26 @@ def test_a_long_tcp_message_is_cut_and_never_merged_into_the_next(kafka: str, na
     assert [(m.position, m.original_length, m.sha256) for m in batch.truncated] == [(0, 10_000, b"")]
 
 
-def test_lost_framing_publishes_what_was_whole_and_the_offending_bytes(kafka: str, names: TopicNames, raw: TopicReader) -> None:
+def test_lost_framing_is_marked_for_the_dead_letters_and_the_stream_goes_on(
+    kafka: str, names: TopicNames, raw: TopicReader
+) -> None:
     settings = settings_for(kafka, names.prefix)
     with running(settings, SERVICE, build):
-        send_tcp(settings.syslog_tcp_port, b"7 <13>oneGARBAGE" + b"!" * 1_000)  # returns once the receiver has closed
-        send_tcp(settings.syslog_tcp_port, b"<13>another connection\n")
-        eventually(lambda: b"<13>another connection" in raw.units())
-    whole, offending, *_ = raw.units()
-    assert whole == b"<13>one"
-    assert offending.startswith(b"GARBAGE!!!")
-    assert len(offending) <= 256
+        send_tcp(settings.syslog_tcp_port, b"7 <13>oneGARBAGE" + b"!" * 1_000 + b"\n7 <13>two")
+        eventually(lambda: len(raw.units()) == 3)
+    units = {batch.transport: batch.units for batch in raw.batches()}
+    assert units == {"tcp": [b"<13>one", b"<13>two"], "syslog-error": [b"GARBAGE" + b"!" * 1_000]}
+
+
+def test_a_connection_without_any_frame_is_closed_and_what_was_found_is_kept(
+    kafka: str, names: TopicNames, raw: TopicReader
+) -> None:
+    settings = settings_for(kafka, names.prefix)
+    with running(settings, SERVICE, build):
+        send_tcp(settings.syslog_tcp_port, b"7 <13>one" + b"!" * 20_000)  # returns once the receiver has closed
+        eventually(lambda: len(raw.units()) == 2)
+    units = {batch.transport: batch.units for batch in raw.batches()}
+    assert units == {"tcp": [b"<13>one"], "syslog-error": [b"!" * 8_192]}
 
 
 def test_a_graceful_stop_publishes_what_it_holds_and_balances_the_ledger(kafka: str, names: TopicNames, raw: TopicReader) -> None:
@@ -169,7 +179,7 @@ def test_connections_beyond_the_limit_are_refused_and_places_come_free(kafka: st
 
 
 def test_a_port_in_use_is_named(kafka: str, names: TopicNames) -> None:
-    settings = settings_for(kafka, names.prefix, syslog_tcp_port=0)
+    settings = settings_for(kafka, names.prefix, syslog_tcp_port=-1)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
         taken.bind(("127.0.0.1", settings.syslog_udp_port))
         with pytest.raises(OSError, match=f"UDP 127.0.0.1 port {settings.syslog_udp_port}"), running(settings, SERVICE, build):
@@ -179,7 +189,13 @@ def test_a_port_in_use_is_named(kafka: str, names: TopicNames) -> None:
 def test_settings_have_the_documented_names_and_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WEIR_KAFKA_BOOTSTRAP_SERVERS", "localhost:9092")
     settings = load(SyslogSettings)
-    assert (settings.syslog_udp_port, settings.syslog_tcp_port, settings.syslog_max_message_bytes) == (5514, 5514, 65_536)
+    assert (settings.syslog_udp_port, settings.syslog_tcp_port, settings.syslog_tls_port) == (5514, 5514, 6514)
+    assert settings.syslog_max_message_bytes == 65_536
+    monkeypatch.setenv("WEIR_SYSLOG_PROXY_PROTOCOL", "required")
+    with pytest.raises(SettingsError, match="WEIR_SYSLOG_PROXY_FROM"):
+        load(SyslogSettings)
+    monkeypatch.setenv("WEIR_SYSLOG_PROXY_FROM", "10.0.0.0/8, 2001:db8::/32")
+    assert load(SyslogSettings).proxy_policy("required").trusts("10.1.2.3")
     monkeypatch.setenv("WEIR_SYSLOG_UDP_PORT", "70000")
     monkeypatch.setenv("WEIR_RECEIVER_BATCH_BYTES", "5000000")
     with pytest.raises(SettingsError) as caught:

@@ -118,6 +118,9 @@ class ProxyParser:
         if len(held) >= len(_V1_KINDS[0]):
             self._check_allowed()
         end = held.find(b"\r\n", 0, _V1_LONGEST)
+        if held.find(b"\n", 0, _V1_LONGEST) >= 0 and held.find(b"\n") != end + 1:
+            # "The receiver must not tolerate" it, section 2.1 says, and loggen sends it so.
+            raise ProxyError("proxy header invalid", "its line ends in LF without CR")
         if end < 0:
             if len(held) >= _V1_LONGEST:
                 raise ProxyError("proxy header invalid", f"no CRLF within {_V1_LONGEST} bytes")

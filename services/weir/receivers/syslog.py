@@ -1,4 +1,4 @@
-"""The syslog receiver: UDP (RFC 5426) and plain TCP (RFC 6587, both framings).
+"""The syslog receiver: UDP (RFC 5426), TCP (RFC 6587, both framings) and TLS (RFC 5425).
 
 What the messages say is the processor's business; here they are units. An empty datagram is a unit too, so that everything that
 was received is accounted for.
@@ -7,190 +7,205 @@ was received is accounted for.
 from __future__ import annotations
 
 import asyncio
-import socket
 import time
-from typing import Any, cast
-
-from pydantic import Field
+from collections import Counter
+from typing import Any
 
 from weir.ops.logging import get
-from weir.protocols.framing import Frame, FramingError, SyslogFramer
+from weir.ops.telemetry import meter
+from weir.ops.tls import ServerTls
+from weir.protocols.proxy import ProxyError
 from weir.receivers.batching import Source, cut
+from weir.receivers.limits import ConnectionLimits, RateLimit
 from weir.receivers.memory import Seldom
-from weir.receivers.publisher import Publisher
+from weir.receivers.publisher import Publisher, open_spool
 from weir.receivers.service import kafka_producer, run
-from weir.receivers.settings import ReceiverSettings
-from weir.receivers.udp import DatagramReader, open_udp, plain_address
+from weir.receivers.syslog_settings import SyslogSettings
+from weir.receivers.syslog_stream import Listener, SyslogConnection
+from weir.receivers.tcp import open_tcp, raise_file_limit
+from weir.receivers.udp import DatagramReader, KernelDrops, open_udp, plain_address
 
 __all__ = ["SERVICE", "SyslogReceiver", "SyslogSettings", "main"]
 
 SERVICE = "receive.syslog"
 _DRAIN_SECONDS = 1.0
 _SETTLED_SECONDS = 0.05
-
-
-class SyslogSettings(ReceiverSettings):
-    """What the syslog receiver reads."""
-
-    syslog_host: str = Field("0.0.0.0", min_length=1, description="address to listen on; '::' for IPv4 and IPv6")
-    syslog_udp_port: int = Field(5514, ge=0, le=65535, description="UDP port; 0 turns UDP off")
-    syslog_tcp_port: int = Field(5514, ge=0, le=65535, description="TCP port; 0 turns TCP off")
-    syslog_max_message_bytes: int = Field(
-        65_536, ge=480, le=524_288, description="longer messages are cut to this, marked with their length, and dead-lettered"
-    )
-    syslog_max_connections: int = Field(1_024, ge=1, le=65_536, description="TCP connections at once; further ones are refused")
-    syslog_backlog: int = Field(512, ge=1, le=65_535, description="TCP connections that wait to be accepted")
-
-
-class _Connection(asyncio.Protocol):
-    """One TCP sender. Paused while memory is full: its bytes then wait in the kernel, and in the end at the sender."""
-
-    def __init__(self, receiver: SyslogReceiver) -> None:
-        self._receiver = receiver
-        self._framer = SyslogFramer(receiver.settings.syslog_max_message_bytes)
-        self._transport: asyncio.Transport | None = None
-        self._source = Source("", "tcp", 0)
-        self._port: int | None = None
-        self._accepted = False
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's has another ancestor
-        peer = transport.get_extra_info("peername")
-        local = transport.get_extra_info("sockname")
-        host, self._port = (plain_address(peer[0]), peer[1]) if peer else ("", None)
-        self._source = Source(host, "tcp", local[1] if local else 0)
-        if not self._receiver.admit(self, host):
-            self._transport.abort()
-            return
-        self._accepted = True
-        sock: Any = transport.get_extra_info("socket")
-        if sock is not None:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        self._receiver.publisher.memory.watch(self)
-
-    def data_received(self, data: bytes) -> None:
-        if not self._accepted:
-            return
-        self._receiver.reads += 1
-        try:
-            frames = self._framer.feed(data)
-        except FramingError as error:
-            self._publish(error.frames)
-            # The offending bytes go the way of any message, so that they are found in the dead-letter topic.
-            self._publish([Frame(error.rest, len(error.rest))])
-            self._receiver.complain("framing lost", self._source.ip, error)
-            self.close()
-            return
-        self._publish(frames)
-
-    def _publish(self, frames: list[Frame]) -> None:
-        offer = self._receiver.publisher.offer
-        for data, length in frames:
-            offer(self._source, data, self._port, original_length=length if length > len(data) else 0, must=True)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self._accepted:
-            self._finish()
-
-    def _finish(self) -> None:
-        self._accepted = False
-        self._publish(self._framer.finish())
-        self._receiver.publisher.memory.unwatch(self)
-        self._receiver.release(self)
-
-    def pause(self) -> None:
-        if self._transport is not None:
-            self._transport.pause_reading()
-
-    def resume(self) -> None:
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.resume_reading()
-
-    def close(self) -> None:
-        """Publish what is there of the last message, and close."""
-        if self._accepted:
-            self._finish()
-        if self._transport is not None:
-            self._transport.close()
+_BURST_SECONDS = 10.0
+_OFF = -1
 
 
 class SyslogReceiver:
-    """Listens on UDP and TCP and hands messages to the publisher."""
+    """Listens on UDP, TCP and TLS and hands messages to the publisher.
+
+    `udp_port`, `tcp_port`, `tls_port` are the ports that are open, None for what is off. `tls` is the identity shown to senders
+    that connect; another one, or another context in it, holds for those that connect later.
+    """
 
     def __init__(self, settings: SyslogSettings, publisher: Publisher) -> None:
         self.settings = settings
         self.publisher = publisher
         self.reads = 0
+        self.stopping = False
+        self.connections: dict[SyslogConnection, None] = {}
+        self.proxy = settings.proxy_policy(settings.syslog_proxy_protocol)
+        self.limits = ConnectionLimits(
+            settings.syslog_max_connections,
+            settings.syslog_max_connections_per_source,
+            settings.syslog_connection_rate,
+            time.monotonic,
+        )
+        rate = settings.syslog_message_rate
+        self.rate = RateLimit(rate, settings.syslog_message_burst or rate * _BURST_SECONDS, time.monotonic)
+        self.tls: ServerTls | None = None
+        self.udp_port: int | None = None
+        self.tcp_port: int | None = None
+        self.tls_port: int | None = None
+        self._udp_proxy = settings.proxy_policy(settings.syslog_udp_proxy_protocol)
         self._log = get(f"weir.{SERVICE}")
         self._say = Seldom(10.0, time.monotonic)
-        self._connections: set[_Connection] = set()
+        self._blank = meter(SERVICE).create_counter(
+            "weir.receiver.blank_lines", "{line}", "Lines without content on TCP and TLS, which are no messages"
+        )
         self._udp: DatagramReader | None = None
-        self._tcp: asyncio.Server | None = None
+        self._drops: KernelDrops | None = None
+        self._servers: list[asyncio.Server] = []
+        self._sweeper: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Open the sockets. Raises OSError where one cannot be had."""
+        """Open the sockets. Raises OSError where one cannot be had, or a certificate cannot be read."""
         settings = self.settings
-        if settings.syslog_tcp_port:
-            self._tcp = await asyncio.get_running_loop().create_server(
-                lambda: _Connection(self), settings.syslog_host, settings.syslog_tcp_port, backlog=settings.syslog_backlog
+        shared = getattr(settings, "receiver_processes", 1) > 1
+        self.tls = ServerTls.of(settings)
+        if settings.syslog_tcp_port != _OFF:
+            self.tcp_port = await self._listen("tcp", settings.syslog_tcp_port, shared)
+        if self.tls is not None and settings.syslog_tls_port != _OFF:
+            self.tls_port = await self._listen("tls", settings.syslog_tls_port, shared)
+        if self._servers and (granted := raise_file_limit(settings.syslog_max_connections)) is not None:
+            self._log.warning(
+                "fewer open files are allowed than connections",
+                files=granted,
+                connections=settings.syslog_max_connections,
+                hint="raise the limit of open files (ulimit -n), or lower WEIR_SYSLOG_MAX_CONNECTIONS",
             )
-        if settings.syslog_udp_port:
-            sock = open_udp(settings.syslog_host, settings.syslog_udp_port, settings.receiver_udp_buffer_bytes, self._log)
-            self._udp = DatagramReader(sock, self._datagram)
-        self._log.info("listening", host=settings.syslog_host, udp_port=settings.syslog_udp_port, tcp_port=settings.syslog_tcp_port)
+        if settings.syslog_udp_port != _OFF:
+            sock = open_udp(
+                settings.syslog_host, settings.syslog_udp_port, settings.receiver_udp_buffer_bytes, self._log, reuse_port=shared
+            )
+            self._udp = DatagramReader(sock, take_all=self._datagrams)
+            self.udp_port = self._udp.port
+            self._drops = KernelDrops(self._udp, SERVICE, f"udp:{self.udp_port}", self._kernel_dropped)
+        if settings.syslog_idle_seconds:
+            self._sweeper = asyncio.get_running_loop().create_task(self._sweep(settings.syslog_idle_seconds))
+        self._log.info(
+            "listening", host=settings.syslog_host, udp_port=self.udp_port, tcp_port=self.tcp_port, tls_port=self.tls_port
+        )
 
-    def _datagram(self, data: bytes, host: str, port: int) -> None:
-        length, digest = 0, b""
-        if len(data) > self.settings.syslog_max_message_bytes:
-            data, length, digest = cut(data, self.settings.syslog_max_message_bytes)
-        source = Source(host, "udp", self.settings.syslog_udp_port)
-        self.publisher.offer(source, data, port, original_length=length, sha256=digest)
+    async def _listen(self, transport: str, port: int, shared: bool) -> int:
+        sock = open_tcp(self.settings.syslog_host, port, self.settings.syslog_backlog, reuse_port=shared)
+        bound: int = sock.getsockname()[1]
 
-    def admit(self, connection: _Connection, host: str) -> bool:
-        """Whether one more connection is taken."""
-        if len(self._connections) >= self.settings.syslog_max_connections:
-            self.publisher.metrics.refused("too many connections")
-            if self._say("connections"):
-                self._log.warning(
-                    "connection refused", source=host, connections=len(self._connections), hint="WEIR_SYSLOG_MAX_CONNECTIONS"
-                )
-            return False
-        self._connections.add(connection)
-        self.publisher.metrics.connected(1)
-        return True
+        def connection() -> SyslogConnection:
+            return SyslogConnection(self, Listener(transport, bound, self.tls if transport == "tls" else None))
 
-    def release(self, connection: _Connection) -> None:
-        """The connection is gone."""
-        self._connections.discard(connection)
-        self.publisher.metrics.connected(-1)
+        server = await asyncio.get_running_loop().create_server(connection, sock=sock, backlog=self.settings.syslog_backlog)
+        self._servers.append(server)
+        return bound
 
-    def complain(self, event: str, host: str, error: Exception) -> None:
-        """Say once in a while what a sender does wrong."""
+    # Datagrams
+
+    def _datagrams(self, datagrams: list[tuple[bytes, Any]]) -> None:
+        publisher, limit, listener_port = self.publisher, self.settings.syslog_max_message_bytes, self.udp_port or 0
+        offer, look_up = publisher.offer, publisher.sources.of
+        proxied, limited = self._udp_proxy.mode != "off", self.rate.rate > 0
+        # Looked up once per wake-up, so that a reloaded catalogue counts at once and a stream costs one look-up for many.
+        known: dict[str, Source | None] = {}
+        dropped: Counter[tuple[str, str]] = Counter()
+        for data, sender in datagrams:
+            unit, host, port = data, sender[0], sender[1]
+            if proxied:
+                try:
+                    header, unit = self._udp_proxy.datagram(plain_address(host), data)
+                except ProxyError as error:
+                    dropped[plain_address(host), error.reason] += 1
+                    continue
+                if header is not None and header.source is not None and header.source_port is not None:
+                    host, port = header.source, header.source_port
+                elif header is not None and not unit:
+                    continue  # a balancer asks whether somebody is here
+            try:
+                source = known[host]
+            except KeyError:
+                source = known[host] = look_up(plain_address(host), "udp", listener_port)
+            if source is None:
+                dropped[plain_address(host), "source refused"] += 1
+                continue
+            if limited and not self.rate.allow(source.ip):
+                dropped[source.ip, "rate limit"] += 1
+                continue
+            if len(unit) > limit:
+                unit, length, digest = cut(unit, limit)
+                offer(source, unit, port, original_length=length, sha256=digest)
+            else:
+                offer(source, unit, port)
+        for (address, reason), units in dropped.items():
+            publisher.drop(address, units, reason)
+
+    def _kernel_dropped(self, source: str, datagrams: int) -> None:
+        self.publisher.drop(source, datagrams, "kernel buffer full")
+
+    # Connections
+
+    def complain(self, event: str, address: str, detail: str = "") -> None:
+        """Count a connection that is refused or closed, and say so once in a while."""
         self.publisher.metrics.refused(event)
-        if self._say((event, host)):
-            self._log.warning(event, source=host, error=str(error), action="connection closed")
+        if self._say((event, address)):
+            self._log.warning("connection closed", reason=event, source=address, detail=detail, connections=self.limits.open)
+
+    def blank(self, lines: int) -> None:
+        """Count lines without content."""
+        self._blank.add(lines)
+
+    async def _sweep(self, idle: float) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(min(idle / 4, 60.0))
+            for connection in list(self.connections):
+                if not connection.held and loop.time() - connection.heard > idle:
+                    connection.idle()
 
     async def stop(self) -> None:
         """Close the listeners, take what the kernel already holds, close the connections."""
-        if self._tcp is not None:
-            self._tcp.close()
+        self.stopping = True
+        for server in self._servers:
+            server.close()
+        if self._sweeper is not None:
+            self._sweeper.cancel()
         if self._udp is not None:
             self._udp.close()
-            self._udp = None
+        if self._drops is not None:
+            self._drops.close()
+        for connection in list(self.connections):
+            connection.release()
         # Nothing acknowledges plain TCP: what has arrived would be lost with the connection. But a sender that never pauses
         # must not keep us here.
         deadline = time.monotonic() + _DRAIN_SECONDS
         reads = -1
-        while self._connections and reads != self.reads and time.monotonic() < deadline and not self.publisher.memory.shut:
+        while self.connections and reads != self.reads and time.monotonic() < deadline and not self.publisher.memory.shut:
             reads = self.reads
             await asyncio.sleep(_SETTLED_SECONDS)
-        for connection in list(self._connections):
+        for connection in list(self.connections):
             connection.close()
 
 
 def build(settings: SyslogSettings) -> SyslogReceiver:
     """A receiver with its publisher, in the running loop."""
-    publisher = Publisher(settings, service=SERVICE, topic="raw.syslog", make_producer=lambda: kafka_producer(settings))
+    publisher = Publisher(
+        settings,
+        service=SERVICE,
+        topic="raw.syslog",
+        make_producer=lambda: kafka_producer(settings),
+        spool=open_spool(settings, SERVICE),
+    )
     return SyslogReceiver(settings, publisher)
 
 

@@ -1,0 +1,73 @@
+"""TLS of one connection, without a socket: bytes in, bytes out.
+
+asyncio's own TLS begins with the first byte of a connection, but behind a balancer the PROXY header comes first, and what has
+been read beyond it cannot be handed back to `start_tls`. It also gives no say in how many handshakes are under way.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+
+from weir.ops.tls import subject_of
+
+__all__ = ["TlsStream"]
+
+_READ = 65_536
+
+
+class TlsStream:
+    """The server's end.
+
+    `established`: the handshake is done. `ended`: the client has said goodbye. `failure`: the handshake or a record is bad, for
+    this reason (OpenSSL's, in words); send `output()`, which holds the alert, and close.
+    """
+
+    __slots__ = ("_in", "_out", "_ssl", "ended", "established", "failure")
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        # Syslog never answers, so many senders never read. Session tickets that lie unread in a sender's kernel make it reset
+        # the connection when it closes, and the reset destroys what it had still to send.
+        context.num_tickets = 0
+        self._in = ssl.MemoryBIO()
+        self._out = ssl.MemoryBIO()
+        self._ssl = context.wrap_bio(self._in, self._out, server_side=True)
+        self.established = False
+        self.ended = False
+        self.failure: str | None = None
+
+    @property
+    def subject(self) -> str | None:
+        """Subject of the client's verified certificate."""
+        return subject_of(self._ssl)
+
+    def feed(self, data: bytes) -> bytes:
+        """Take what came from the socket; give what it decrypts to. Afterwards `output` may have something to send."""
+        self._in.write(data)
+        plain: list[bytes] = []
+        try:
+            if not self.established:
+                self._ssl.do_handshake()
+                self.established = True
+            while part := self._ssl.read(_READ):
+                plain.append(part)
+            self.ended = True
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            pass
+        except ssl.SSLZeroReturnError:
+            self.ended = True
+        except ssl.SSLError as error:
+            reason = (error.reason or type(error).__name__).replace("_", " ").lower()
+            self.failure = f"tls: {reason}" if self.established else f"tls handshake: {reason}"
+        return b"".join(plain)
+
+    def output(self) -> bytes:
+        """What is to be sent."""
+        return self._out.read()
+
+    def close(self) -> bytes:
+        """The goodbye to be sent, where there is one."""
+        if self.established:
+            with contextlib.suppress(ssl.SSLError):
+                self._ssl.unwrap()
+        return self._out.read()

@@ -1,0 +1,200 @@
+"""What one sender may take of the syslog receiver, and what is counted beyond it."""
+
+from __future__ import annotations
+
+import contextlib
+import selectors
+import socket
+import time
+from collections import Counter
+
+import pytest
+
+from tests.receivers.syslog_support import AtWork, at_work, send_tcp, wait_closed
+from tests.support import eventually
+from weir.model.ledger import LedgerCounts
+
+
+def ledger(work: AtWork) -> dict[str, LedgerCounts]:
+    """What the ledger says by source, all minutes together; once the receiver has stopped."""
+    total: dict[str, LedgerCounts] = {}
+    for entry in work.producer.entries():
+        for (source, _, _), counts in entry.lines.items():
+            total.setdefault(source, LedgerCounts()).add(counts)
+    return total
+
+
+def flood(address: tuple[str, int], count: int, size: int = 300) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.connect(address)
+        for number in range(count):
+            sock.send(b"<13>%06d " % number + b"x" * (size - 11))
+
+
+class TestPorts:
+    def test_0_is_any_free_port_and_minus_1_is_off(self) -> None:
+        with at_work(syslog_udp_port=-1) as work:
+            assert work.receiver.udp_port is None
+            assert work.receiver.tcp_port
+            assert work.receiver.tls_port is None, "without a certificate there is no TLS"
+
+    def test_two_colons_listen_for_both_families(self) -> None:
+        if not socket.has_ipv6:
+            pytest.skip("no IPv6 here")
+        with at_work(syslog_host="::") as work:
+            send_tcp(work.tcp, b"<13>tcp four\n")
+            send_tcp(("::1", work.tcp[1]), b"<13>tcp six\n")
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+                sock.sendto(b"<13>udp four", work.udp)
+            eventually(lambda: len(work.units()) == 3)
+            assert {(b.source_ip, b.units[0]) for b in work.batches()} == {
+                ("127.0.0.1", b"<13>tcp four"),
+                ("::1", b"<13>tcp six"),
+                ("127.0.0.1", b"<13>udp four"),
+            }
+
+
+class TestConnections:
+    def test_a_thousand_at_once_and_every_message_arrives(self) -> None:
+        connections, messages = 1_000, 20
+        with at_work() as work, contextlib.ExitStack() as stack, selectors.DefaultSelector() as ready:
+            pending = {}
+            for number in range(connections):
+                sock = stack.enter_context(socket.create_connection(work.tcp, timeout=10))
+                sock.setblocking(False)
+                texts = [b"<13>%d-%d " % (number, one) + b"x" * (one * 37 % 500) for one in range(messages)]
+                framed = (b"%d %b" % (len(t), t) if number % 2 else t + b"\n" for t in texts)
+                pending[sock] = b"".join(framed)
+                ready.register(sock, selectors.EVENT_WRITE)
+            eventually(lambda: work.receiver.limits.open == connections)
+            while pending:
+                # A little of each in turn, so that all are under way together.
+                for key, _ in ready.select(10):
+                    one = key.fileobj
+                    assert isinstance(one, socket.socket)
+                    pending[one] = pending[one][one.send(pending[one][:777]) :]
+                    if not pending[one]:
+                        del pending[one]
+                        ready.unregister(one)
+            eventually(lambda: sum(len(b.units) for b in work.batches()) == connections * messages, timeout=20)
+            got = Counter(unit.partition(b" ")[0] for unit in work.units())
+        assert got == Counter(b"<13>%d-%d" % (n, one) for n in range(connections) for one in range(messages))
+        assert not work.refused
+
+    def test_so_many_of_one_source(self) -> None:
+        with at_work(syslog_max_connections_per_source=2) as work, contextlib.ExitStack() as stack:
+            for _ in range(2):
+                stack.enter_context(socket.create_connection(work.tcp, timeout=10))
+            eventually(lambda: work.receiver.limits.open == 2)
+            with socket.create_connection(work.tcp, timeout=10) as third:
+                wait_closed(third)
+            assert work.refused == ["too many connections of the source"]
+            stack.close()
+            eventually(lambda: work.receiver.limits.open == 0)
+            send_tcp(work.tcp, b"<13>later\n")
+            eventually(lambda: work.units() == [b"<13>later"])
+
+    def test_so_many_new_ones_per_second(self) -> None:
+        with at_work(syslog_connection_rate=0.01) as work:
+            for _ in range(2):
+                with socket.create_connection(work.tcp, timeout=10) as sock:
+                    sock.shutdown(socket.SHUT_WR)
+                    wait_closed(sock)
+            eventually(lambda: work.refused == ["connection rate of the source"])
+
+    def test_a_silent_one_is_closed_and_one_that_speaks_is_not(self) -> None:
+        with at_work(syslog_idle_seconds=0.4) as work, socket.create_connection(work.tcp, timeout=10) as busy:
+            with socket.create_connection(work.tcp, timeout=10) as silent:
+                silent.sendall(b"<13>last words")
+                silent.setblocking(False)
+                closed = False
+                while not closed:
+                    busy.sendall(b"<13>busy\n")
+                    time.sleep(0.02)
+                    with contextlib.suppress(BlockingIOError):
+                        closed = silent.recv(1) == b""
+            assert work.refused == ["idle"]
+            eventually(lambda: b"<13>last words" in work.units())
+            busy.sendall(b"<13>still here\n")
+            eventually(lambda: b"<13>still here" in work.units())
+
+
+class TestMessageRate:
+    def test_datagrams_beyond_it_are_dropped_and_counted(self) -> None:
+        with at_work(syslog_message_rate=0.001, syslog_message_burst=10) as work:
+            flood(work.udp, 50)
+            eventually(lambda: work.dropped == {("127.0.0.1", "rate limit"): 40})
+            eventually(lambda: len(work.units()) == 10)
+            work.run.stop()
+        counts = ledger(work)["127.0.0.1"]
+        assert (counts.units_in, counts.units_dropped) == (10, 40)
+
+    def test_connections_beyond_it_wait_and_lose_nothing(self) -> None:
+        with at_work(syslog_message_rate=100, syslog_message_burst=10) as work:
+            began = time.monotonic()
+            with socket.create_connection(work.tcp, timeout=10) as sock:
+                for number in range(40):
+                    sock.sendall(b"<13>%d\n" % number)
+                    eventually(lambda number=number: len(work.units()) > number)  # type: ignore[misc]
+            assert time.monotonic() - began > 0.25, "30 messages beyond the burst take 0.3 s"
+        assert not work.dropped
+
+    def test_the_end_does_not_wait_for_it(self) -> None:
+        with at_work(syslog_message_rate=1, syslog_message_burst=1) as work:
+            with socket.create_connection(work.tcp, timeout=10) as sock:
+                sock.sendall(b"<13>x\n" * 50)
+                eventually(lambda: work.receiver.reads)
+                sock.sendall(b"<13>y\n" * 50)
+                work.run.stop()
+            assert len(work.units()) == 100
+
+
+class TestSources:
+    def test_datagrams_of_a_refused_source_are_dropped_and_counted(self) -> None:
+        with at_work(receiver_allow="192.0.2.0/24") as work:
+            flood(work.udp, 7)
+            eventually(lambda: work.dropped == {("127.0.0.1", "source refused"): 7})
+        assert not work.units()
+
+    def test_a_connection_of_a_refused_source_is_closed(self) -> None:
+        with at_work(receiver_allow="192.0.2.0/24") as work:
+            with socket.create_connection(work.tcp, timeout=10) as sock:
+                wait_closed(sock)
+            assert work.refused == ["source refused"]
+
+    def test_a_source_refused_from_now_on_loses_its_connection(self) -> None:
+        with at_work() as work, socket.create_connection(work.tcp, timeout=10) as sock:
+            sock.sendall(b"<13>before\n")
+            eventually(lambda: work.units() == [b"<13>before"])
+            work.receiver.publisher.sources.of = lambda *_: None  # type: ignore[method-assign]
+            sock.sendall(b"<13>after\n<13>and more\n<13>unfinished")
+            wait_closed(sock)
+            assert work.dropped == {("127.0.0.1", "source refused"): 3}
+            assert work.refused == ["source refused"]
+
+
+def test_received_and_the_kernels_drops_are_all_that_was_sent() -> None:
+    """In the ledger, with a burst that the smallest buffer cannot hold."""
+    with at_work() as work:
+        sent = 0
+        while not work.receiver._udp or not work.receiver._udp.drops:
+            flood(work.udp, 5_000)
+            sent += 5_000
+        work.run.stop()
+        port = work.receiver.udp_port
+    lines = ledger(work)
+    lost = lines[f"kernel:udp:{port}"].units_dropped
+    assert lost > 0
+    assert lines["127.0.0.1"].units_in + lost == sent
+    assert len(work.units()) + lost == sent
+
+
+def test_two_processes_worth_of_sockets_share_a_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("weir.receivers.syslog.getattr", lambda *_: 2, raising=False)
+    with at_work() as first, at_work(syslog_udp_port=first.udp[1], syslog_tcp_port=first.tcp[1]) as second:
+        for number in range(64):
+            send_tcp(first.tcp, b"<13>tcp %d\n" % number)
+            flood(first.udp, 1)
+        eventually(lambda: len(first.units()) + len(second.units()) == 128)
+        assert first.units()
+        assert second.units()
