@@ -337,7 +337,7 @@ def bench_udp(
     bootstrap: Annotated[str | None, typer.Option(help="Kafka brokers [default: development's, else one is started]")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON for machines")] = False,
 ) -> None:
-    """The UDP loss curve: what arrives and what is dropped at each rate. Exit 1 where received + counted drops are not what was sent."""
+    """The UDP loss curve: what arrives and what is dropped at each rate. Exit 1 where received + drops are not sent."""
     from weir.local.bench.udp import Plan, run_bench
     from weir.local.errors import LocalError
 

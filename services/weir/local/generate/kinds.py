@@ -7,16 +7,15 @@ flow datagrams as many as fit. Adding a kind is one entry in KINDS.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from importlib import import_module
 from itertools import count as endless
 from struct import Struct
 from typing import Any, Final, NamedTuple, Protocol
 
 import orjson
 
-from weir.local.generate import beats, stamp, syslog
+from weir.local.generate import beats, sflow, stamp, syslog
 from weir.local.generate.netflow import IPFIX_V4, V9_FLOW, V9_FLOWS
-from weir.local.generate.pools import DESTINATION, DESTINATION_PORT, HOST, SOURCE, SOURCE_PORT, STAMP, THEN_US, Pool, chance
+from weir.local.generate.pools import DESTINATION, DESTINATION_PORT, HOST, NUMBER, SOURCE, SOURCE_PORT, STAMP, THEN_US, Pool, chance
 from weir.local.generate.units import NAMES, Dice
 from weir.protocols.netflow.encode import DataSet, Message, V5Datagram, encode, encode_v5
 
@@ -130,6 +129,10 @@ def _beats(run: int, seed: int, _form: str, _stream: bool) -> Maker:
         made, dataset = (beats.log_document if dice.below(3) else beats.sensorfleet_document)(dice, STAMP, number, THEN_US)
         if dataset != "sensor":
             return None  # a Suricata record in a sensor's envelope: the kind "suricata" has them
+        if "log" in made:
+            made["log"]["offset"] = NUMBER
+        else:
+            made["sensor_event_id"] = NUMBER
         return orjson.dumps(made | {"host": {"name": HOST}, "weir": {"stamp": STAMP}})
 
     return _Lines(Pool(_prepared("beats", seed, _JSON_PREPARED, document), run, seed, host_name))
@@ -287,12 +290,6 @@ def _ipfix(run: int, seed: int, _form: str, stream: bool) -> Maker:
     return _Ipfix(run, seed, stream)
 
 
-def _sflow(run: int, seed: int, form: str, stream: bool) -> Maker:
-    module = import_module("weir.local.generate.sflow")
-    maker: Maker = module.make(run, seed, form, stream)
-    return maker
-
-
 _SYSLOG_PORTS: Final = {"udp": 5514, "tcp": 5514, "tls": 6514}
 _BEATS_PORTS: Final = {"lumberjack": 5044, "tls": 5044, "http": 8088, "https": 8088}
 
@@ -307,5 +304,5 @@ KINDS: Final = {
     "netflow": Kind({"udp": 2055}, ("v9", "v5"), _netflow, "raw.netflow", ("network-flow",)),
     # RFC 7011 section 10.1 and IANA: 4739 in clear, 4740 (ipfixs) with TLS.
     "ipfix": Kind({"udp": 4739, "tcp": 4739, "tls": 4740}, ("v10",), _ipfix, "raw.netflow", ("network-flow",)),
-    "sflow": Kind({"udp": 6343}, ("v5",), _sflow, "raw.netflow", ("network-flow",)),
+    "sflow": Kind({"udp": 6343}, ("v5",), sflow.make, "raw.netflow", ("network-flow",)),
 }

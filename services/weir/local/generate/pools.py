@@ -15,7 +15,18 @@ from typing import Any, Final
 from weir.local.generate import stamp
 from weir.local.generate.units import NAMES, bsd_time, iso_second
 
-__all__ = ["DESTINATION", "DESTINATION_PORT", "HOST", "SOURCE", "SOURCE_PORT", "STAMP", "THEN_US", "Pool", "chance"]
+__all__ = [
+    "DESTINATION",
+    "DESTINATION_PORT",
+    "HOST",
+    "NUMBER",
+    "SOURCE",
+    "SOURCE_PORT",
+    "STAMP",
+    "THEN_US",
+    "Pool",
+    "chance",
+]
 
 STAMP: Final = "@STAMP@"
 HOST: Final = "@HOST@"
@@ -23,8 +34,9 @@ SOURCE: Final = "@SOURCE@"
 DESTINATION: Final = "@DESTINATION@"
 SOURCE_PORT: Final = 4_040_404_041
 DESTINATION_PORT: Final = 4_040_404_042
-"""Where the stamp and the name of the sender go, and the four parts of the stamp's flow form, in what is prepared; numbers, because
-JSON has them without quotes."""
+NUMBER: Final = 4_040_404_043
+"""Marks in what is prepared: where the stamp and the name of the sender go, the four parts of the stamp's flow form, and some number
+that is to vary. Three are numbers, because JSON has them without quotes."""
 
 THEN_US: Final = 981_173_106_789_012
 """The moment at which everything is prepared: 2001-02-03T04:05:06.789012Z, a time that appears nowhere else."""
@@ -33,13 +45,14 @@ _BACK: Final = 75
 """So many seconds before that moment times are recognised as well: flows that began earlier."""
 
 # What stands in a hole; the times begin behind the others, one for each second back.
-_STAMP, _HOST, _ADDRESS, _USER, _BSD, _LONG_BSD, _MILLIS, _SECONDS, _ISO_US, _ISO_MS, _SRC, _DST, _SPT, _DPT, _ISO = range(15)
+_STAMP, _HOST, _ADDRESS, _USER, _BSD, _LONG_BSD, _MILLIS, _SECONDS, _SECONDS_US, _ISO_US, _ISO_MS = range(11)
+_NUMBER, _SRC, _DST, _SPT, _DPT, _ISO = range(11, 17)
 
 _HOLE: Final = re.compile(
-    rb"@STAMP@|@HOST@|@SOURCE@|@DESTINATION@|4040404041|4040404042"
+    rb"@STAMP@|@HOST@|@SOURCE@|@DESTINATION@|404040404[123]"
     rb"|2001-02-03T04:05:06\.789012|2001-02-03T04:05:06\.789|2001-02-03T04:0[345]:[0-9]{2}"
     rb"|Feb  3 04:05:06|Feb 03 2001 04:05:06"
-    rb"|(?<![0-9])98117[23][0-9]{6}(?![0-9])|(?<![0-9])98117[23][0-9]{3}(?![0-9])"
+    rb"|981173106\.789012|(?<![0-9])98117[23][0-9]{6}(?![0-9])|(?<![0-9])98117[23][0-9]{3}(?![0-9])"
     rb"|\b10\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}\b"
     rb"|\b(?:" + "|".join(NAMES).encode() + rb")[0-9]{1,4}\b"
 )
@@ -50,8 +63,10 @@ _FIXED: Final = {
     DESTINATION.encode(): _DST,
     b"%d" % SOURCE_PORT: _SPT,
     b"%d" % DESTINATION_PORT: _DPT,
+    b"%d" % NUMBER: _NUMBER,
     b"2001-02-03T04:05:06.789012": _ISO_US,
     b"2001-02-03T04:05:06.789": _ISO_MS,
+    b"981173106.789012": _SECONDS_US,
     b"Feb  3 04:05:06": _BSD,
     b"Feb 03 2001 04:05:06": _LONG_BSD,
 }
@@ -96,6 +111,7 @@ class Pool:
         values[_HOST] = self._hosts.get(source) or self._hosts.setdefault(source, self._host(source).encode())
         values[_ADDRESS] = _ADDRESSES[bits >> 48]
         values[_USER] = _USERS[bits >> 35 & 8191]
+        values[_NUMBER] = b"%d" % (bits >> 20 & 0x3FFF_FFFF)
         if self._flows:
             flow = stamp.as_conversation(self._run, source, sequence)
             values[_SRC], values[_DST] = _dotted(flow.source), _dotted(flow.destination)
@@ -113,10 +129,12 @@ class Pool:
             bsd = bsd_time(second)
             values[_BSD] = bsd.encode()
             values[_LONG_BSD] = f"{bsd[:3]} {bsd[4:6].replace(' ', '0')} {iso_second(second)[:4]} {bsd[7:]}".encode()
-            values[_SECONDS] = b"%d" % second
+            # What varies around that moment keeps its own fraction of a second, and must not lie ahead.
+            values[_SECONDS] = b"%d" % (second - 1)
             for back in range(_BACK):
                 values[_ISO + back] = iso_second(second - back).encode()
         values[_MILLIS] = b"%d" % (now_us // 1000)
+        values[_SECONDS_US] = b"%d.%06d" % (second, fraction)
         values[_ISO_US] = b"%b.%06d" % (values[_ISO], fraction)
         values[_ISO_MS] = b"%b.%03d" % (values[_ISO], fraction // 1000)
 
