@@ -90,7 +90,8 @@ def _netflow(data: bytes) -> None:
             store.missing(datagram)
         except FlowError:
             continue
-    decoder = Decoder(*store.required(data.split(b"\xff\xfe\xfd\xfc")))
+    needs = store.needs(data.split(b"\xff\xfe\xfd\xfc"))
+    decoder = Decoder(needs.templates, needs.samplings)
     for datagram in data.split(b"\xff\xfe\xfd\xfc"):
         try:
             decoder.decode(datagram)
@@ -122,6 +123,80 @@ def _beats(data: bytes) -> None:
     assert events + outcome.units_empty + len({dead.unit_index for dead in outcome.dead}) >= len(units), "a unit left no trace"
 
 
+def _proxy(data: bytes) -> None:
+    from weir.protocols.proxy import ProxyError, ProxyHeader, ProxyParser
+
+    def all_of(parts: list[bytes]) -> tuple[bytes, ProxyHeader | None, bool]:
+        parser, rest, done = ProxyParser(), b"", False
+        try:
+            for part in parts:
+                behind = part if done else parser.feed(part)
+                if behind is not None:
+                    done, rest = True, rest + behind
+        except ProxyError:
+            return b"", None, True
+        return rest, parser.header, False
+
+    parts, whole = pieces(data)
+    assert all_of(parts) == all_of([whole]), "what comes out depends on how the stream was split"
+
+
+def _ipfix_stream(data: bytes) -> None:
+    from weir.protocols.netflow.stream import IpfixFramer, StreamError
+
+    def all_of(parts: list[bytes]) -> tuple[list[bytes], bool]:
+        framer = IpfixFramer()
+        messages: list[bytes] = []
+        for part in parts:
+            try:
+                messages += framer.feed(part)
+            except StreamError as error:
+                return messages + error.messages, True
+            assert framer.held < 65_536
+        return [*messages, framer.finish()], False
+
+    parts, whole = pieces(data)
+    assert all_of(parts) == all_of([whole]), "what comes out depends on how the stream was split"
+
+
+def _sflow(data: bytes) -> None:
+    from weir.protocols import sflow
+
+    try:
+        result = sflow.decode(data)
+    except sflow.SflowError:
+        return
+    assert len(result.samples) <= sflow.MAX_SAMPLES
+
+
+def _http_elements(data: bytes) -> None:
+    import json
+
+    from weir.protocols.elements import ElementError, cut_elements
+
+    lines = bool(data[:1] < b"\x80")
+    body = data[1:]
+    try:
+        elements = list(cut_elements(body, lines=lines, max_element_bytes=4_096))
+    except ElementError:
+        return
+    assert all(isinstance(json.loads(element), dict) for element in elements)
+    assert all(element in body for element in elements), "an element is not what was sent"
+
+
+def _inflate(data: bytes) -> None:
+    from weir.protocols.inflate import CODINGS, InflateError, Inflater
+
+    parts, _ = pieces(data)
+    for coding in CODINGS:
+        inflater = Inflater(coding, 1_048_576)
+        try:
+            assert sum(len(piece) for part in parts for piece in inflater.feed(part)) <= 1_048_576
+            inflater.end()
+        except InflateError:
+            continue
+
+
 def _framing_seeds() -> list[bytes]:
     return [
         b"\x05<13>one\n<13>two\r\n<13>three\0",
@@ -150,6 +225,45 @@ def _netflow_seeds() -> list[bytes]:
     return [v5, v9, ipfix, v9 + b"\xff\xfe\xfd\xfc" + v9]
 
 
+def _proxy_seeds() -> list[bytes]:
+    signature = b"\r\n\r\n\0\r\nQUIT\n"
+    return [
+        b"\x05PROXY TCP4 192.0.2.1 198.51.100.1 40000 514\r\n<13>x\n",
+        b"\x05PROXY TCP6 2001:db8::1 2001:db8::2 40000 514\r\n<13>x\n",
+        b"\x05PROXY UNKNOWN\r\n<13>x\n",
+        b"\x05" + signature + b"\x21\x11\x00\x0c" + bytes([192, 0, 2, 1, 198, 51, 100, 1, 1, 2, 3, 4]) + b"<13>x\n",
+        b"\x05" + signature + b"\x20\x00\x00\x00<13>x\n",
+        b"\x05" + signature + b"\x21\x11\x00\x13" + bytes(12) + b"\x03\x00\x04\0\0\0\0<13>x\n",
+    ]
+
+
+def _sflow_seeds() -> list[bytes]:
+    import struct
+
+    packet = bytes(12) + b"\x08\x00" + struct.pack(">BBHHHBBH", 0x45, 0, 40, 0, 0, 64, 17, 0)
+    packet += bytes([192, 0, 2, 1, 198, 51, 100, 1]) + struct.pack(">HHHH", 1, 9, 20, 0) + bytes(2)
+    record = struct.pack(">IIIIII", 1, 16 + len(packet), 1, 64, 0, len(packet)) + packet
+    sample = struct.pack(">IIIIIIII", 1, 1, 1, 1, 0, 1, 2, 1) + record
+    header = struct.pack(">II", 5, 1) + bytes([192, 0, 2, 1]) + struct.pack(">III", 1, 1, 60_000)
+    counters = struct.pack(">III", 1, 1, 1) + struct.pack(">II", 1, 88) + bytes(88)
+    return [
+        header + struct.pack(">III", 1, 1, len(sample)) + sample,
+        header + struct.pack(">III", 1, 2, len(counters)) + counters,
+    ]
+
+
+def _elements_seeds() -> list[bytes]:
+    return [b'\xf0[{"a":"\\"]}"},{"b":[1,{"c":null}]}]', b'\x00{"a":1}\n\n{"b":2}\r\n', b'\xf0 {"a":{"b":"\\u00e9"}} ']
+
+
+def _inflate_seeds() -> list[bytes]:
+    import gzip
+    import zlib
+
+    text = b'{"message":"' + b"x" * 200 + b'"}'
+    return [b"\x07" + gzip.compress(text) * 2, b"\x07" + zlib.compress(text), b"\x07" + zlib.compress(text)[2:-4]]
+
+
 def _lines(*names: str) -> Callable[[], list[bytes]]:
     def read() -> list[bytes]:
         from importlib.resources import files
@@ -161,6 +275,11 @@ def _lines(*names: str) -> Callable[[], list[bytes]]:
 
 
 TARGETS: dict[str, Target] = {
+    "proxy": Target(_proxy, _proxy_seeds, "weir.protocols.proxy"),
+    "ipfix-stream": Target(_ipfix_stream, lambda: [b"\x05" + seed for seed in _netflow_seeds()], "weir.protocols.netflow.stream"),
+    "sflow": Target(_sflow, _sflow_seeds, "weir.protocols.sflow"),
+    "http-elements": Target(_http_elements, _elements_seeds, "weir.protocols.elements"),
+    "inflate": Target(_inflate, _inflate_seeds, "weir.protocols.inflate"),
     "framing": Target(_framing, _framing_seeds, "weir.protocols.framing"),
     "lumberjack": Target(_lumberjack, _lumberjack_seeds, "weir.protocols.lumberjack"),
     "netflow": Target(_netflow, _netflow_seeds, "weir.protocols.netflow"),
