@@ -142,6 +142,21 @@ def test_bytes_that_broke_a_syslog_connection_are_dead_as_a_whole() -> None:
     assert not outcome.events
 
 
+def test_documents_by_http_become_the_events_that_they_become_by_beats() -> None:
+    units = [*lines("sensorfleet.ndjson"), *lines("suricata-eve.ndjson"), b'{"message":"x","event":{"module":"own"}}']
+    by_beats = encoded(beats.process(batch(units, "lumberjack"), WHERE))
+    by_http = encoded(beats.process(batch(units, "http"), WHERE))
+    assert {dataset: len(events) for dataset, events in by_http.items()} == {d: len(events) for d, events in by_beats.items()}
+    assert sum(map(len, by_http.values())) == len(units)
+    assert [event["event_module"] for event in by_http["sensor"]] == [event["event_module"] for event in by_beats["sensor"]]
+
+
+def test_a_plain_object_by_http_is_a_sensor_event_that_says_how_it_came() -> None:
+    (event,) = encoded(beats.process(batch([b'{"temperature":1.50}'], "http"), WHERE))["sensor"]
+    assert (event["event_module"], event["event_dataset"]) == ("http", "http")
+    assert json.loads(event["document"]) == {"temperature": 1.5}
+
+
 def test_a_sensorfleet_envelope_is_reshaped_as_its_seed_says() -> None:
     (event,) = encoded(beats.process(batch([lines("sensorfleet.ndjson")[0]], "lumberjack"), WHERE))["sensor"]
     document = json.loads(event["document"])

@@ -46,9 +46,11 @@ def process(batch: RawBatch, where: RawCoordinates) -> Outcome:
         reason = "the connection broke the Lumberjack framing here; nothing of it was acknowledged"
         outcome.dead.extend(Dead(index, reason) for index in range(len(batch.units)))
         return outcome
+    # What a document does not say of itself: by which way it came.
+    module = "http" if batch.transport == "http" else "beats"
     for index, unit in enumerate(batch.units):
         try:
-            dataset, fields = _decode(beats.parse(unit))
+            dataset, fields = _decode(beats.parse(unit), module)
         except ValueError as error:
             outcome.dead.append(Dead(index, str(error)))
             continue
@@ -59,8 +61,11 @@ def process(batch: RawBatch, where: RawCoordinates) -> Outcome:
     return outcome
 
 
-def _decode(document: dict[str, object]) -> tuple[str, dict[str, Any]]:
-    """Dataset and fields. Raises ValueError for a document that claims to be what it cannot be."""
+def _decode(document: dict[str, object], module: str) -> tuple[str, dict[str, Any]]:
+    """Dataset and fields; `module` stands for a shipper that is not named.
+
+    Raises ValueError for a document that claims to be what it cannot be.
+    """
     kind, record = beats.dispatch(document)
     tags = _tags(document)
     if kind == "eve" and record is not None and (view := eve.decode(record)) is not None:
@@ -71,8 +76,8 @@ def _decode(document: dict[str, object]) -> tuple[str, dict[str, Any]]:
         return _suricata(view, record, timestamp, tags)
     shipped = beats.shipping(document)
     if kind == "sensorfleet":
-        return _sensorfleet(document, shipped)
-    fields = _shipping(shipped) | {"document": beats.to_json(document), "tags": tags}
+        return _sensorfleet(document, shipped, module)
+    fields = _shipping(shipped, module) | {"document": beats.to_json(document), "tags": tags}
     if len(fields["document"]) > LARGE_DOCUMENT:
         fields["message"] = None
     return "sensor", fields
@@ -127,12 +132,12 @@ def _totals(view: eve.EveEvent) -> dict[str, Any]:
     return totals
 
 
-def _sensorfleet(document: dict[str, object], shipped: beats.Shipping) -> tuple[str, dict[str, Any]]:
+def _sensorfleet(document: dict[str, object], shipped: beats.Shipping, module: str) -> tuple[str, dict[str, Any]]:
     reshaped = sensorfleet.reshape(document)
     envelope = reshaped.get("_sensorfleet_event")
     kind = envelope.get("type") if isinstance(envelope, dict) else None
     message = envelope.get("message") if isinstance(envelope, dict) else None
-    fields = _shipping(shipped) | {
+    fields = _shipping(shipped, module) | {
         "timestamp": sensorfleet.timestamp_us(document) or shipped.timestamp,
         "event_module": "sensorfleet",
         "event_dataset": f"sensorfleet.{kind}" if isinstance(kind, str) and kind else "sensorfleet",
@@ -146,15 +151,15 @@ def _sensorfleet(document: dict[str, object], shipped: beats.Shipping) -> tuple[
     return "sensor", fields
 
 
-def _shipping(shipped: beats.Shipping) -> dict[str, Any]:
+def _shipping(shipped: beats.Shipping, module: str) -> dict[str, Any]:
     return {
         "timestamp": shipped.timestamp,
         "host_name": shipped.host_name,
         "agent_name": shipped.agent_name,
         "agent_type": shipped.agent_type,
         "agent_version": shipped.agent_version,
-        "event_module": shipped.event_module or "beats",
-        "event_dataset": shipped.event_dataset or "beats",
+        "event_module": shipped.event_module or module,
+        "event_dataset": shipped.event_dataset or module,
         "log_file_path": shipped.log_file_path,
         "log_offset": shipped.log_offset,
         "message": shipped.message,
