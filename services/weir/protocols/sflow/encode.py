@@ -12,7 +12,7 @@ from struct import pack
 from typing import Any, Final
 
 from weir.protocols.sflow.decode import DISCARDED, INTERNAL, MULTIPLE, SINGLE, Interface
-from weir.protocols.sflow.structures import COUNTER_RECORDS, FLOW_RECORDS, Structure
+from weir.protocols.sflow.structures import COUNTER_RECORDS, FLOW_RECORDS, LANE_FIELDS, Structure
 
 __all__ = [
     "INTERNAL_INTERFACE",
@@ -76,7 +76,7 @@ def _mac(text: str) -> bytes:
 
 
 def _lanes(lanes: Iterable[Mapping[str, int]]) -> bytes:
-    made = [pack(">10I", *lane.values()) for lane in lanes]
+    made = [pack(">10I", *(lane[name] for name in LANE_FIELDS)) for lane in lanes]
     return pack(">I", len(made)) + b"".join(made)
 
 
@@ -118,12 +118,12 @@ def _record(table: Mapping[int, Structure], name: str, values: Mapping[str, Any]
     return structure(tag, body)
 
 
-def flow_record(name: str, **values: Any) -> bytes:
+def flow_record(name: str, /, **values: Any) -> bytes:
     """A structure of a flow sample, by its name. Raises StopIteration for an unknown one."""
     return _record(FLOW_RECORDS, name, values)
 
 
-def counter_record(name: str, **values: Any) -> bytes:
+def counter_record(name: str, /, **values: Any) -> bytes:
     """A structure of a counter sample, by its name; a counter that is left out is told as not maintained."""
     return _record(COUNTER_RECORDS, name, values)
 

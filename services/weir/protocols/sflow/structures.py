@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 from weir.protocols.packet import ipv6_text
 from weir.protocols.sflow.wire import Reader, SflowError, enterprise_format
 
-__all__ = ["COUNTER_RECORDS", "DROP_REASONS", "FLOW_RECORDS", "Structure", "Value", "drop_reason", "read_structure"]
+__all__ = ["COUNTER_RECORDS", "DROP_REASONS", "FLOW_RECORDS", "LANE_FIELDS", "Structure", "Value", "drop_reason", "read_structure"]
 
 Value = int | float | str | None | list["Value"] | dict[str, "Value"]
 """What a field of a structure holds, ready for JSON."""
@@ -240,7 +240,7 @@ def _path(reader: Reader) -> Value:
 
 
 def _lanes(reader: Reader) -> Value:
-    return [dict(zip(_LANE_FIELDS, reader.unpack(_LANE), strict=True)) for _ in range(_bounded(reader, _LANE.size))]
+    return [dict(zip(LANE_FIELDS, reader.unpack(_LANE), strict=True)) for _ in range(_bounded(reader, _LANE.size))]
 
 
 def _adapters(reader: Reader) -> Value:
@@ -259,10 +259,11 @@ def _bounded(reader: Reader, least: int) -> int:
 
 
 _FLOAT: Final = Struct(">f")
-_LANE_FIELDS: Final = (
+LANE_FIELDS: Final = (
     "index", "tx_bias_current", "tx_power", "tx_power_min", "tx_power_max", "tx_wavelength", "rx_power", "rx_power_min",
     "rx_power_max", "rx_wavelength",
 )  # fmt: skip
+"""Fields of one lane of an optical module, in the order of the wire: microamperes, microwatts and nanometres."""
 _LANE: Final = Struct(">10I")
 
 _READERS: Final[dict[str, Callable[[Reader], Value]]] = {
