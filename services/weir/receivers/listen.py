@@ -66,7 +66,7 @@ class Port:
 
     `name` stands before the settings that the log names, such as "BEATS". `refusal` is sent in plain text to who speaks plain text
     where TLS is spoken. `first_byte_seconds` bounds how long a client may be silent at first; None waits for ever, but for a
-    handshake.
+    handshake. `reuse_port`: several processes share the port.
     """
 
     name: str
@@ -79,6 +79,7 @@ class Port:
     tls_hint: str
     refusal: bytes = b""
     first_byte_seconds: float | None = None
+    reuse_port: bool = False
 
 
 class Listener:
@@ -115,7 +116,7 @@ class Listener:
     def start(self, most_connections: int) -> None:
         """Open the socket. Raises OSError where it cannot be had."""
         port = self._port
-        self._socket = open_tcp(port.host, port.port, port.backlog)
+        self._socket = open_tcp(port.host, port.port, port.backlog, reuse_port=port.reuse_port)
         self.port = self._socket.getsockname()[1]
         if (granted := raise_file_limit(most_connections)) is not None:
             self._log.warning(
