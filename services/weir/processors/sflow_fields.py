@@ -15,7 +15,7 @@ from weir.model.batch import RawBatch
 from weir.model.ids import event_id
 from weir.processors.outcome import Dead, Outcome, event_hash
 from weir.protocols import sflow
-from weir.protocols.netflow.fields import TRANSPORTS
+from weir.protocols.netflow.fields import LARGEST, TRANSPORTS
 from weir.protocols.packet import Packet
 
 __all__ = ["add_datagram", "flow_fields", "log_fields"]
@@ -36,7 +36,6 @@ _DENIED: Final = frozenset({"dst_net_prohibited", "dst_host_prohibited", "comm_a
 
 _TYPES: Final = {4: "ipv4", 6: "ipv6"}
 _WITH_PORTS: Final = frozenset({6, 17, 33, 132, 136})
-_LARGEST: Final = (1 << 63) - 1
 _YEAR_10000_US: Final = 253_402_300_800_000_000
 
 
@@ -107,7 +106,7 @@ def flow_fields(record: dict[str, Any], header: sflow.Header, sample: sflow.Flow
     record["network_packets"] = record["source_packets"] = times
     if length is not None:
         record["flow_raw_bytes"] = length
-        record["network_bytes"] = record["source_bytes"] = length * times
+        record["network_bytes"] = record["source_bytes"] = min(length * times, LARGEST)
     record["flow_additional"] = orjson.dumps(additional).decode()
 
 
@@ -240,7 +239,7 @@ def _structures(record: dict[str, Any], structures: dict[str, sflow.Value]) -> i
     if (nat := _taken(structures, "extended_nat")) is not None:
         record["source_nat_ip"], record["destination_nat_ip"] = nat.get("src_address"), nat.get("dst_address")
     if (nat := _taken(structures, "extended_nat_port")) is not None:
-        record["source_nat_port"], record["destination_nat_port"] = nat.get("src_port"), nat.get("dst_port")
+        record["source_nat_port"], record["destination_nat_port"] = _port(nat.get("src_port")), _port(nat.get("dst_port"))
     if (stamp := _of(structures, "extended_timestamp")) is not None:
         micros = stamp.get("nanoseconds", 0) // 1000
         record["timestamp"] = micros if 0 < micros < _YEAR_10000_US else None
@@ -294,13 +293,18 @@ def _sampled_ip(record: dict[str, Any], ip: Any, version: int) -> None:
     record["network_iana_number"] = protocol
     record["network_transport"] = TRANSPORTS.get(protocol)
     if protocol in _WITH_PORTS:
-        record["source_port"], record["destination_port"] = ip.get("src_port", 0) & 0xFFFF, ip.get("dst_port", 0) & 0xFFFF
+        record["source_port"], record["destination_port"] = _port(ip.get("src_port")), _port(ip.get("dst_port"))
     elif protocol in (1, 58):
         # "Or equivalent" for the ports: type and code, as agents fill them.
         record["flow_icmp_type"], record["flow_icmp_code"] = ip.get("src_port", 0) & 0xFF, ip.get("dst_port", 0) & 0xFF
     if protocol == 6:
         record["flow_tcp_flags"] = ip.get("tcp_flags", 0) & 0xFF
     record["flow_tos"] = ip.get("tos", ip.get("priority", 0)) & 0xFF
+
+
+def _port(value: int | None) -> int | None:
+    """A port, which the wire has 32 bits for."""
+    return value if value is not None and value <= 0xFFFF else None
 
 
 def log_fields(record: dict[str, Any], header: sflow.Header, sample: sflow.CounterSample | sflow.OtherSample) -> None:
