@@ -25,6 +25,7 @@ class FakeProducer:
         self.refuse_at_once = 0
         self.closed = False
         self.purged = 0
+        self.headers: dict[bytes | None, Any] = {}
 
     def produce(
         self, topic: str, value: bytes, *, delivery: Delivery, key: str, headers: Any = None, blocking_seconds: float = 60.0
@@ -33,6 +34,7 @@ class FakeProducer:
         if self.refuse_at_once:
             self.refuse_at_once -= 1
             raise DeliveryFailed("queue full")
+        self.headers[value] = headers
         if self.prompt:
             self.taken.append((topic, key, value))
             return  # sealed without anything expected: acknowledged

@@ -205,6 +205,12 @@ class Outbox:
     def _spoolable(pending: Pending) -> bool:
         return pending.counts is not None and pending.settled is None
 
+    def make_room(self, size: int) -> bool:
+        """Whether so many bytes fit after all, once what Kafka has not taken yet is on disk."""
+        if self._spool is not None and not self._behind and self._pending:
+            self._take_back("memory is full: Kafka is too slow", away=self._failure is not None)
+        return self._memory.fits(size)
+
     def _crowded(self) -> None:
         """Memory is half full: if Kafka fails that is reason enough; if it is only slow, three quarters are."""
         if self._failure is not None or self._silent_for(_HASTY_SECONDS):
@@ -483,6 +489,8 @@ class Outbox:
                 if self._behind:
                     self._shift(spool)
                     self._schedule_pump()
+                elif self._memory.used > self._memory.limit // 2:
+                    self._crowded()
                 now = time.monotonic()
                 if now - synced >= self._fsync_seconds:
                     synced = now

@@ -34,11 +34,15 @@ from weir.receivers.settings import ReceiverSettings, SpoolSettings
 from weir.receivers.sources import Sources
 from weir.receivers.spool import Damage, Spool
 
-__all__ = ["TOPIC_HEADER", "Producer", "Publisher", "open_spool"]
+__all__ = ["MEMORY_FULL", "TOPIC_HEADER", "Producer", "Publisher", "open_spool"]
 
 TOPIC_HEADER = "weir-topic"
 """Kafka header of batches in raw.quarantine: the raw topic they would have gone to."""
 
+MEMORY_FULL = "memory full"
+"""Why a unit is dropped that there is no room for."""
+
+_MEMORY_HINT = "Kafka is away or too slow; WEIR_RECEIVER_MEMORY_BYTES and WEIR_RECEIVER_SPOOL_BYTES are the ceilings"
 _RATED_SOURCES = 4_096
 _MAX_SPREAD = 64
 
@@ -143,7 +147,7 @@ class Publisher:
             original_length, sha256 = (original_length, sha256) if original_length else (length, digest)
         batch = self._open.get(source)
         cost = cost_of(unit) if batch is not None else cost_of(unit) + BATCH_OVERHEAD
-        if not must and not self.memory.fits(cost):
+        if not must and not self.memory.fits(cost) and not self._outbox.make_room(cost):
             self.drop(source.ip, 1)
             return False
         if batch is not None and not batch.fits(unit, self.settings.receiver_batch_bytes):
@@ -161,7 +165,7 @@ class Publisher:
             self.close_batch(source)
         return True
 
-    def drop(self, source_ip: str, units: int, reason: str = "memory full") -> None:
+    def drop(self, source_ip: str, units: int, reason: str = MEMORY_FULL) -> None:
         """Count units that are lost."""
         self.ledger.dropped(source_ip, time.time_ns() // 1000, units)
         self.metrics.dropped(units, reason)
@@ -172,7 +176,7 @@ class Publisher:
                 reason=reason,
                 source=source_ip,
                 units=self._dropped,
-                hint="Kafka is away or too slow; WEIR_RECEIVER_MEMORY_BYTES is the ceiling",
+                hint=_MEMORY_HINT if reason == MEMORY_FULL else None,
             )
             self._dropped = 0
 
