@@ -174,7 +174,7 @@ def test_flows_decode_from_the_batchs_own_templates_alone() -> None:
         [(9).to_bytes(2, "big"), (2).to_bytes(2, "big"), *(n.to_bytes(4, "big") for n in (5000, RECEIVED // 10**6, 1, 7))]
     )
     without = netflow.process(batch([header + body]), WHERE)
-    assert "no template 256 of domain 7" in without.dead[0].reason
+    assert "template not known: exporter 192.0.2.9, domain 7, template 256" in without.dead[0].reason
     template = FlowTemplate(9, 7, 256, options=False, record=record)
     outcome = netflow.process(batch([header + body, b"\x00\x4d" + b"x" * 30], flow_templates=[template]), WHERE)
     first, second = encoded(outcome)["network-flow"]

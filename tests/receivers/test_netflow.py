@@ -49,6 +49,10 @@ def settings_for(kafka: str, prefix: str, **values: Any) -> NetflowSettings:
     options = {
         "netflow_host": "127.0.0.1",
         "netflow_port": 0,
+        "ipfix_port": -1,
+        "sflow_port": -1,
+        "ipfix_tcp_port": -1,
+        "ipfix_tls_port": -1,
         "receiver_linger_ms": 50,
         "receiver_udp_buffer_bytes": 65_536,
         "instance": "tester",
@@ -124,8 +128,9 @@ def test_after_a_restart_the_first_data_decodes_without_a_new_template(
     options = [message(SAMPLER), message(DataSet(SAMPLER, [[1, 0, 100]]))]
     with running(settings_for(kafka, names.prefix), SERVICE, build) as run, Exporter(run.receiver.port) as exporter:
         exporter.send(message(FLOW), *options)
-        eventually(lambda: len(state.poll()) == 3)
+        eventually(lambda: len(state.poll()) == 4)
     assert sorted(state.keys) == [
+        "127.0.0.1|9|7|run|0",
         "127.0.0.1|9|7|sampling|0",
         "127.0.0.1|9|7|template|256",
         "127.0.0.1|9|7|template|300",
@@ -135,7 +140,7 @@ def test_after_a_restart_the_first_data_decodes_without_a_new_template(
         batch = eventually(lambda: next((b for b in raw.batches() if message(flow(42, 4_242)) in b.units), None))
     assert decoded([batch]) == [("127.0.0.1", "10.0.0.42", 424_200)]  # scaled by 1 in 100
     assert [(s.selector_id, s.interval) for s in batch.flow_samplings] == [(0, 100.0)]
-    assert len(state.poll()) == 3, "what is known already is not written again"
+    assert len(state.poll()) == 4, "what is known already is not written again"
 
 
 def test_exporters_with_the_same_domain_and_template_id_do_not_mix(kafka: str, names: TopicNames, raw: TopicReader) -> None:
@@ -169,11 +174,11 @@ def test_data_before_its_template_is_held_until_the_template_comes(kafka: str, n
         receiver: NetflowReceiver = run.receiver
         with Exporter(receiver.port) as exporter:
             exporter.send(message(flow(1, 11)), message(flow(2, 22)))
-            eventually(lambda: len(receiver._held) == 2)
+            eventually(lambda: len(receiver.hold) == 2)
             assert raw.units() == []
             exporter.send(message(FLOW))
             eventually(lambda: len(raw.units()) == 3)
-        assert not receiver._held
+        assert not len(receiver.hold)
     assert sorted(d[1:] for d in decoded(raw.batches())) == [("10.0.0.1", 11), ("10.0.0.2", 22)]
 
 
@@ -191,7 +196,7 @@ def test_what_is_held_is_bounded_and_the_oldest_goes_first(kafka: str, names: To
         with Exporter(receiver.port) as exporter:
             exporter.send(*(message(flow(n)) for n in range(1, 6)))
         eventually(lambda: len(raw.units()) == 2)
-        assert len(receiver._held) == 3
+        assert len(receiver.hold) == 3
         assert raw.units() == [message(flow(1)), message(flow(2))]
         assert run.stop() == 0
     eventually(lambda: len(raw.units()) == 5)
@@ -206,7 +211,7 @@ def test_what_one_replica_learned_the_other_uses(kafka: str, names: TopicNames, 
         Exporter(one.receiver.port) as to_one,
     ):
         to_two.send(message(flow(5, 55)))
-        eventually(lambda: two.receiver._held)
+        eventually(lambda: two.receiver.hold)
         to_one.send(message(FLOW))
         eventually(lambda: len(raw.units()) == 2)
     assert decoded([b for b in raw.batches() if b.receiver == "two"]) == [("127.0.0.1", "10.0.0.5", 55)]
@@ -226,8 +231,8 @@ def test_exporters_are_bounded_and_the_one_pushed_out_keeps_its_open_batch(kafka
         for last in range(1, 5):
             with Exporter(receiver.port, f"127.0.0.{last}") as exporter:
                 exporter.send(message(FLOW), message(flow(last, last)))
-        eventually(lambda: len(receiver._exporters) == 2 and "127.0.0.4" in receiver._exporters)
-        assert list(receiver._exporters) == ["127.0.0.3", "127.0.0.4"]
+        eventually(lambda: len(receiver.exporters) == 2 and receiver.exporters.find("127.0.0.4"))
+        assert [e.ip for e in receiver.exporters] == ["127.0.0.3", "127.0.0.4"]
         assert run.stop() == 0
     eventually(lambda: len(raw.units()) == 8)
     assert sorted(decoded(raw.batches())) == [(f"127.0.0.{n}", f"10.0.0.{n}", n) for n in range(1, 5)]
@@ -252,9 +257,9 @@ def test_whatever_comes_is_published_once_and_nothing_is_kept(sent: list[tuple[i
         publisher = Publisher(chosen, service=SERVICE, topic="raw.netflow", make_producer=lambda: fake)
         receiver = NetflowReceiver(chosen, publisher)
         for who, datagram in sent:
-            receiver._datagram(datagram, f"192.0.2.{who}", 1)
-            assert len(receiver._exporters) <= 2
-            assert len(receiver._held) <= 3
+            receiver.take([(datagram, (f"192.0.2.{who}", 1))], 2055)
+            assert len(receiver.exporters) <= 2
+            assert len(receiver.hold) <= 3
         await receiver.stop()
         await publisher.stop()
         assert publisher.memory.used == 0
@@ -270,6 +275,6 @@ def test_without_kafka_the_socket_opens_after_its_deadline() -> None:
     with running(chosen, SERVICE, build) as run, Exporter(run.receiver.port) as exporter:
         receiver: NetflowReceiver = run.receiver
         exporter.send(message(FLOW))
-        eventually(lambda: receiver._exporters)
-        assert not receiver._loaded.is_set()
+        eventually(lambda: receiver.exporters)
+        assert not receiver.loaded.is_set()
         assert run.stop(), "what Kafka did not take is told"

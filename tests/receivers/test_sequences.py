@@ -31,7 +31,8 @@ class Replica:
     def see(self, sequence: int, units: int = 1, *, at: float = 0, key: StreamKey = KEY, uptime: int = 0, more: int = 0) -> None:
         now = NOW + int(at * 1_000_000)
         export = now // 1_000_000 * 1_000_000
-        self.restarts += self.follower.observe(key, Seen(sequence % SEQUENCE_MODULUS, units, export, uptime, more), now)
+        since = self.follower.observe(key, Seen(sequence % SEQUENCE_MODULUS, units, export, uptime, more), now)
+        self.restarts += since is not None
 
     def end(self) -> list[SequenceRange]:
         self.follower.close()
@@ -233,3 +234,13 @@ def test_streams_are_bounded() -> None:
         replica.see(0, key=KEY._replace(domain=n))
     assert len(replica.follower) == MAX_STREAMS
     assert len(replica.ranges) == 5
+
+
+def test_a_restart_that_another_replica_saw_first_is_called_by_its_name() -> None:
+    replica = Replica()
+    replica.see(1_000, 10)
+    replica.follower.adopt(KEY, 1_800_000_000)
+    replica.see(1_010, 10)
+    for first in (0, 10):
+        replica.see(first, 10, at=4_000)
+    assert replica.follower.epoch(KEY) == 1_800_000_000

@@ -16,6 +16,12 @@ from weir.protocols import netflow, sflow
 
 __all__ = ["main", "process"]
 
+ERROR_TRANSPORT = "ipfix-error"
+"""Under this transport a receiver hands over the bytes that broke a connection's framing."""
+
+# Over these a template can be withdrawn; over UDP a withdrawal must be ignored (RFC 7011 section 8.4).
+_SESSIONS = ("tcp", "tls")
+
 CONSTANT: dict[str, Any] = {
     "event_module": "netflow",
     "event_dataset": "netflow.flow",
@@ -36,9 +42,14 @@ def process(batch: RawBatch, where: RawCoordinates) -> Outcome:
     outcome = Outcome()
     common = common_fields(batch, where) | CONSTANT
     batch_hex = batch.batch_id.hex()
+    if batch.transport == ERROR_TRANSPORT:
+        reason = "no IPFIX message begins here, or the connection ended within one; the connection was closed"
+        outcome.dead.extend(Dead(index, reason) for index in range(len(batch.units)))
+        return outcome
     decoder = netflow.Decoder(
         [netflow.TemplateRecord(t.version, t.observation_domain, t.template_id, t.options, t.record) for t in batch.flow_templates],
         [netflow.SamplingRecord(s.version, s.observation_domain, s.selector_id, s.interval) for s in batch.flow_samplings],
+        withdrawals=batch.transport in _SESSIONS,
     )
     for index, datagram in enumerate(batch.units):
         if sflow.is_sflow(datagram):
@@ -58,11 +69,19 @@ def process(batch: RawBatch, where: RawCoordinates) -> Outcome:
             _fill(record, flow)
             outcome.add("network-flow", record)
         if not result.complete:
-            unknown = [f"no template {template} of domain {domain}" for domain, template in sorted(result.unknown_templates)]
-            outcome.dead.append(Dead(index, "; ".join(result.errors + unknown)))
+            outcome.dead.append(Dead(index, "; ".join(result.errors + _unknown(batch, index, result))))
         elif result.empty:
             outcome.units_empty += 1
     return outcome
+
+
+def _unknown(batch: RawBatch, index: int, result: netflow.DecodeResult) -> list[str]:
+    """Which templates lacked. Decoded once more with them in `flow_templates`, the datagram gives its flows after all."""
+    when = ", nor had it come when the receiver published the datagram" if batch.position(index) in batch.without_template else ""
+    return [
+        f"template not known: exporter {batch.source_ip}, domain {domain}, template {template}{when}"
+        for domain, template in sorted(result.unknown_templates)
+    ]
 
 
 def _fill(record: dict[str, Any], flow: netflow.FlowRecord) -> None:

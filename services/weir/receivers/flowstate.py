@@ -1,7 +1,8 @@
-"""The compacted topic of templates and sampling values: what one NetFlow receiver has learned, all of them know.
+"""The compacted topic of what exporters announce: what one receiver of flows has learned, all of them know.
 
 Over UDP an exporter repeats its templates only every few minutes, and there is no way to ask for them. A receiver therefore reads
-this topic to its end before it opens its socket, and follows it from then on.
+this topic to its end before it opens its sockets, and follows it from then on. Besides templates it holds sampling values, names
+of interfaces and applications, and when an exporter last began anew: templates from before that are void.
 """
 
 from __future__ import annotations
@@ -17,44 +18,86 @@ from weir.bus.codec import Decoder, Encoder, WireFormatError
 from weir.bus.config import client_config
 from weir.ops.logging import get
 from weir.ops.settings import ServiceSettings
-from weir.protocols.netflow import SamplingRecord, TemplateRecord
+from weir.protocols.netflow import NameRecord, SamplingRecord, TemplateRecord
 from weir.receivers.memory import Seldom
 
-__all__ = ["ORIGIN_HEADER", "FlowStateCodec", "FlowStateFollower", "StateKey", "StateRecord", "state_key"]
+__all__ = [
+    "AT_HEADER",
+    "ORIGIN_HEADER",
+    "FlowStateCodec",
+    "FlowStateFollower",
+    "Item",
+    "RunRecord",
+    "StateKey",
+    "StateRecord",
+    "state_key",
+]
 
 ORIGIN_HEADER = "weir-origin"
 """Which receiver, at which start, wrote a record: its own records must not come back to it after it has learned newer ones."""
+
+AT_HEADER = "weir-at"
+"""When a tombstone was written, microseconds UTC in decimal: it must not undo what was announced since."""
 
 _BATCH = 500
 _RETRY_SECONDS = 1.0
 
 
+class RunRecord(NamedTuple):
+    """One run of an exporter's numbering.
+
+    `version` is 5, 9 or 10, 0 for sFlow; `epoch` as in `weir.model.ledger.SequenceRange`. Templates learned before `began_at`
+    (microseconds UTC) are void; it is 0 where no restart was seen.
+    """
+
+    version: int
+    domain: int
+    epoch: int
+    began_at: int
+
+
+Item = TemplateRecord | SamplingRecord | NameRecord | RunRecord
+
+
 class StateKey(NamedTuple):
-    """What a record is about, within its exporter: `kind` is "template" or "sampling"."""
+    """What a record is about, within its exporter: `kind` is "template", "sampling", "run" or the kind of a name."""
 
     version: int
     domain: int
     kind: str
-    number: int
+    number: int | str
 
     def text(self, exporter: str) -> str:
         """The Kafka key."""
         return f"{exporter}|{self.version}|{self.domain}|{self.kind}|{self.number}"
 
+    @classmethod
+    def parse(cls, text: str) -> tuple[str, StateKey]:
+        """Exporter and key. Raises ValueError for what is no such text."""
+        exporter, version, domain, kind, number = text.split("|")
+        plain = kind in _NUMBERED
+        return exporter, cls(int(version), int(domain), kind, int(number) if plain else number)
+
+
+_NUMBERED = {"template", "sampling", "run"}
+
 
 class StateRecord(NamedTuple):
-    """One record of the topic; a withdrawn template has no bytes. `learned_at` is microseconds UTC."""
+    """One record of the topic. `item` is None where it is a tombstone: withdrawn or expired. `learned_at` is microseconds UTC."""
 
     exporter: str
     key: StateKey
     learned_at: int
-    item: TemplateRecord | SamplingRecord
+    item: Item | None
 
 
-def state_key(item: TemplateRecord | SamplingRecord) -> StateKey:
-    """The key under which a template or a sampling value is kept."""
-    kind = "template" if isinstance(item, TemplateRecord) else "sampling"
-    return StateKey(item.version, item.domain, kind, item[2])
+def state_key(item: Item) -> StateKey:
+    """The key under which something is kept."""
+    if isinstance(item, NameRecord):
+        return StateKey(item.version, item.domain, item.kind, item.key)
+    if isinstance(item, RunRecord):
+        return StateKey(item.version, item.domain, "run", 0)
+    return StateKey(item.version, item.domain, "template" if isinstance(item, TemplateRecord) else "sampling", item[2])
 
 
 class FlowStateCodec:
@@ -65,56 +108,42 @@ class FlowStateCodec:
         self._encode = Encoder("flow-state")
         self._decode = Decoder()
 
-    def encode(self, exporter: str, learned_at: int, item: TemplateRecord | SamplingRecord) -> bytes | None:
-        """The value of a record; None, a tombstone, for a withdrawn template."""
+    def encode(self, exporter: str, learned_at: int, item: Item) -> bytes:
+        """The value of a record."""
         record: dict[str, Any] = {"exporter_ip": exporter, "learned_at": learned_at, "site": self._site}
+        place = {"version": item.version, "observation_domain": item.domain}
         if isinstance(item, SamplingRecord):
-            record["sampling"] = {
-                "version": item.version,
-                "observation_domain": item.domain,
-                "selector_id": item.selector_id,
-                "interval": item.interval,
-            }
-        elif item.record:
-            record["template"] = {
-                "version": item.version,
-                "observation_domain": item.domain,
-                "template_id": item.template_id,
-                "options": item.is_options,
-                "record": item.record,
-            }
+            record["sampling"] = {**place, "selector_id": item.selector_id, "interval": item.interval}
+        elif isinstance(item, NameRecord):
+            record["name"] = {**place, "kind": item.kind, "key": item.key, "name": item.name}
+        elif isinstance(item, RunRecord):
+            record["run"] = {**place, "epoch": item.epoch, "began_at": item.began_at}
         else:
-            return None
+            record["template"] = {**place, "template_id": item.template_id, "options": item.is_options, "record": item.record}
         return self._encode(record)
 
-    def decode(self, key: bytes | None, value: bytes | None) -> StateRecord | None:
-        """The record; None for a tombstone of a sampling value, which no receiver writes.
+    def decode(self, key: bytes | None, value: bytes | None, at: int | None = None) -> StateRecord:
+        """The record; `at` is when a tombstone was written, now if unknown.
 
         Raises ValueError where it is no such record.
         """
-        exporter, version, domain, kind, number = (key or b"").decode().split("|")
-        place = StateKey(int(version), int(domain), kind, int(number))
+        exporter, place = StateKey.parse((key or b"").decode())
         if value is None:
-            if kind != "template":
-                return None
-            gone = TemplateRecord(place.version, place.domain, place.number, False, b"")
-            return StateRecord(exporter, place, time.time_ns() // 1000, gone)
+            return StateRecord(exporter, place, time.time_ns() // 1000 if at is None else at, None)
         record = self._decode(value)
-        item: TemplateRecord | SamplingRecord
-        if template := record.get("template"):
+        item: Item
+        if found := record.get("template"):
             item = TemplateRecord(
-                template["version"],
-                template["observation_domain"],
-                template["template_id"],
-                template["options"],
-                template["record"],
+                found["version"], found["observation_domain"], found["template_id"], found["options"], found["record"]
             )
-        elif sampling := record.get("sampling"):
-            item = SamplingRecord(
-                sampling["version"], sampling["observation_domain"], sampling["selector_id"], sampling["interval"]
-            )
+        elif found := record.get("sampling"):
+            item = SamplingRecord(found["version"], found["observation_domain"], found["selector_id"], found["interval"])
+        elif found := record.get("name"):
+            item = NameRecord(found["version"], found["observation_domain"], found["kind"], found["key"], found["name"])
+        elif found := record.get("run"):
+            item = RunRecord(found["version"], found["observation_domain"], found["epoch"], found["began_at"])
         else:
-            raise WireFormatError("a flow-state record with neither template nor sampling")
+            raise WireFormatError("a flow-state record of nothing known")
         return StateRecord(exporter, place, record["learned_at"], item)
 
 
@@ -214,10 +243,12 @@ class FlowStateFollower:
             self._loaded()
 
     def _read(self, message: Message) -> StateRecord | None:
-        if dict(message.headers() or []).get(ORIGIN_HEADER) == self._origin:
+        headers = dict(message.headers() or [])
+        if headers.get(ORIGIN_HEADER) == self._origin:
             return None
         try:
-            return self._codec.decode(message.key(), message.value())
+            at = headers.get(AT_HEADER)
+            return self._codec.decode(message.key(), message.value(), None if at is None else int(at))
         except ValueError as error:
             if self._say("unreadable"):
                 self._log.warning("a record of the state topic cannot be read", offset=message.offset(), error=str(error))

@@ -71,13 +71,14 @@ class _Stream:
     """What is known of one stream; positions are unwrapped, so that they only grow."""
 
     __slots__ = (
-        "boot", "candidate", "counted", "epoch", "export_us", "first", "key", "last", "minute", "more", "next", "pending",
-        "pending_lost", "received", "recent", "reported", "restarts", "silent_until", "start", "widest",
+        "boot", "candidate", "candidate_at", "counted", "epoch", "export_us", "first", "foretold", "key", "last",
+        "minute", "more", "next", "pending", "pending_lost", "received", "recent", "reported", "restarts",
+        "silent_until", "start", "widest",
     )  # fmt: skip
 
     def __init__(self, key: StreamKey) -> None:
         self.key = key
-        self.epoch = 0
+        self.epoch = self.foretold = 0
         self.restarts: deque[int] = deque(maxlen=_RESTARTS_BELIEVED + 1)
         self.silent_until = 0
         self.boot: float | None = None
@@ -91,6 +92,7 @@ class _Stream:
         self.received = self.reported = 0
         self.recent: deque[int] = deque(maxlen=_REMEMBERED)
         self.candidate: Seen | None = None
+        self.candidate_at = 0
         self.export_us = 0
         self.more = 0
         self.minute = -1
@@ -120,18 +122,26 @@ class Follower:
         return None if stream is None else stream.epoch
 
     def adopt(self, key: StreamKey, epoch: int) -> None:
-        """Call a stream's run what another receiver, or this one before its last start, calls it: where both mean the same one, or
-        where nothing has been seen of the stream here."""
+        """Call a stream's run what another receiver, or this one before its last start, calls it: where both mean the same one,
+        where nothing has been seen of the stream here, or once the restart is seen here too."""
         stream = self._streams.get(key)
         if stream is None:
             stream = self._add(key)
             stream.epoch = epoch
-        elif abs(stream.epoch - epoch) <= EPOCH_TOLERANCE and epoch < stream.epoch:
-            self._flush(stream)
-            stream.epoch = epoch
+        elif abs(stream.epoch - epoch) <= EPOCH_TOLERANCE:
+            if epoch < stream.epoch:
+                self._flush(stream)
+                stream.epoch = epoch
+        elif epoch > stream.epoch:
+            # Another receiver has seen a restart that is still to come here.
+            stream.foretold = epoch
 
-    def observe(self, key: StreamKey, seen: Seen, now_us: int) -> bool:
-        """Take note of a datagram; True where the exporter has begun anew with it (or with the one before)."""
+    def observe(self, key: StreamKey, seen: Seen, now_us: int) -> int | None:
+        """Take note of a datagram.
+
+        Returns None, or where the exporter turns out to have begun anew, since when: microseconds UTC, by its uptime, else by
+        the arrival of the first datagram of the new run.
+        """
         stream = self._streams.get(key)
         if stream is None:
             stream = self._add(key)
@@ -139,7 +149,7 @@ class Follower:
             self._streams.move_to_end(key)
         if stream.silent_until:
             if now_us < stream.silent_until:
-                return False
+                return None
             stream.silent_until = 0
             stream.epoch = max(now_us // 1_000_000, stream.epoch + EPOCH_TOLERANCE + 1)
             stream.begin(0)
@@ -147,28 +157,28 @@ class Follower:
             self.flush(now_us)
         if not stream.export_us and not stream.received and stream.candidate is None:
             self._first(stream, seen, now_us)
-            return False
+            return None
         position = unwrap(seen.sequence, stream.next)
         ahead = position - stream.next
         window = _LATE_DATAGRAMS * stream.widest
         if ahead and self._rebooted(stream, seen, now_us):
-            return self._restart(stream, [seen], now_us)
+            return self._restart(stream, [seen], now_us - seen.uptime * 1000, now_us)
         # A late datagram was exported before those already seen; what goes back with a later time is no late one.
         in_time = seen.export_us <= stream.export_us
         if not (0 <= ahead <= _NEAR_DATAGRAMS * stream.widest or (-window <= ahead < 0 and in_time)):
             before = stream.candidate
             if before is None or not 0 <= self._behind(before, seen) <= window or seen.export_us < before.export_us:
-                stream.candidate = seen
-                return False
+                stream.candidate, stream.candidate_at = seen, now_us
+                return None
             place = unwrap(before.sequence, stream.next)
             if not 0 <= place - stream.next <= _FORWARD:
-                return self._restart(stream, [before, seen], now_us)
+                return self._restart(stream, [before, seen], stream.candidate_at, now_us)
             stream.candidate = None
             self._take(stream, place, before, now_us)
         if stream.candidate is not None:
             self._outlier(stream, now_us)
         self._take(stream, position, seen, now_us)
-        return False
+        return None
 
     def flush(self, now_us: int) -> None:
         """Emit the ranges of minutes that are over."""
@@ -212,7 +222,7 @@ class Follower:
         # The uptime itself wraps after 49.7 days, which looks like a start that much later.
         return later > _BOOT_TOLERANCE and abs(later - _UPTIME_WRAP) > _BOOT_TOLERANCE
 
-    def _restart(self, stream: _Stream, seen: list[Seen], now_us: int) -> bool:
+    def _restart(self, stream: _Stream, seen: list[Seen], since_us: int, now_us: int) -> int | None:
         self._flush(stream)
         stream.restarts.append(now_us)
         if len(stream.restarts) > _RESTARTS_BELIEVED and now_us - stream.restarts[0] < _RESTARTS_US:
@@ -220,12 +230,13 @@ class Follower:
             stream.pending.clear()
             stream.pending_lost = 0
             stream.silent_until = now_us + _MIXED_US
-            return False
-        stream.epoch = max(_began(stream.key, seen[0], now_us), stream.epoch + EPOCH_TOLERANCE + 1)
+            return None
+        stream.epoch = stream.foretold or max(_began(stream.key, seen[0], now_us), stream.epoch + EPOCH_TOLERANCE + 1)
+        stream.foretold = 0
         stream.begin(seen[0].sequence)
         for one in seen:
             self._take(stream, unwrap(one.sequence, stream.next), one, now_us)
-        return True
+        return since_us
 
     def _outlier(self, stream: _Stream, now_us: int) -> None:
         """The datagram out of place was none of a new run: where it lies in this one it was late."""

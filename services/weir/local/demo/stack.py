@@ -232,7 +232,13 @@ def environment(stack: Stack, name: str) -> dict[str, str]:
             "WEIR_SYSLOG_TCP_PORT": str(stack.ports["syslog"]),
         },
         "receive-beats": {"WEIR_BEATS_HOST": "127.0.0.1", "WEIR_BEATS_PORT": str(stack.ports["beats"])},
-        "receive-netflow": {"WEIR_NETFLOW_HOST": "127.0.0.1", "WEIR_NETFLOW_PORT": str(stack.ports["netflow"])},
+        "receive-netflow": {
+            "WEIR_NETFLOW_HOST": "127.0.0.1",
+            "WEIR_NETFLOW_PORT": str(stack.ports["netflow"]),
+            "WEIR_IPFIX_PORT": "-1",
+            "WEIR_SFLOW_PORT": "-1",
+            "WEIR_IPFIX_TCP_PORT": "-1",
+        },
         "sink-sentinel": {
             "WEIR_SENTINEL_ENDPOINT": stack.control.get("sentinel", ""),
             "WEIR_SENTINEL_DCR_IMMUTABLE_ID": DCR,

@@ -50,11 +50,13 @@ MAX_TEMPLATE_BYTES = 128 * 1024
 MAX_SAMPLINGS = 1024
 """Sampling values kept per exporter; the one announced longest ago goes first."""
 
-MAX_NAMES = 8_192
+MAX_NAMES = 4_096
 """Names kept per exporter, each of at most 128 characters; the one announced longest ago goes first."""
 
-MAX_NEEDED_NAMES = 512
-"""Names that `needs` returns at most: some 30 kB of the usual ones, 70 kB of the longest."""
+MAX_NAMES_BYTES = 48 * 1024
+"""Bytes of names that `needs` returns at most, a thousand of the usual ones."""
+
+_NAME_OVERHEAD = 40
 
 _TEMPLATE_SETS = {NETFLOW_IPFIX: (2, 3)}
 _TEMPLATE_SETS_V9 = (0, 1)
@@ -129,6 +131,17 @@ def scan(datagram: bytes) -> Scan:
     )
 
 
+def _fitting(names: Iterable[NameRecord]) -> list[NameRecord]:
+    fitting: list[NameRecord] = []
+    room = MAX_NAMES_BYTES
+    for name in names:
+        room -= len(name.name.encode()) + len(name.key) + _NAME_OVERHEAD
+        if room < 0:
+            break
+        fitting.append(name)
+    return fitting
+
+
 class TemplateStore:
     """Templates, sampling and names of one exporter address or of one connection, over all its versions and domains; bounded,
     oldest dropped first. A definition under a known id replaces the one before it.
@@ -182,17 +195,14 @@ class TemplateStore:
         found = self._names.get((version, domain, kind, key))
         return None if found is None else found.name
 
-    def options_of(self, version: int, domain: int) -> list[OptionRecord]:
-        """All sampling values and names in force of one domain."""
-        found: list[OptionRecord] = [value for key, value in self._samplings.items() if key[:2] == (version, domain)]
-        found += [value for key, value in self._names.items() if key[:2] == (version, domain)]
-        return found
+    @property
+    def names(self) -> int:
+        """How many names are kept."""
+        return len(self._names)
 
-    def everything(self) -> Iterator[TemplateRecord | SamplingRecord | NameRecord]:
-        """All that is kept."""
-        yield from self._templates.values()
-        yield from self._samplings.values()
-        yield from self._names.values()
+    def forget_names(self) -> None:
+        """Drop all names; they come again when they are announced again."""
+        self._names.clear()
 
     def put(self, template: TemplateRecord) -> bool:
         """Take a definition, or with an empty record a withdrawal; True where that changed anything."""
@@ -279,19 +289,23 @@ class TemplateStore:
 
         What is damaged is passed over: that is for the decoder to report.
         """
-        changed: list[TemplateRecord | SamplingRecord | NameRecord] = []
+        return [item for item, changed in self.announced(datagram) if changed]
+
+    def announced(self, datagram: bytes) -> list[tuple[TemplateRecord | SamplingRecord | NameRecord, bool]]:
+        """As `learn`, but returns all that is announced, each with whether it is new or changed."""
+        found: list[tuple[TemplateRecord | SamplingRecord | NameRecord, bool]] = []
         try:
             header = read_header(datagram)
             if header.version != NETFLOW_V5:
                 for wire_set in sets_of(datagram, header):
                     try:
                         for item in self._learn_set(datagram, header, wire_set):
-                            changed.append(item)  # noqa: PERF402 - what comes before the damage counts
+                            found.append(item)  # noqa: PERF402 - what comes before the damage counts
                     except FlowError:
                         continue
         except FlowError:
             pass
-        return changed
+        return found
 
     def missing(self, datagram: bytes) -> set[tuple[int, int]]:
         """(domain, template id) of each data set that cannot be decoded with what is known and what comes before it in
@@ -343,7 +357,7 @@ class TemplateStore:
         """What decodes these datagrams: the known templates that their data sets name, all sampling values of their domains, and
         the names of what their flows refer to.
 
-        At most MAX_TEMPLATES records of MAX_TEMPLATE_BYTES in all, MAX_SAMPLINGS values and MAX_NEEDED_NAMES names, whatever
+        At most MAX_TEMPLATES records of MAX_TEMPLATE_BYTES in all, MAX_SAMPLINGS values and MAX_NAMES_BYTES of names, whatever
         the datagrams say.
         """
         keys: dict[tuple[int, int, int], None] = {}
@@ -365,7 +379,7 @@ class TemplateStore:
                         template = self._templates.get(key)
                         if template is None:
                             known = False
-                        elif key[:2] in named and len(names) < MAX_NEEDED_NAMES:
+                        elif key[:2] in named and len(names) < MAX_NAMES:
                             self._name_all(datagram, wire_set, template, names)
             except FlowError:
                 pass
@@ -373,7 +387,7 @@ class TemplateStore:
                 lacking.append(place)
         templates = [self._templates[key] for key in keys if key in self._templates]
         samplings = [value for key, value in self._samplings.items() if key[:2] in domains] if domains else []
-        return Needs(templates, samplings, list(names.values())[:MAX_NEEDED_NAMES], lacking)
+        return Needs(templates, samplings, _fitting(names.values()), lacking)
 
     def _name_all(
         self, datagram: bytes, wire_set: WireSet, template: TemplateRecord, names: dict[tuple[int, int, str, str], NameRecord]
@@ -393,7 +407,10 @@ class TemplateStore:
         Raises FlowError, after the records before it, for a record that is cut.
         """
         for found in options_in(datagram, header, wire_set, template):
-            yield [item for item in found if (self.put_name(item) if isinstance(item, NameRecord) else self.put_sampling(item))]
+            yield [item for item in found if self._put_option(item)]
+
+    def _put_option(self, item: OptionRecord) -> bool:
+        return self.put_name(item) if isinstance(item, NameRecord) else self.put_sampling(item)
 
     def _is_options(self, version: int, domain: int, template_id: int) -> bool:
         template = self._templates.get((version, domain, template_id))
@@ -423,11 +440,13 @@ class TemplateStore:
 
     def _learn_set(
         self, datagram: bytes, header: Header, wire_set: WireSet
-    ) -> Iterator[TemplateRecord | SamplingRecord | NameRecord]:
+    ) -> Iterator[tuple[TemplateRecord | SamplingRecord | NameRecord, bool]]:
         if wire_set.set_id >= FIRST_DATA_SET:
             template = self._templates.get((header.version, header.domain, wire_set.set_id))
             if template is not None and template.is_options:
-                for changed in self.options(datagram, header, wire_set, template):
-                    yield from changed
+                for found in options_in(datagram, header, wire_set, template):
+                    for option in found:
+                        yield option, self._put_option(option)
         elif wire_set.set_id in _TEMPLATE_SETS.get(header.version, _TEMPLATE_SETS_V9):
-            yield from (item for item in templates_in(datagram, header, wire_set) if self.put(item))
+            for item in templates_in(datagram, header, wire_set):
+                yield item, self.put(item)
