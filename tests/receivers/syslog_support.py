@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -62,6 +63,17 @@ class AtWork:
     @property
     def tls(self) -> tuple[str, int]:
         return HOST, self.receiver.tls_port or 0
+
+    def answer(self) -> None:
+        """Acknowledge all that waits, where the producer is not prompt."""
+        done = threading.Event()
+
+        def now() -> None:
+            self.producer.answer()
+            done.set()
+
+        self.run._loop.call_soon_threadsafe(now)
+        assert done.wait(10)
 
     def batches(self) -> list[RawBatch]:
         return self.producer.batches()

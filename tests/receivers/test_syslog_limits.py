@@ -5,14 +5,21 @@ from __future__ import annotations
 import contextlib
 import selectors
 import socket
+import threading
 import time
 from collections import Counter
 
 import pytest
 
-from tests.receivers.syslog_support import AtWork, at_work, send_tcp, wait_closed
+from tests.receivers.syslog_support import AtWork, at_work, made_certificates, send_tcp, tls_client, wait_closed
 from tests.support import eventually
+from weir.local.standins.certificates import CertificateFiles
 from weir.model.ledger import LedgerCounts
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> CertificateFiles:
+    return made_certificates(tmp_path_factory.mktemp("certificates"))
 
 
 def ledger(work: AtWork) -> dict[str, LedgerCounts]:
@@ -149,6 +156,61 @@ class TestMessageRate:
             assert len(work.units()) == 100
 
 
+class TestMemory:
+    @pytest.mark.parametrize("encrypted", [False, True])
+    def test_while_kafka_is_away_connections_are_not_read_and_later_nothing_is_missing(
+        self, certificates: CertificateFiles, encrypted: bool
+    ) -> None:
+        message, count = b"<13>" + b"x" * 3_995 + b"\n", 6_000  # more than sockets hold
+        with at_work(certificates, receiver_memory_bytes=2 * 1024 * 1024) as work:
+            work.producer.prompt = False
+            memory = work.receiver.publisher.memory
+            done = threading.Event()
+
+            def send() -> None:
+                with contextlib.ExitStack() as stack:
+                    if encrypted:
+                        sock: socket.socket = stack.enter_context(tls_client(work.tls, certificates.client_context()))
+                    else:
+                        sock = stack.enter_context(socket.create_connection(work.tcp))
+                    sock.settimeout(30)
+                    sock.sendall(message * count)
+                done.set()
+
+            sender = threading.Thread(target=send)
+            sender.start()
+            eventually(lambda: memory.shut)
+            reads = work.receiver.reads
+            assert not done.wait(0.2)
+            assert work.receiver.reads == reads, "what was in hand when it shut is all that was taken"
+            assert memory.used < 3 * 1024 * 1024
+
+            def all_there() -> bool:
+                work.answer()
+                return sum(len(batch.units) for batch in work.batches()) == count
+
+            eventually(all_there, timeout=20)
+            sender.join(10)
+            work.producer.prompt = True
+            work.answer()
+
+    def test_unfinished_messages_of_many_connections_are_bounded_together(self) -> None:
+        connections = 40
+        with at_work(receiver_memory_bytes=2 * 1024 * 1024) as work, contextlib.ExitStack() as stack:
+            socks = [stack.enter_context(socket.create_connection(work.tcp, timeout=10)) for _ in range(connections)]
+            for sock in socks:
+                sock.sendall(b"<13>" + b"x" * 50_000)
+            eventually(lambda: work.receiver.limits.open == connections and work.receiver.unfinished > 512 * 1024)
+            for sock in socks:
+                sock.sendall(b"x" * 10_000 + b"\n<13>next\n")
+            eventually(lambda: sum(len(batch.units) for batch in work.batches()) == 2 * connections)
+            assert work.receiver.unfinished == 0
+            marks = [mark for batch in work.batches() for mark in batch.truncated]
+            assert marks
+            assert {mark.original_length for mark in marks} == {60_004}
+            assert work.units().count(b"<13>next") == connections
+
+
 class TestSources:
     def test_datagrams_of_a_refused_source_are_dropped_and_counted(self) -> None:
         with at_work(receiver_allow="192.0.2.0/24") as work:
@@ -189,9 +251,11 @@ def test_received_and_the_kernels_drops_are_all_that_was_sent() -> None:
     assert len(work.units()) + lost == sent
 
 
-def test_two_processes_worth_of_sockets_share_a_port(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("weir.receivers.syslog.getattr", lambda *_: 2, raising=False)
-    with at_work() as first, at_work(syslog_udp_port=first.udp[1], syslog_tcp_port=first.tcp[1]) as second:
+def test_worker_processes_share_their_ports() -> None:
+    with (
+        at_work(receiver_processes=2) as first,
+        at_work(receiver_processes=2, syslog_udp_port=first.udp[1], syslog_tcp_port=first.tcp[1]) as second,
+    ):
         for number in range(64):
             send_tcp(first.tcp, b"<13>tcp %d\n" % number)
             flood(first.udp, 1)

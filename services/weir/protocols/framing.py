@@ -74,14 +74,32 @@ class SyslogFramer:
 
     A longer message is kept up to the limit, marked by its ``original_length``, and the rest of it is dropped as it comes.
     Empty lines are no messages (section 3.4.2 puts a message before each line end); ``blank`` counts them.
+
+    While ``full`` is set, what comes of an unfinished message is dropped as if it were beyond the limit: a ceiling over many
+    connections together holds even where each keeps within its own.
     """
 
-    __slots__ = ("_bad", "_broken", "_end", "_head", "_held", "_length", "_max", "_missing", "_mode", "_seen", "_trail", "blank")
+    __slots__ = (
+        "_bad",
+        "_broken",
+        "_end",
+        "_head",
+        "_held",
+        "_length",
+        "_max",
+        "_missing",
+        "_mode",
+        "_seen",
+        "_trail",
+        "blank",
+        "full",
+    )
 
     def __init__(self, max_message_bytes: int = 65536) -> None:
         if max_message_bytes < 1:
             raise ValueError(f"max_message_bytes is {max_message_bytes}: it must be at least 1")
         self.blank = 0
+        self.full = False
         self._max = max_message_bytes
         self._mode = "?"  # "?" until the first bytes have told, then "lines" or "counted"; "line" is a line among counted messages
         self._end = b""  # what ends lines, once seen
@@ -93,6 +111,11 @@ class SyslogFramer:
         self._bad = 0  # frames lost in a row
         self._seen = 0  # bytes of the connection so far
         self._broken: FramingError | None = None
+
+    @property
+    def held(self) -> int:
+        """Bytes kept of what is not finished."""
+        return len(self._held) + len(self._head)
 
     def feed(self, data: bytes) -> list[Frame]:
         """Take the next bytes as they came from the socket; give the messages they complete.
@@ -193,7 +216,7 @@ class SyslogFramer:
         if not part:
             return
         # One byte above the limit, for a space that is not part of the message.
-        if (room := self._max + 1 - len(self._held)) > 0:
+        if not self.full and (room := self._max + 1 - len(self._held)) > 0:
             self._held += part[:room]
         self._length += len(part)
         kept = len(part.rstrip(_LINE_ENDS if not self._end else _STRAY[self._end]))
@@ -222,7 +245,7 @@ class SyslogFramer:
             elif self._missing:
                 taken = min(self._missing, end - position)
                 room = self._max - len(self._held)
-                if room > 0:
+                if room > 0 and not self.full:
                     self._held += data[position : position + min(taken, room)]
                 self._missing -= taken
                 position += taken

@@ -46,6 +46,7 @@ class SyslogReceiver:
         self.publisher = publisher
         self.reads = 0
         self.stopping = False
+        self.unfinished = 0
         self.connections: dict[SyslogConnection, None] = {}
         self.proxy = settings.proxy_policy(settings.syslog_proxy_protocol)
         self.limits = ConnectionLimits(
@@ -72,9 +73,9 @@ class SyslogReceiver:
         self._sweeper: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Open the sockets. Raises OSError where one cannot be had, or a certificate cannot be read."""
+        """Open the sockets. Raises OSError where one cannot be had, SettingsError where a certificate cannot be used."""
         settings = self.settings
-        shared = getattr(settings, "receiver_processes", 1) > 1
+        shared = settings.receiver_processes > 1
         self.tls = ServerTls.of(settings)
         if settings.syslog_tcp_port != _OFF:
             self.tcp_port = await self._listen("tcp", settings.syslog_tcp_port, shared)

@@ -42,6 +42,8 @@ class Host(Protocol):
     connections: dict[SyslogConnection, None]
     reads: int
     stopping: bool
+    unfinished: int
+    """Bytes that all connections together keep of unfinished messages."""
 
     def complain(self, event: str, address: str, detail: str = "") -> None:
         """Count a connection that is refused or closed, and say so once in a while."""
@@ -71,6 +73,7 @@ class SyslogConnection(asyncio.Protocol):
         self._entered = False
         self._open = False
         self._began = False
+        self._unfinished = 0
         self._holds: set[str] = set()
         self._greeting: asyncio.TimerHandle | None = None
         self._rest: asyncio.TimerHandle | None = None
@@ -218,10 +221,18 @@ class SyslogConnection(asyncio.Protocol):
                 self._host.complain("framing lost", self._address, str(error))
                 self.close()
             return
+        self._weigh()
         if framer.blank != blank:
             self._host.blank(framer.blank - blank)
         if frames:
             self._publish(frames)
+
+    def _weigh(self) -> None:
+        """Unfinished messages are bounded over all connections too: beyond a quarter of the memory they are cut, and marked so."""
+        host, held = self._host, self._framer.held
+        host.unfinished += held - self._unfinished
+        self._unfinished = held
+        self._framer.full = host.unfinished > host.publisher.memory.limit // 4
 
     def _publish(self, frames: list[Frame]) -> bool:
         """Hand messages over; False where their sender is refused by now, and the connection closed."""
@@ -308,6 +319,7 @@ class SyslogConnection(asyncio.Protocol):
             return
         self._entered = self._open = False
         host = self._host
+        host.unfinished -= self._unfinished
         host.publisher.memory.unwatch(self)
         host.connections.pop(self, None)
         host.publisher.metrics.connected(-1)
