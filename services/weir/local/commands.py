@@ -331,9 +331,8 @@ def bench_udp(
     sources: Annotated[int, typer.Option(min=1, max=250, help="senders")] = 8,
     target: Annotated[
         str | None,
-        typer.Option(help="127.0.0.1:PORT of a syslog receiver that runs already [default: one is started]; see --health-port"),
+        typer.Option(help="127.0.0.1:PORT of a syslog receiver that runs already [default: one is started]"),
     ] = None,
-    health_port: Annotated[int | None, typer.Option(help="its WEIR_HEALTH_PORT, where its own counts are read")] = None,
     bootstrap: Annotated[str | None, typer.Option(help="Kafka brokers [default: development's, else one is started]")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON for machines")] = False,
 ) -> None:
@@ -349,7 +348,6 @@ def bench_udp(
             processes=processes,
             sources=sources,
             target=target,
-            health_port=health_port,
             bootstrap=bootstrap,
         )
     except ValueError as error:

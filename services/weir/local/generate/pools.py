@@ -35,8 +35,8 @@ DESTINATION: Final = "@DESTINATION@"
 SOURCE_PORT: Final = 4_040_404_041
 DESTINATION_PORT: Final = 4_040_404_042
 NUMBER: Final = 4_040_404_043
-"""Marks in what is prepared: where the stamp and the name of the sender go, the four parts of the stamp's flow form, and some number
-that is to vary. Three are numbers, because JSON has them without quotes."""
+"""Marks in what is prepared: where the stamp and the name of the sender go, the four parts of the stamp's flow form, and some
+number that is to vary. Three are numbers, because JSON has them without quotes."""
 
 THEN_US: Final = 981_173_106_789_012
 """The moment at which everything is prepared: 2001-02-03T04:05:06.789012Z, a time that appears nowhere else."""
