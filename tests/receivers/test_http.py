@@ -502,6 +502,18 @@ class TestCurl:
         assert "does not trust the authority" in out
         assert "send to https://" in out
 
+    def test_behind_a_balancer_the_source_is_whom_it_names(self) -> None:
+        fake = FakeProducer(prompt=True)
+        options = {"http_proxy_protocol": "required", "http_proxy_from": "127.0.0.0/8"}
+        with receiving(fake, http_port=0, beats_port=-1, **options) as run:
+            url = f"http://127.0.0.1:{run.receiver.http_port}/"
+            assert curl("--haproxy-protocol", "--json", "{}", url)[0] == 200
+            assert curl("--json", "{}", url)[0] == -1
+            with Client(run.receiver.http_port) as client:
+                client.send(b"PROXY TCP6 2001:db8::7 2001:db8::1 40000 8088\r\n")
+                assert client.post(b"{}").status == 200
+        assert [batch.source_ip for batch in fake.batches(RAW)] == ["127.0.0.1", "2001:db8::7"]
+
     def test_https_to_a_plain_port_is_told_of(self, run: Running, capsys: pytest.CaptureFixture[str]) -> None:
         assert curl("--insecure", f"https://127.0.0.1:{run.receiver.http_port}/")[0] == -1
         assert "TLS on a plain port" in capsys.readouterr().out

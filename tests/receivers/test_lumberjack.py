@@ -355,6 +355,54 @@ class TestLimits:
 
             eventually(welcome)
 
+    @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+    @pytest.mark.parametrize(
+        "header",
+        [
+            pytest.param(b"PROXY TCP4 192.0.2.7 198.51.100.1 40000 5044\r\n", id="version 1"),
+            pytest.param(
+                b"\r\n\r\n\0\r\nQUIT\n\x21\x11" + struct.pack(">H8B2H", 12, 192, 0, 2, 7, 198, 51, 100, 1, 40_000, 5_044),
+                id="version 2",
+            ),
+        ],
+    )
+    def test_behind_a_balancer_the_source_is_whom_it_names(self, tmp_path: Path, header: bytes, tls: bool) -> None:
+        """The header may come byte by byte; limits hold for the source and not for the balancer."""
+        fake = FakeProducer(prompt=True)
+        files = ensure_certificates(tmp_path)
+        options: dict[str, Any] = {"beats_proxy_protocol": "required", "beats_proxy_from": "127.0.0.1/32, 10.0.0.0/8"}
+        if tls:
+            options |= {"tls_certificate_file": files.server, "tls_key_file": files.server_key}
+        with receiving(fake, **options, beats_max_connections_per_source=1) as run:
+            with Client(run.receiver.port) as client:
+                client.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                for n in range(len(header)):
+                    client.send(header[n : n + 1])
+                if tls:
+                    client.sock = files.client_context().wrap_socket(client.sock, server_hostname="localhost")
+                client.send(encode_batch(documents(2)))
+                client.acknowledges(2)
+                with Client(run.receiver.port) as crowded:
+                    crowded.send(header)
+                    if tls:
+                        crowded.sock = files.client_context().wrap_socket(crowded.sock, server_hostname="localhost")
+                    assert crowded.closed()
+            with Client(run.receiver.port) as bare:
+                bare.send(encode_batch(documents(2)))
+                assert bare.closed()
+        (batch,) = fake.batches(RAW)
+        assert (batch.source_ip, batch.source_port, len(batch.units)) == ("192.0.2.7", 40_000, 2)
+
+    def test_who_is_no_balancer_may_not_speak_for_others(self) -> None:
+        fake = FakeProducer(prompt=True)
+        options = {"beats_proxy_protocol": "optional", "beats_proxy_from": "192.0.2.0/24"}
+        with receiving(fake, **options) as run, Client(run.receiver.port) as liar, Client(run.receiver.port) as client:
+            liar.send(b"PROXY TCP4 192.0.2.7 198.51.100.1 40000 5044\r\n")
+            assert liar.closed()
+            client.send(encode_batch(documents(2)))
+            client.acknowledges(2)
+        assert {batch.source_ip for batch in fake.batches(RAW)} == {"127.0.0.1"}
+
     def test_a_source_that_the_catalogue_refuses_is_closed_and_nothing_of_it_is_taken(self) -> None:
         fake = FakeProducer(prompt=True)
         with receiving(fake) as run:

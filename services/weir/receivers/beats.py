@@ -57,6 +57,7 @@ class BeatsReceiver:
                 handshake_seconds=settings.beats_handshake_seconds,
                 plain_hint="turn TLS on at the sender (Filebeat: output.logstash ssl.enabled: true), or set WEIR_BEATS_TLS=off",
                 tls_hint="set WEIR_TLS_CERTIFICATE_FILE and WEIR_TLS_KEY_FILE, or turn TLS off at the sender",
+                proxy=settings.beats_proxy(),
             )
             limits = ConnectionLimits(
                 settings.beats_max_connections, settings.beats_max_connections_per_source, 0.0, time.monotonic

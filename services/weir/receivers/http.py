@@ -19,22 +19,23 @@ import hmac
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import orjson
 from aiohttp import web
 from aiohttp.http import HttpVersion11
 from aiohttp.web_protocol import RequestHandler, RequestPayloadError
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, model_validator
 
 from weir.ops.logging import get
 from weir.ops.settings import SettingsError
 from weir.ops.tls import ServerTls, subject_of
 from weir.protocols.elements import ElementError, ElementTooLongError, cut_elements
 from weir.protocols.inflate import CODINGS, InflateError, Inflater, TooMuchError
+from weir.protocols.proxy import ProxyPolicy
 from weir.receivers.batching import OpenBatch, Source
 from weir.receivers.limits import ConnectionLimits, RateLimit
-from weir.receivers.listen import Admission, Listener, Port
+from weir.receivers.listen import Admission, Listener, Port, policy
 from weir.receivers.memory import FrameBudget, Seldom
 from weir.receivers.publisher import Publisher
 from weir.receivers.settings import ReceiverSettings
@@ -90,6 +91,13 @@ class HttpSettings(ReceiverSettings):
         description="requests of one address, ten seconds' worth at once; beyond that 429; 0: no limit",
     )
     http_backlog: int = Field(512, ge=1, le=65_535, description="connections that wait to be accepted")
+    http_proxy_protocol: str = Field(
+        "off",
+        pattern="^(off|optional|required)$",
+        description="PROXY protocol (versions 1 and 2): required refuses whoever is no balancer of WEIR_HTTP_PROXY_FROM or sends "
+        "no header; optional takes others as they are, but refuses their headers. X-Forwarded-For is never believed",
+    )
+    http_proxy_from: str = Field("", description="CIDR ranges of balancers whose PROXY header is believed, comma separated")
     http_max_body_bytes: int = Field(
         16 * 1024 * 1024, ge=1_024, le=1024**3, description="one body on the wire; a larger one is answered 413"
     )
@@ -114,6 +122,18 @@ class HttpSettings(ReceiverSettings):
     http_ack_seconds: float = Field(
         8.0, gt=0, le=600, description="longest wait for Kafka; then 503, though the documents may still arrive"
     )
+
+    @model_validator(mode="after")
+    def _http_proxy(self) -> Self:
+        try:
+            self.http_proxy()
+        except ValueError as error:
+            raise ValueError(f"WEIR_HTTP_PROXY_FROM: {error}") from error
+        return self
+
+    def http_proxy(self) -> ProxyPolicy:
+        """From whom a PROXY header is taken. Raises ValueError where the settings do not say."""
+        return policy(self.http_proxy_protocol, self.http_proxy_from)
 
 
 class Refusal(Exception):
@@ -231,6 +251,7 @@ class HttpServer:
             tls_hint="send to http://, or set WEIR_TLS_CERTIFICATE_FILE and WEIR_TLS_KEY_FILE",
             refusal=_PLAIN_REFUSAL,
             first_byte_seconds=settings.http_idle_seconds,
+            proxy=settings.http_proxy(),
         )
         limits = ConnectionLimits(settings.http_max_connections, settings.http_max_connections_per_source, 0.0, time.monotonic)
         self._listener = Listener(port, limits, self._admitted, publisher.metrics, service)

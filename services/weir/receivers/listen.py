@@ -1,4 +1,4 @@
-"""Listening for clients that wait for an answer: limits before anything else, then TLS, then the protocol.
+"""Listening for clients that wait for an answer: limits before anything else, the PROXY header, TLS, then the protocol.
 
 The first byte is looked at before TLS begins, so that a client that speaks TLS where none is spoken, or none where it is, can be
 told from one that merely fails: both are the most common mistakes in setting up a sender, and both are said with their cure.
@@ -12,19 +12,21 @@ import socket
 import ssl
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from weir.ops.logging import get
 from weir.ops.tls import ServerTls
+from weir.protocols.proxy import ProxyError, ProxyParser, ProxyPolicy
 from weir.receivers.counts import ReceiverMetrics
 from weir.receivers.limits import ConnectionLimits
 from weir.receivers.memory import Seldom
 from weir.receivers.tcp import open_tcp, raise_file_limit, watch_peer
 from weir.receivers.udp import plain_address
 
-__all__ = ["Admission", "Listener", "Port"]
+__all__ = ["Admission", "Listener", "Port", "policy"]
 
+_PROXY_BYTES = 17_000  # the longest header that is read, and some more
 _HANDSHAKE = 0x16  # TLS record type (RFC 8446, 5.1)
 _GOODBYE_SECONDS = 1.0
 _ACCEPT_AGAIN_SECONDS = 0.2
@@ -44,20 +46,28 @@ _CURES = {
 class Admission:
     """A connection's place within the limits; given back once, by whoever learns that the connection is gone."""
 
-    __slots__ = ("_limits", "crowded", "host", "port")
+    __slots__ = ("_claimed", "_limits", "crowded", "host", "port")
 
     def __init__(self, limits: ConnectionLimits, host: str, port: int | None) -> None:
         self._limits: ConnectionLimits | None = limits
+        self._claimed = False
         self.host = host
         self.port = port
-        self.crowded = limits.claim(host)
+        self.crowded: str | None = None
         """Why this source may have no more connections; None where it may."""
+
+    def claim(self, host: str, port: int | None) -> None:
+        """Count the connection for its source, once it is known who that is."""
+        self.host, self.port = host, port
+        if self._limits is not None:
+            self.crowded = self._limits.claim(host)
+            self._claimed = self.crowded is None
 
     def leave(self) -> None:
         """The connection is gone."""
         limits, self._limits = self._limits, None
         if limits is not None:
-            limits.leave(None if self.crowded else self.host)
+            limits.leave(self.host if self._claimed else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +90,12 @@ class Port:
     refusal: bytes = b""
     first_byte_seconds: float | None = None
     reuse_port: bool = False
+    proxy: ProxyPolicy = field(default_factory=ProxyPolicy)
+
+
+def policy(mode: str, balancers: str) -> ProxyPolicy:
+    """From whom a PROXY header is taken; `balancers` as settings name them. Raises ValueError where they do not say."""
+    return ProxyPolicy(mode, [part.strip() for part in balancers.split(",") if part.strip()])
 
 
 class Listener:
@@ -154,6 +170,8 @@ class Listener:
             connected = await self._connect(sock, admission)
         except TimeoutError:
             self._refuse("silent at first", admission.host, level="info")
+        except ProxyError as error:
+            self._refuse(error.reason, admission.host, error=str(error), hint=f"see WEIR_{self._port.name}_PROXY_PROTOCOL")
         except ssl.SSLError as error:
             reason = error.reason or type(error).__name__
             self._refuse(
@@ -171,6 +189,14 @@ class Listener:
         """Whether the protocol has taken over."""
         port, tls = self._port, self._port.tls
         watch_peer(sock)
+        if (parser := port.proxy.parser(admission.host)) is not None:
+            patience = port.first_byte_seconds if parser.forbidden and tls is None else port.handshake_seconds
+            async with asyncio.timeout(patience):
+                if not await self._proxy_header(sock, parser):
+                    return False
+            if parser.header is not None and parser.header.source is not None:
+                admission.host, admission.port = plain_address(parser.header.source), parser.header.source_port
+        admission.claim(admission.host, admission.port)
         if tls is not None or port.first_byte_seconds is not None:
             first = await self._first_byte(sock, port.handshake_seconds if tls else port.first_byte_seconds)
             if not first:
@@ -191,13 +217,34 @@ class Listener:
             )
         return True
 
+    async def _proxy_header(self, sock: socket.socket, parser: ProxyParser) -> bool:
+        """Take the header, if there is one, and no byte more; whether anything came at all. Raises ProxyError."""
+        seen = b""
+        while True:
+            more = await self._peek(sock, _PROXY_BYTES)
+            if len(more) <= len(seen):
+                return False  # the connection ended
+            rest = parser.feed(more[len(seen) :])
+            seen = more
+            if rest is not None:
+                if header := len(seen) - len(rest):
+                    sock.recv(header)
+                break
+            # All of it may still be needed by whoever reads next, so it stays there: wait until there is more.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, len(seen) + 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
+        return True
+
     async def _first_byte(self, sock: socket.socket, seconds: float | None) -> bytes:
         async with asyncio.timeout(seconds):
-            while True:
-                try:
-                    return sock.recv(1, socket.MSG_PEEK)
-                except (BlockingIOError, InterruptedError):
-                    await self._readable(sock)
+            return await self._peek(sock, 1)
+
+    async def _peek(self, sock: socket.socket, most: int) -> bytes:
+        """What has come, without taking it; waits where nothing has, or no more than was seen before. b"" at the end."""
+        while True:
+            await self._readable(sock)
+            with contextlib.suppress(BlockingIOError, InterruptedError):
+                return sock.recv(most, socket.MSG_PEEK)
 
     async def _readable(self, sock: socket.socket) -> None:
         ready = asyncio.Event()

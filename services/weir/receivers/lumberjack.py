@@ -18,14 +18,15 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from weir.ops.tls import subject_of
 from weir.protocols.lumberjack import Document, Frame, LumberjackError, LumberjackParser, Window, ack
+from weir.protocols.proxy import ProxyPolicy
 from weir.receivers.batching import OpenBatch, Source
-from weir.receivers.listen import Admission
+from weir.receivers.listen import Admission, policy
 from weir.receivers.memory import FrameBudget
 from weir.receivers.publisher import Publisher
 from weir.receivers.settings import ReceiverSettings
@@ -58,6 +59,13 @@ class LumberjackSettings(ReceiverSettings):
     beats_handshake_seconds: float = Field(
         10.0, gt=0, le=600, description="a TLS handshake that takes longer, or does not begin for so long, is given up"
     )
+    beats_proxy_protocol: str = Field(
+        "off",
+        pattern="^(off|optional|required)$",
+        description="PROXY protocol (versions 1 and 2): required refuses whoever is no balancer of WEIR_BEATS_PROXY_FROM or sends "
+        "no header; optional takes others as they are, but refuses their headers",
+    )
+    beats_proxy_from: str = Field("", description="CIDR ranges of balancers whose PROXY header is believed, comma separated")
     beats_max_window: int = Field(65_536, ge=1, le=1_000_000, description="documents in one window at most")
     beats_max_windows: int = Field(64, ge=1, le=10_000, description="windows of one connection that wait to be acknowledged")
     beats_max_document_bytes: int = Field(
@@ -87,6 +95,18 @@ class LumberjackSettings(ReceiverSettings):
     beats_keepalive_seconds: float = Field(
         3.0, gt=0, le=60, description="how often a client that waits for Kafka is told that it is not forgotten"
     )
+
+    @model_validator(mode="after")
+    def _beats_proxy(self) -> Self:
+        try:
+            self.beats_proxy()
+        except ValueError as error:
+            raise ValueError(f"WEIR_BEATS_PROXY_FROM: {error}") from error
+        return self
+
+    def beats_proxy(self) -> ProxyPolicy:
+        """From whom a PROXY header is taken. Raises ValueError where the settings do not say."""
+        return policy(self.beats_proxy_protocol, self.beats_proxy_from)
 
 
 class Server(Protocol):
