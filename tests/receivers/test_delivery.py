@@ -270,6 +270,11 @@ def test_a_kafka_that_is_only_slow_gets_what_memory_cannot_hold_from_disk(tmp_pa
     assert seen == list(range(200))
 
 
+def limit_spool(publisher: Publisher, size: int) -> None:
+    assert publisher._outbox._spool is not None
+    publisher._outbox._spool.max_bytes = size
+
+
 def _acknowledge(fake: FakeProducer, count: int) -> None:
     later, fake.waiting = fake.waiting[count:], fake.waiting[:count]
     fake.answer()
@@ -279,7 +284,11 @@ def _acknowledge(fake: FakeProducer, count: int) -> None:
 _steps = st.lists(
     st.one_of(
         st.tuples(st.just("offer"), st.integers(0, 2), st.sampled_from([1, 5_000, 60_000])),
-        st.tuples(st.sampled_from(["ack", "lose", "fail", "silence", "kill", "stop"]), st.integers(0, 30), st.just(0)),
+        st.tuples(
+            st.sampled_from(["ack", "lose", "fail", "silence", "kill", "stop", "full", "room", "watch"]),
+            st.integers(0, 30),
+            st.just(0),
+        ),
     ),
     min_size=10,
     max_size=80,
@@ -287,7 +296,7 @@ _steps = st.lists(
 
 
 @given(_steps)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_whatever_kafka_and_the_process_do_all_that_was_taken_arrives_in_order(steps: list[tuple[str, int, int]]) -> None:
     """Order by source: of the first arrivals, among what was not killed in memory."""
     offered: list[tuple[str, bytes]] = []
@@ -316,6 +325,10 @@ def test_whatever_kafka_and_the_process_do_all_that_was_taken_arrives_in_order(s
                     fake.taken += [entry[:3] for entry in fake.waiting[:value]]
                 elif kind == "fail" and not publisher._outbox._flying > 1:
                     fake.answer("broker away")
+                elif kind in ("full", "room"):
+                    limit_spool(publisher, 0 if kind == "full" else 1 << 30)
+                elif kind == "watch":
+                    publisher._outbox._take_back("test", away=publisher._outbox._away)
                 elif kind == "silence":
                     publisher._outbox._take_back("test", away=True)
                 elif kind == "kill":
@@ -329,12 +342,15 @@ def test_whatever_kafka_and_the_process_do_all_that_was_taken_arrives_in_order(s
                     os.close(spool._lock)
                     break
                 elif kind == "stop":
+                    limit_spool(publisher, 1 << 30)
                     publisher._outbox._take_back("test", away=True)
                     assert await publisher.stop() == 0
                     break
                 await asyncio.sleep(0)
                 assert publisher.memory.used <= 2 * 1024 * 1024 + 600_000
             else:
+                if number % 2:
+                    limit_spool(publisher, 1 << 30)
                 await kafka_is_back(publisher, fake)
                 assert publisher.memory.used == 0
                 assert await publisher.stop() == 0

@@ -148,6 +148,7 @@ class Outbox:
         self._fsync_seconds = fsync_seconds
         self._loop = asyncio.get_running_loop()
         self._say = Seldom(10.0, time.monotonic)
+        self._again = Seldom(1.0, time.monotonic)
         self._number = 0
         self._pending: dict[Pending, None] = {}
         self._retries: dict[tuple[str, str], _Retry] = {}
@@ -164,6 +165,7 @@ class Outbox:
         self._last_answer = time.monotonic()
         self._flying = 0
         self._flying_bytes = 0
+        self._direct = 0  # of these, not on disk
         self._window_bytes = min(16 * 1024 * 1024, memory.limit // 4)
         self._pump_due = False
         self._ending = False
@@ -207,8 +209,8 @@ class Outbox:
 
     def make_room(self, size: int) -> bool:
         """Whether so many bytes fit after all, once what Kafka has not taken yet is on disk."""
-        if self._spool is not None and not self._behind and self._pending:
-            self._take_back("memory is full: Kafka is too slow", away=self._failure is not None)
+        if self._spool is not None and self._direct and not self._spool.full:
+            self._take_back("memory is full: Kafka is too slow", away=self._away or self._failure is not None)
         return self._memory.fits(size)
 
     def _crowded(self) -> None:
@@ -223,6 +225,7 @@ class Outbox:
         if pending.counts is not None:
             self._flying += 1
             self._flying_bytes += pending.cost
+            self._direct += pending.place is None
 
     def _unregister(self, pending: Pending) -> bool:
         if self._pending.pop(pending, False) is False:
@@ -230,6 +233,7 @@ class Outbox:
         if pending.counts is not None:
             self._flying -= 1
             self._flying_bytes -= pending.cost
+            self._direct -= pending.place is None
         return True
 
     def _forget(self, pending: Pending) -> bool:
@@ -383,12 +387,13 @@ class Outbox:
         self.producer.purge()
         self._shift(spool)
         if not self._ending:
-            self._log.error("batches go to the disk spool", reason=reason, taken_back=len(back), directory=str(spool.directory))
+            if self._say("spooling"):
+                self._log.error("batches go to the disk spool", reason=reason, taken_back=len(back), directory=str(spool.directory))
             self._schedule_pump()
 
     def _shift(self, spool: Spool) -> None:
-        """Put on disk what waits for it, as far as there is room."""
-        while self._waiting:
+        """Put on disk what waits for it, as far as there is room; not past older ones that were handed over from memory."""
+        while self._waiting and not self._direct:
             pending = next(iter(self._waiting))
             place = spool.append(_record(pending))
             if place is None:
@@ -487,6 +492,8 @@ class Outbox:
                 if not self._away and self._silent_for(self._after):
                     self._take_back(f"Kafka has acknowledged nothing for {self._after:g} s", away=True)
                 if self._behind:
+                    if self._direct and self._waiting and (self._away or self._memory.shut) and self._again("take back"):
+                        self._take_back("there may be room on disk", away=self._away)
                     self._shift(spool)
                     self._schedule_pump()
                 elif self._memory.used > self._memory.limit // 2:

@@ -249,6 +249,7 @@ class Spool:
             self._segments.popleft()
             self._reading = max(0, self._reading - 1)
             self.bytes -= segment.size
+            self.full = None
             self.units -= segment.units  # of records that damage made unreadable
             segment.units = 0
             segment.release()
