@@ -19,6 +19,7 @@ from rich.table import Table
 from weir import __version__
 from weir.local.commands import bench_app, generate_app
 from weir.local.trials.commands import trial_app
+from weir.tools.certs_commands import certs_app
 
 __all__ = ["main"]
 
@@ -45,6 +46,7 @@ app.add_typer(sources_app, name="sources")
 app.add_typer(generate_app, name="generate")
 app.add_typer(bench_app, name="bench")
 app.add_typer(trial_app, name="trial")
+app.add_typer(certs_app, name="certs")
 
 JsonOption = Annotated[bool, typer.Option("--json", help="print JSON for machines")]
 
