@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import sys
+import threading
 import time
+from collections import OrderedDict
+from collections.abc import Callable, MutableMapping
+from typing import Any
 
 import structlog
 
-__all__ = ["EachOnceAWhile", "configure", "get"]
+__all__ = ["Bounded", "EachOnceAWhile", "configure", "get"]
 
 
 class EachOnceAWhile(logging.Filter):
@@ -41,6 +46,133 @@ class EachOnceAWhile(logging.Filter):
         return True
 
 
+_TOLD = 10
+"""Kinds of messages that are told one by one."""
+
+
+class _Bucket:
+    __slots__ = ("held_back", "level", "tokens", "updated")
+
+    def __init__(self, tokens: float, now: float) -> None:
+        self.tokens = tokens
+        self.updated = now
+        self.held_back = 0
+        self.level = logging.INFO
+
+    def take(self, rate: float, burst: float, now: float) -> bool:
+        self.tokens = min(burst, self.tokens + (now - self.updated) * rate)
+        self.updated = now
+        if self.tokens < 1:
+            return False
+        self.tokens -= 1
+        return True
+
+
+class Bounded(logging.Filter):
+    """The last safety net: whatever a sender provokes, logs cannot fill a disk.
+
+    Each kind of message, that is a logger's name with an event or an unformatted message, has a token bucket; a second one holds
+    for all kinds together, since text that was put together beforehand can be of any number of kinds. What is held back is counted
+    and told some seconds later, kind by kind.
+
+    Args:
+        tell: called in a thread of its own with logger, level, message and how many of it were held back; what it logs passes.
+        burst, per_second: of each kind.
+        total_burst, total_per_second: of all together.
+        tell_seconds: after the first that was held back.
+        kinds: remembered at most; the one heard of longest ago is forgotten first.
+    """
+
+    def __init__(
+        self,
+        tell: Callable[[str, int, str, int], object],
+        *,
+        burst: float = 30.0,
+        per_second: float = 1.0,
+        total_burst: float = 300.0,
+        total_per_second: float = 20.0,
+        tell_seconds: float = 10.0,
+        kinds: int = 512,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__()
+        self._tell = tell
+        self._burst, self._rate = burst, per_second
+        self._total_burst, self._total_rate = total_burst, total_per_second
+        self._tell_seconds = tell_seconds
+        self._most_kinds = kinds
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._total = _Bucket(total_burst, clock())
+        self._kinds: OrderedDict[tuple[str, str], _Bucket] = OrderedDict()
+        self._timer: threading.Timer | None = None
+        self._forgotten = 0
+        self._local = threading.local()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record passes."""
+        if getattr(self._local, "telling", False):
+            return True
+        # structlog hands over its event dictionary as the message.
+        event = record.msg.get("event", "") if isinstance(record.msg, dict) else record.msg
+        kind = (record.name, str(event)[:200])
+        with self._lock:
+            now = self._clock()
+            bucket = self._kinds.get(kind)
+            if bucket is None:
+                bucket = self._kinds[kind] = _Bucket(self._burst, now)
+                if len(self._kinds) > self._most_kinds:
+                    self._forgotten += self._kinds.popitem(last=False)[1].held_back
+            else:
+                self._kinds.move_to_end(kind)
+            if bucket.take(self._rate, self._burst, now) and self._total.take(self._total_rate, self._total_burst, now):
+                return True
+            bucket.held_back += 1
+            bucket.level = record.levelno
+            if self._timer is None:
+                self._timer = threading.Timer(self._tell_seconds, self.tell)
+                self._timer.daemon = True
+                self._timer.start()
+            return False
+
+    def tell(self) -> None:
+        """Say what has been held back since it was last said."""
+        with self._lock:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            lines = [(name, event, one.level, one.held_back) for (name, event), one in self._kinds.items() if one.held_back]
+            for one in self._kinds.values():
+                one.held_back = 0
+            # The busiest: as many lines as kinds would be a flood of its own.
+            lines.sort(key=lambda line: -line[3])
+            others = sum(line[3] for line in lines[_TOLD:]) + self._forgotten
+            self._forgotten = 0
+        if others:
+            lines[_TOLD:] = [("weir.log", "messages of many kinds", logging.WARNING, others)]
+        self._local.telling = True
+        try:
+            for name, event, level, number in lines:
+                self._tell(name, level, event, number)
+        finally:
+            self._local.telling = False
+
+
+def _tell_held_back(name: str, level: int, message: str, held_back: int) -> None:
+    get(name).log(level, "messages held back", message=message, held_back=held_back)
+
+
+def _named(service: str, instance: str) -> structlog.typing.Processor:
+    """Puts both on every line. Not by context variables: threads begin without them."""
+
+    def add(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        event.setdefault("service", service)
+        event.setdefault("instance", instance)
+        return event
+
+    return add
+
+
 def configure(service: str, instance: str, *, level: str = "info", form: str = "auto") -> None:
     """Set up logging for this process, standard library loggers (Faust, the Azure SDKs) included.
 
@@ -53,6 +185,7 @@ def configure(service: str, instance: str, *, level: str = "info", form: str = "
     as_text = form == "text" or (form == "auto" and sys.stderr.isatty())
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
+        _named(service, instance),
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -70,6 +203,9 @@ def configure(service: str, instance: str, *, level: str = "info", form: str = "
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=tail))
     handler.addFilter(EachOnceAWhile(10.0, ("librdkafka", "aiokafka")))
+    bounded = Bounded(_tell_held_back)
+    handler.addFilter(bounded)
+    atexit.register(bounded.tell)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
@@ -82,7 +218,6 @@ def configure(service: str, instance: str, *, level: str = "info", form: str = "
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    structlog.contextvars.bind_contextvars(service=service, instance=instance)
 
 
 def get(name: str) -> structlog.stdlib.BoundLogger:

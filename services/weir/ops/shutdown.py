@@ -1,4 +1,4 @@
-"""Graceful shutdown: SIGTERM and SIGINT set an event; a second one leaves at once."""
+"""Signals: SIGTERM and SIGINT ask for a graceful stop, and a second one leaves at once; SIGHUP asks to look at files anew."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import signal
 import threading
 from types import FrameType
 
-__all__ = ["StopSignal", "on_stop_signals"]
+__all__ = ["StopSignal", "on_hangup", "on_stop_signals"]
 
 
 class StopSignal:
@@ -51,4 +51,11 @@ def on_stop_signals(loop: asyncio.AbstractEventLoop) -> asyncio.Event:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, handle, number)
+    return event
+
+
+def on_hangup(loop: asyncio.AbstractEventLoop) -> asyncio.Event:
+    """An asyncio event that SIGHUP sets; without this SIGHUP would end the process."""
+    event = asyncio.Event()
+    loop.add_signal_handler(signal.SIGHUP, event.set)
     return event
