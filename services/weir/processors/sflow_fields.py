@@ -7,6 +7,7 @@ more than a NetFlow exporter counts, which sees IP packets alone: their length i
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import orjson
@@ -18,7 +19,7 @@ from weir.protocols import sflow
 from weir.protocols.netflow.fields import LARGEST, TRANSPORTS
 from weir.protocols.packet import Packet
 
-__all__ = ["add_datagram", "flow_fields", "log_fields"]
+__all__ = ["add_datagram"]
 
 _FLOW: Final[dict[str, Any]] = {
     "event_module": "sflow",
@@ -51,16 +52,17 @@ def add_datagram(outcome: Outcome, batch: RawBatch, index: int, common: dict[str
         outcome.dead.append(Dead(index, str(error)))
         return
     batch_hex, unit = batch.batch_id.hex(), batch.position(index)
+    flows, logs = common | _FLOW, common | _LOG
     for sample in result.samples:
-        record = common.copy()
+        record = (flows if isinstance(sample, sflow.FlowSample) else logs).copy()
         record["event_id"] = event_id(batch_hex, unit, sample.position)
         if batch.content_hashes:
             record["event_hash"] = event_hash(batch, index, sample.position)
         if isinstance(sample, sflow.FlowSample):
-            flow_fields(record, result.header, sample)
+            _flow_fields(record, result.header, sample)
             outcome.add("network-flow", record)
         else:
-            log_fields(record, result.header, sample)
+            _log_fields(record, result.header, sample)
             outcome.add("network-log", record)
     if result.errors:
         outcome.dead.append(Dead(index, "; ".join(result.errors)))
@@ -68,9 +70,8 @@ def add_datagram(outcome: Outcome, batch: RawBatch, index: int, common: dict[str
         outcome.units_empty += 1
 
 
-def flow_fields(record: dict[str, Any], header: sflow.Header, sample: sflow.FlowSample) -> None:
-    """Put a flow sample's or a discarded packet's fields into its record of network-flow."""
-    record.update(_FLOW)
+def _flow_fields(record: dict[str, Any], header: sflow.Header, sample: sflow.FlowSample) -> None:
+    """Put a flow sample's or a discarded packet's fields into its record of network-flow, which has those in common."""
     record["flow_observation_domain"] = header.sub_agent
     structures = sample.records
     additional: dict[str, sflow.Value] = {
@@ -222,51 +223,75 @@ def _structures(record: dict[str, Any], structures: dict[str, sflow.Value]) -> i
     What a sampled header said stays: it is the packet itself. VLAN ids, though, are the switch's own: it may have
     taken the tag off.
     """
-    length: int | None = None
-    if (switch := _taken(structures, "extended_switch")) is not None:
-        # Id 0 stands for untagged, 4095 for unknown in some agents: neither is a VLAN.
-        if 0 < (vlan := switch.pop("src_vlan", 0)) < 4095:
-            record["vlan_id"] = vlan
-        if 0 < (vlan := switch.pop("dst_vlan", 0)) < 4095:
-            record["destination_vlan_id"] = vlan
-        if any(switch.values()):
-            structures["extended_switch"] = switch
-    if (router := _taken(structures, "extended_router")) is not None:
-        record["next_hop_ip"] = router.pop("nexthop", None)
-        structures["extended_router"] = router
-    if (gateway := _of(structures, "extended_gateway")) is not None:
-        record["source_as"], record["destination_as"] = _as_numbers(gateway)
-    if (nat := _taken(structures, "extended_nat")) is not None:
-        record["source_nat_ip"], record["destination_nat_ip"] = nat.get("src_address"), nat.get("dst_address")
-    if (nat := _taken(structures, "extended_nat_port")) is not None:
-        record["source_nat_port"], record["destination_nat_port"] = _port(nat.get("src_port")), _port(nat.get("dst_port"))
-    if (stamp := _of(structures, "extended_timestamp")) is not None:
-        micros = stamp.get("nanoseconds", 0) // 1000
-        record["timestamp"] = micros if 0 < micros < _YEAR_10000_US else None
-    for name, version in (("sampled_ipv4", 4), ("sampled_ipv6", 6)):
-        if (found := _of(structures, name)) is not None:
-            length = found.get("length")
-            if record.get("source_ip") is None:
-                _sampled_ip(record, structures.pop(name), version)
-    if (frame := _of(structures, "sampled_ethernet")) is not None:
-        length = frame.get("length", length)
-        if record.get("source_mac") is None:
-            record["source_mac"], record["destination_mac"] = frame.pop("src_mac", None), frame.pop("dst_mac", None)
+    length = None
+    for name in list(structures):
+        fill = _FILLS.get(name)
+        if fill is not None and (found := fill(record, structures, structures[name])) is not None:
+            # A frame is longer than the packet in it.
+            length = found if length is None else max(length, found)
     return length
 
 
-def _of(structures: dict[str, sflow.Value], name: str) -> dict[str, Any] | None:
-    """A structure; None where there is none of that name."""
-    found = structures.get(name)
-    return found if isinstance(found, dict) else None
+def _switch(record: dict[str, Any], structures: dict[str, sflow.Value], switch: Any) -> None:
+    # Id 0 stands for untagged, 4095 for unknown in some agents: neither is a VLAN.
+    if 0 < (vlan := switch.pop("src_vlan", 0)) < 4095:
+        record["vlan_id"] = vlan
+    if 0 < (vlan := switch.pop("dst_vlan", 0)) < 4095:
+        record["destination_vlan_id"] = vlan
+    if not any(switch.values()):
+        del structures["extended_switch"]
 
 
-def _taken(structures: dict[str, sflow.Value], name: str) -> dict[str, Any] | None:
-    """A structure, taken out; None where there is none of that name."""
-    found = _of(structures, name)
-    if found is not None:
-        del structures[name]
-    return found
+def _router(record: dict[str, Any], _: dict[str, sflow.Value], router: Any) -> None:
+    record["next_hop_ip"] = router.pop("nexthop", None)
+
+
+def _gateway(record: dict[str, Any], _: dict[str, sflow.Value], gateway: Any) -> None:
+    record["source_as"], record["destination_as"] = _as_numbers(gateway)
+
+
+def _nat(record: dict[str, Any], structures: dict[str, sflow.Value], nat: Any) -> None:
+    record["source_nat_ip"], record["destination_nat_ip"] = nat.get("src_address"), nat.get("dst_address")
+    del structures["extended_nat"]
+
+
+def _nat_port(record: dict[str, Any], structures: dict[str, sflow.Value], nat: Any) -> None:
+    record["source_nat_port"], record["destination_nat_port"] = _port(nat.get("src_port")), _port(nat.get("dst_port"))
+    del structures["extended_nat_port"]
+
+
+def _timestamp(record: dict[str, Any], _: dict[str, sflow.Value], stamp: Any) -> None:
+    micros = stamp.get("nanoseconds", 0) // 1000
+    record["timestamp"] = micros if 0 < micros < _YEAR_10000_US else None
+
+
+def _ethernet(record: dict[str, Any], _: dict[str, sflow.Value], frame: Any) -> int | None:
+    if record.get("source_mac") is None:
+        record["source_mac"], record["destination_mac"] = frame.pop("src_mac", None), frame.pop("dst_mac", None)
+    length: int | None = frame.get("length")
+    return length
+
+
+def _ip(record: dict[str, Any], structures: dict[str, sflow.Value], ip: Any) -> int | None:
+    length: int | None = ip.get("length")
+    if record.get("source_ip") is None:
+        version = 4 if structures.get("sampled_ipv4") is ip else 6
+        _sampled_ip(record, ip, version)
+        del structures["sampled_ipv4" if version == 4 else "sampled_ipv6"]
+    return length
+
+
+_FILLS: Final[dict[str, Callable[[dict[str, Any], dict[str, sflow.Value], Any], int | None]]] = {
+    "extended_switch": _switch,
+    "extended_router": _router,
+    "extended_gateway": _gateway,
+    "extended_nat": _nat,
+    "extended_nat_port": _nat_port,
+    "extended_timestamp": _timestamp,
+    "sampled_ethernet": _ethernet,
+    "sampled_ipv4": _ip,
+    "sampled_ipv6": _ip,
+}
 
 
 def _as_numbers(gateway: dict[str, Any]) -> tuple[int | None, int | None]:
@@ -307,9 +332,8 @@ def _port(value: int | None) -> int | None:
     return value if value is not None and value <= 0xFFFF else None
 
 
-def log_fields(record: dict[str, Any], header: sflow.Header, sample: sflow.CounterSample | sflow.OtherSample) -> None:
+def _log_fields(record: dict[str, Any], header: sflow.Header, sample: sflow.CounterSample | sflow.OtherSample) -> None:
     """Put the fields of counters, or of a sample of an unknown format, into its record of network-log."""
-    record.update(_LOG)
     document: dict[str, sflow.Value] = {"agent_address": header.agent, "sub_agent_id": header.sub_agent, "uptime": header.uptime}
     if isinstance(sample, sflow.CounterSample):
         record["event_kind"] = "metric"
