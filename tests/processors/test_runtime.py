@@ -216,6 +216,10 @@ class Bench:
             assert all(a[1] + 1 == b[0] for a, b in pairwise(ranges)), (partition, ranges)
         expected = LedgerCounts(events_out={"events.syslog": len(self.fed.ids)})
         expected.add(self.fed.counts)
+        # All lines name the same time; what differs is when their batches were received.
+        assert total.clock_offset_events == len(self.fed.ids)
+        assert total.clock_offset_min is not None
+        expected.offsets(total.clock_offset_events, total.clock_offset_sum, total.clock_offset_min, total.clock_offset_max or 0)
         assert total == expected
         return ids
 

@@ -7,6 +7,7 @@ thirty days of ledger need no more memory than an hour.
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterator
 
@@ -52,9 +53,13 @@ def read_topic(settings: ServiceSettings, topic: str, since_ms: int = 0) -> Iter
         starts = [tp for tp in starts if 0 <= tp.offset < ends[tp.partition]]
         consumer.assign(starts)
         left = {tp.partition for tp in starts}
+        heard = time.monotonic()
         while left:
-            messages = consumer.consume(_READ, _SECONDS)
-            if not messages:
+            # It waits for as many as were asked for, so not for long.
+            messages = consumer.consume(_READ, 0.1)
+            if messages:
+                heard = time.monotonic()
+            elif time.monotonic() - heard > _SECONDS:
                 raise TopicsUnavailable(f"{topic}: nothing came for {_SECONDS:.0f} s, and it was not at its end")
             for message in messages:
                 if (error := message.error()) is not None:
