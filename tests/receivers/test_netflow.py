@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -215,6 +216,59 @@ def test_what_one_replica_learned_the_other_uses(kafka: str, names: TopicNames, 
         to_one.send(message(FLOW))
         eventually(lambda: len(raw.units()) == 2)
     assert decoded([b for b in raw.batches() if b.receiver == "two"]) == [("127.0.0.1", "10.0.0.5", 55)]
+
+
+def test_two_receivers_that_share_an_exporter_decode_everything_also_after_a_restart(
+    kafka: str, names: TopicNames, raw: TopicReader
+) -> None:
+    """Templates go to the one only and data to the other; then both start anew and no template comes any more."""
+    one, two = (settings_for(kafka, names.prefix, instance=name) for name in ("one", "two"))
+    octets = range(1, 201)
+    with (
+        running(one, SERVICE, build) as first,
+        running(two, SERVICE, build) as second,
+        Exporter(first.receiver.port) as to_first,
+        Exporter(second.receiver.port) as to_second,
+    ):
+        to_first.send(message(SAMPLER, FLOW), message(DataSet(SAMPLER, [[1, 0, 10]])))
+        eventually(lambda: len(raw.units()) == 2)
+        # Data that came before its template would wait for it; before its sampling value it would not.
+        eventually(lambda: (known := second.receiver.exporters.find("127.0.0.1")) and known.store.sampling(9, 7))
+        to_second.send(*(message(flow(n % 250, n), sequence=n) for n in octets))
+        eventually(lambda: len(raw.units()) == 202)
+    with (
+        running(one, SERVICE, build) as first,
+        running(two, SERVICE, build) as second,
+        Exporter(first.receiver.port) as to_first,
+        Exporter(second.receiver.port) as to_second,
+    ):
+        to_first.send(message(flow(1, 1_000), sequence=201))
+        to_second.send(message(flow(2, 2_000), sequence=202))
+        eventually(lambda: len(raw.units()) == 204)
+    found = sorted(octets for _, _, octets in decoded(raw.batches()))
+    assert found == [10 * n for n in octets] + [10_000, 20_000]
+    assert all(b.without_template == [] for b in raw.batches())
+
+
+def test_while_kafka_is_away_at_the_start_the_local_copy_decodes(
+    kafka: str, names: TopicNames, raw: TopicReader, tmp_path: Path
+) -> None:
+    """A receiver that has seen the state topic starts while no broker answers."""
+    chosen = settings_for(kafka, names.prefix, instance="one", netflow_state_dir=tmp_path)
+    with running(chosen, SERVICE, build) as run, Exporter(run.receiver.port) as exporter:
+        exporter.send(message(FLOW))
+        eventually(lambda: len(raw.units()) == 1)
+    away = settings_for(
+        "127.0.0.1:1", names.prefix, netflow_state_dir=tmp_path, netflow_state_seconds=0.2, receiver_stop_seconds=0.1
+    )
+    with running(away, SERVICE, build) as run, Exporter(run.receiver.port) as exporter:
+        receiver: NetflowReceiver = run.receiver
+        found = receiver.exporters.find("127.0.0.1")
+        assert found is not None
+        assert found.store.template(9, 7, 256) is not None
+        exporter.send(message(flow(1)))
+        eventually(lambda: receiver.publisher.memory.used)
+        assert len(receiver.hold) == 0, "nothing has to wait for its template"
 
 
 def test_what_is_no_flow_datagram_is_published_for_the_dead_letters(kafka: str, names: TopicNames, raw: TopicReader) -> None:
