@@ -21,12 +21,10 @@ from weir.model.sources import Catalogue
 from weir.model.topics import TopicNames
 from weir.ops.settings import ServiceSettings
 from weir.receivers.batching import content_hash
+from weir.receivers.publisher import TOPIC_HEADER
 from weir.tools.ledger import read_topic
 
-__all__ = ["RELEASED_HEADER", "TOPIC_HEADER", "Released", "release"]
-
-TOPIC_HEADER = "weir-topic"
-"""Header of a batch in quarantine: full name of the raw topic it was meant for."""
+__all__ = ["RELEASED_HEADER", "Released", "release"]
 
 RELEASED_HEADER = "weir-released"
 """Header of a mark: offset of the last batch of its source that has been released from this partition."""
@@ -95,7 +93,6 @@ def release(
             progress(done, len(due))
             headers: list[tuple[str, bytes]] = [(name, value or b"") for name, value in message.headers() or []]
             target = dict(headers).get(TOPIC_HEADER, b"").decode("utf-8", "replace")
-            target = names[target] if target in _RAW else target
             if target not in targets:
                 found.leave(f"meant for {target!r}, which is no raw topic" if target else "names no topic it was meant for")
                 continue
