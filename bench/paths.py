@@ -155,8 +155,8 @@ def _over_network(cluster: Cluster, load: Load, services: list[Service]) -> Call
     port = find_free_port(udp=load.kind != "beats")
     target = (LOOPBACK, port)
     settings = {
-        "syslog": {"WEIR_SYSLOG_HOST": LOOPBACK, "WEIR_SYSLOG_TCP_PORT": str(port), "WEIR_SYSLOG_UDP_PORT": "0"},
-        "beats": {"WEIR_BEATS_HOST": LOOPBACK, "WEIR_BEATS_PORT": str(port)},
+        "syslog": {"WEIR_SYSLOG_HOST": LOOPBACK, "WEIR_SYSLOG_TCP_PORT": str(port), "WEIR_SYSLOG_UDP_PORT": "-1"},
+        "beats": {"WEIR_BEATS_HOST": LOOPBACK, "WEIR_BEATS_PORT": str(port), "WEIR_HTTP_PORT": "-1"},
         "netflow": {"WEIR_NETFLOW_HOST": LOOPBACK, "WEIR_NETFLOW_PORT": str(port)},
     }[load.kind]
     receiver = cluster.start(("receive", load.kind), **settings)

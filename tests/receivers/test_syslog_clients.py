@@ -1,13 +1,16 @@
-"""The syslog receiver and the clients that people have: logger, loggen, openssl."""
+"""The syslog receiver and the clients that people have: logger, loggen, rsyslogd, syslog-ng, curl, openssl."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
-from tests.receivers.syslog_support import at_work, made_certificates
+from tests.receivers.syslog_support import AtWork, at_work, made_certificates
 from tests.support import eventually
 from weir.local.standins.certificates import CertificateFiles
 
@@ -73,6 +76,73 @@ class TestLoggen:
             run("loggen", "--inet", "--stream", "--proxied", "--quiet", "--number", "1", "127.0.0.1", str(work.tcp[1]))
             eventually(lambda: work.refused)
         assert set(work.refused) == {"proxy header invalid"}
+
+
+def forward(work: AtWork, messages: int, program: str, *arguments: str) -> None:
+    """Let a daemon run until so many messages have arrived."""
+    path = shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin")
+    if path is None:
+        pytest.skip(f"{program} is not installed")
+    with subprocess.Popen([path, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as daemon:
+        try:
+            eventually(lambda: len(work.units()) >= messages, timeout=20)
+        finally:
+            daemon.terminate()
+            sys.stderr.write(daemon.communicate(timeout=20)[0].decode())
+
+
+LINES = [f"line {number} {'ö' * (number % 90)}" for number in range(500)]
+
+
+def texts(work: AtWork) -> list[str]:
+    """What follows the headers."""
+    return ["line " + unit.decode().partition("line ")[2].removesuffix("\n") for unit in work.units()]
+
+
+class TestRsyslog:
+    @pytest.mark.parametrize("framing", ["traditional", "octet-counted"])
+    def test_a_file_that_it_forwards_arrives_whole(self, tmp_path: Path, framing: str) -> None:
+        """Counting octets, it counts the line end of its template as part of the message."""
+        (tmp_path / "in.log").write_text("".join(f"{line}\n" for line in LINES), encoding="utf-8")
+        with at_work() as work:
+            configuration = f"""
+module(load="imfile" mode="polling" pollingInterval="1")
+global(workDirectory="{tmp_path}")
+input(type="imfile" file="{tmp_path}/in.log" tag="app:" facility="local0" severity="notice" addMetadata="off")
+action(type="omfwd" target="127.0.0.1" port="{work.tcp[1]}" protocol="tcp" TCP_Framing="{framing}"
+       template="RSYSLOG_SyslogProtocol23Format")
+"""
+            (tmp_path / "rsyslog.conf").write_text(configuration)
+            forward(work, len(LINES), "rsyslogd", "-n", "-f", str(tmp_path / "rsyslog.conf"), "-i", str(tmp_path / "pid"))
+        assert texts(work) == LINES
+        assert all(unit.endswith(b"\n") == (framing == "octet-counted") for unit in work.units())
+        assert not work.refused
+
+
+class TestSyslogNg:
+    @pytest.mark.parametrize("transport", ["tcp", "tls", "udp"])
+    @pytest.mark.parametrize("driver", ["syslog", "network"])
+    def test_a_file_that_it_forwards_arrives_whole(
+        self, certificates: CertificateFiles, tmp_path: Path, driver: str, transport: str
+    ) -> None:
+        """The driver "syslog" counts octets over TCP and TLS, and its line ends as part of the message; "network" sends lines."""
+        (tmp_path / "in.log").write_text("".join(f"{line}\n" for line in LINES), encoding="utf-8")
+        with at_work(certificates, tls_client_certificates="required", receiver_udp_buffer_bytes=4_000_000) as work:
+            port = {"tcp": work.tcp, "tls": work.tls, "udp": work.udp}[transport][1]
+            tls = f'tls(ca-file("{certificates.ca}") cert-file("{certificates.client}") key-file("{certificates.client_key}"))'
+            target = f'"127.0.0.1" port({port}) transport("{transport}") {tls if transport == "tls" else ""}'
+            configuration = f"""@version: 3.35
+source s {{ file("{tmp_path}/in.log" flags(no-parse) follow-freq(1) program-override("app")); }};
+destination d {{ {driver}({target}); }};
+log {{ source(s); destination(d); }};
+"""
+            (tmp_path / "syslog-ng.conf").write_text(configuration)
+            state = ("-R", str(tmp_path / "persist"), "-c", str(tmp_path / "control"), "-p", str(tmp_path / "pid"))
+            forward(work, len(LINES), "syslog-ng", "-F", "-e", "--no-caps", "-f", str(tmp_path / "syslog-ng.conf"), *state)
+            subjects = {batch.tls_subject for batch in work.batches()}
+        assert texts(work) == LINES
+        assert all(subjects) == (transport == "tls")
+        assert not work.refused
 
 
 class TestCurl:

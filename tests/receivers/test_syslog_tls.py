@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import socket
 import ssl
 import struct
+from pathlib import Path
 
 import pytest
 
@@ -142,6 +144,22 @@ class TestTls:
         units = work.units()
         assert len(units) == 22
         assert units[-1] == b"<13>unfinished"
+
+    def test_changed_certificates_hold_for_who_connects_next(self, certificates: CertificateFiles, tmp_path: Path) -> None:
+        other = made_certificates(tmp_path / "other")
+        files = {"tls_certificate_file": tmp_path / "server.pem", "tls_key_file": tmp_path / "server.key"}
+        shutil.copy(certificates.server, files["tls_certificate_file"])
+        shutil.copy(certificates.server_key, files["tls_key_file"])
+        with at_work(certificates, **files) as work, tls_client(work.tls, certificates.client_context()) as before:
+            before.sendall(b"<13>before\n")
+            shutil.copy(other.server, files["tls_certificate_file"])
+            shutil.copy(other.server_key, files["tls_key_file"])
+            assert work.receiver.tls is not None
+            assert work.receiver.tls.check(at_once=True)
+            with tls_client(work.tls, other.client_context()) as after:
+                after.sendall(b"<13>after\n")
+            before.sendall(b"<13>still\n")
+            eventually(lambda: sorted(work.units()) == [b"<13>after", b"<13>before", b"<13>still"])
 
     def test_broken_records_after_the_handshake_end_the_connection_and_keep_what_came(self, certificates: CertificateFiles) -> None:
         with at_work(certificates) as work:

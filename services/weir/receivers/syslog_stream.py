@@ -20,6 +20,7 @@ __all__ = ["ERROR_TRANSPORT", "Host", "Listener", "SyslogConnection"]
 ERROR_TRANSPORT = "syslog-error"
 """Label of units that are no messages but bytes which broke a connection's framing; the processor makes dead letters of them."""
 
+_UNREAD_MOST = 65_536
 _TLS_HANDSHAKE = b"\x16\x03"  # a TLS record of the type handshake begins so (RFC 8446, section 5.1)
 
 
@@ -190,6 +191,10 @@ class SyslogConnection(asyncio.Protocol):
         self._began = self._began or bool(data)
         plain = tls.feed(data)
         if (answer := tls.output()) and self._transport is not None:
+            if self._transport.get_write_buffer_size() > _UNREAD_MOST:
+                # A sender that asks for new keys all the time and never reads the answers.
+                self._refuse("tls: answers unread")
+                return
             self._transport.write(answer)
         if tls.established and not self._open:
             self._ready()
