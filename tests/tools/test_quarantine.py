@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -120,8 +120,18 @@ def test_the_ledger_is_read_from_a_time_on_and_foreign_records_are_left_out(quar
     for number in range(4):
         entry = LedgerEntry("receive.syslog", "i", "s", quarantine.names["raw.syslog"], -1, number, number, number)
         entry.lines["192.0.2.1", 0, ""].add(LedgerCounts(units_in=number))
-        deliver_now(quarantine.producer, topic, encode(entry.to_record()), timestamp_ms=1_790_000_000_000 + number * 60_000)
-        deliver_now(quarantine.producer, topic, b"garbage", timestamp_ms=1_790_000_000_000 + number * 60_000)
+        other = replace(entry, service="process.syslog", partition=0)
+        at = 1_790_000_000_000 + number * 60_000
+        for one in (entry, other):
+            deliver_now(quarantine.producer, topic, encode(one.to_record()), key=one.key, timestamp_ms=at)
+        deliver_now(quarantine.producer, topic, b"garbage", timestamp_ms=at)
     since = (1_790_000_000_000 + 60_000) * 1000
-    assert [e.first_offset for e in read_ledger(quarantine.settings, since)] == [1, 2, 3]
+
+    def found(all_since: int) -> list[tuple[str, int]]:
+        entries = read_ledger(quarantine.settings, since, all_since_us=all_since)
+        return sorted((e.service.partition(".")[0], e.first_offset) for e in entries)
+
+    both = [(kind, number) for kind in ("process", "receive") for number in (1, 2, 3)]
+    assert found(0) == both
+    assert found(since + 61_000_000) == both[2:], "of what is older only receivers' entries are taken"
     assert list(read_ledger(quarantine.settings, since + 10**12)) == []

@@ -24,6 +24,7 @@ __all__ = ["HELD_BACK", "latest_entries", "read_ledger", "read_topic"]
 
 HELD_BACK = 64
 _READ = 500
+_RECEIVERS = b"receive."
 _SECONDS = 15.0
 
 
@@ -80,8 +81,12 @@ def read_topic(settings: ServiceSettings, topic: str, since_ms: int = 0) -> Iter
         consumer.close()
 
 
-def read_ledger(settings: ServiceSettings, since_us: int) -> Iterator[LedgerEntry]:
-    """Ledger entries written since a time (microseconds UTC), each range once. Records that are no entries are left out.
+def read_ledger(settings: ServiceSettings, since_us: int, *, all_since_us: int = 0) -> Iterator[LedgerEntry]:
+    """Ledger entries written since a time, each range once. Records that are no entries are left out.
+
+    Args:
+        since_us: microseconds UTC.
+        all_since_us: of entries written before this only those of receivers are taken, which are few: most are of processors.
 
     Raises:
         TopicsUnavailable: as `read_topic`.
@@ -90,6 +95,8 @@ def read_ledger(settings: ServiceSettings, since_us: int) -> Iterator[LedgerEntr
 
     def entries() -> Iterator[LedgerEntry]:
         for message in read_topic(settings, TopicNames(settings.topic_prefix)["ledger"], max(1, since_us // 1000)):
+            if message.timestamp()[1] * 1000 < all_since_us and not (message.key() or b"").startswith(_RECEIVERS):
+                continue
             try:
                 name, record = decode.named(message.value(), message.headers())
             except WireFormatError:
