@@ -64,6 +64,7 @@ class SyslogReceiver:
         self._udp_proxy = settings.proxy_policy(settings.syslog_udp_proxy_protocol)
         self._log = get(f"weir.{SERVICE}")
         self._say = Seldom(10.0, time.monotonic)
+        self._say_of_any = Seldom(0.5, time.monotonic)
         self._blank = meter(SERVICE).create_counter(
             "weir.receiver.blank_lines", "{line}", "Lines without content on TCP and TLS, which are no messages"
         )
@@ -157,9 +158,9 @@ class SyslogReceiver:
     # Connections
 
     def complain(self, event: str, address: str, detail: str = "") -> None:
-        """Count a connection that is refused or closed, and say so once in a while."""
+        """Count a connection that is refused or closed, and say so: seldom of one address, twice a second of all together."""
         self.publisher.metrics.refused(event)
-        if self._say((event, address)):
+        if self._say_of_any(event) and self._say((event, address)):
             self._log.warning("connection closed", reason=event, source=address, detail=detail, connections=self.limits.open)
 
     def blank(self, lines: int) -> None:
