@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import os
+import random
 import socket
 import ssl
 import struct
 import subprocess
+import threading
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from shutil import which
@@ -22,6 +26,7 @@ from tests.receivers.fakes import FakeProducer, _Message
 from tests.receivers.harness import CORPUS, Running, running
 from tests.receivers.test_beats import Client, documents
 from tests.support import eventually
+from weir.bus.codec import Decoder
 from weir.local.standins.certificates import CertificateFiles, ensure_certificates
 from weir.protocols.lumberjack import encode_batch, encode_window, parse_ack
 from weir.receivers.beats import SERVICE, BeatsReceiver, BeatsSettings
@@ -384,8 +389,6 @@ class TestLimits:
                 client.acknowledges(2)
                 with Client(run.receiver.port) as crowded:
                     crowded.send(header)
-                    if tls:
-                        crowded.sock = files.client_context().wrap_socket(crowded.sock, server_hostname="localhost")
                     assert crowded.closed()
             with Client(run.receiver.port) as bare:
                 bare.send(encode_batch(documents(2)))
@@ -442,3 +445,97 @@ def test_what_a_real_filebeat_sent_arrives_byte_by_byte_over_tls(tmp_path: Path,
         for expected in (frame[1] for frame in meta["frames"] if frame[0] == "A"):
             client.acknowledges(expected)
     assert sum(len(batch.units) for batch in fake.batches(RAW)) == meta["n_events"]
+
+
+class Oracle(Kafka):
+    """Acknowledges by itself, in any order, and knows at once what it has."""
+
+    def __init__(self, chance: random.Random) -> None:
+        super().__init__()
+        self.there: set[bytes] = set()
+        self._chance = chance
+        self._decode = Decoder()
+
+    def work(self, over: threading.Event) -> None:
+        while not over.is_set():
+            waiting = self.raw()
+            if len(waiting) > self._chance.randint(0, 6):
+                place = self._chance.randrange(len(waiting))
+                self.there.update(self._decode(waiting[place][2])["units"])
+                self.acknowledge(place)
+            else:
+                over.wait(0.001)
+
+
+class Resuming:
+    """Sends its documents as go-lumber's client does: after a break, on from the last acknowledgement that it saw."""
+
+    def __init__(self, port: int, number: int, kafka: Oracle, chance: random.Random) -> None:
+        self._port = port
+        self._kafka = kafka
+        self._chance = chance
+        self._left = [b'{"from":%d,"n":%d}' % (number, n) for n in range(400)]
+        self.sent = list(self._left)
+        self.early: list[bytes] = []
+        self.parts = 0
+
+    def run(self, over: threading.Event) -> None:
+        while self._left and not over.is_set():
+            window = self._left[: self._chance.randint(1, 120)]
+            held = 0
+            with Client(self._port) as client, contextlib.suppress(OSError, AssertionError):
+                client.sock.settimeout(5)
+                client.send(encode_batch(window, compress_level=self._chance.choice([0, 3])))
+                patience = self._chance.randint(1, 6)
+                while held < len(window) and patience:
+                    acknowledged = client.ack()
+                    self.early += [document for document in window[:acknowledged] if document not in self._kafka.there]
+                    self.parts += 0 < acknowledged < len(window)
+                    held = max(held, acknowledged)
+                    patience -= 1
+            self._left = self._left[held:]
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_with_broken_connections_and_answers_in_any_order_nothing_acknowledged_is_missing(seed: int) -> None:
+    """Also not for a moment: whatever number comes, the documents up to it are in Kafka by then."""
+    kafka = Oracle(random.Random(seed))
+    over = threading.Event()
+    acknowledging = threading.Thread(target=kafka.work, args=(over,))
+    options = {"receiver_batch_units": 20, "beats_keepalive_seconds": 0.05}
+    with receiving(kafka, **options) as run, ThreadPoolExecutor(8) as pool:
+        acknowledging.start()
+        clients = [Resuming(run.receiver.port, n, kafka, random.Random(seed * 100 + n)) for n in range(8)]
+        try:
+            done = [pool.submit(client.run, over) for client in clients]
+            for future in done:
+                future.result(60)
+        finally:
+            over.set()
+            acknowledging.join()
+    assert [client.early for client in clients] == [[]] * 8
+    assert sum(client.parts for client in clients) > 10
+    assert all(document in kafka.there for client in clients for document in client.sent)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_garbage_breaks_its_own_connection_only(seed: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whole sessions with bytes changed, left out and put in: closed or acknowledged, and the next client is served."""
+    chance = random.Random(seed)
+    fake = FakeProducer(prompt=True)
+    with receiving(fake, beats_max_inflated_bytes=100_000, beats_max_frame_bytes=100_000, beats_stalled_seconds=0.2) as run:
+        for _ in range(60):
+            stream = bytearray(b"".join(encode_batch(documents(5), compress_level=chance.choice([0, 3])) for _ in range(2)))
+            for _ in range(chance.randint(1, 8)):
+                place = chance.randrange(len(stream))
+                stream[place : place + chance.choice([0, 1, 1, 4])] = chance.randbytes(chance.choice([0, 1, 1, 4]))
+            with Client(run.receiver.port) as client, contextlib.suppress(OSError):
+                client.send(bytes(stream))
+                client.sock.shutdown(socket.SHUT_WR)
+                assert client.closed()
+        with Client(run.receiver.port) as client:
+            client.send(encode_batch(documents(1)))
+            client.acknowledges(1)
+        eventually(lambda: run.receiver.publisher.memory.used < 64_000)
+        assert run.receiver.frames.used == 0
+    assert "Traceback" not in capsys.readouterr().out

@@ -86,6 +86,7 @@ def test_without_its_topic_a_receiver_says_that_it_is_not_ready(kafka: str, topi
         TOPIC_PREFIX=topic_prefix,
         BEATS_HOST="127.0.0.1",
         BEATS_PORT="0",
+        HTTP_PORT="-1",
         HEALTH_PORT=str(health),
     )
     try:
@@ -111,6 +112,7 @@ def test_a_port_in_use_ends_the_process_with_the_reason(kafka: str, topic_prefix
             TOPIC_PREFIX=topic_prefix,
             BEATS_HOST="127.0.0.1",
             BEATS_PORT=str(port),
+            HTTP_PORT="-1",
         )
         _, log = process.communicate(timeout=60)
     assert process.returncode == 1

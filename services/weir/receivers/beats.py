@@ -57,10 +57,14 @@ class BeatsReceiver:
                 handshake_seconds=settings.beats_handshake_seconds,
                 plain_hint="turn TLS on at the sender (Filebeat: output.logstash ssl.enabled: true), or set WEIR_BEATS_TLS=off",
                 tls_hint="set WEIR_TLS_CERTIFICATE_FILE and WEIR_TLS_KEY_FILE, or turn TLS off at the sender",
+                refuse_crowded=True,
                 proxy=settings.beats_proxy(),
             )
             limits = ConnectionLimits(
-                settings.beats_max_connections, settings.beats_max_connections_per_source, 0.0, time.monotonic
+                settings.beats_max_connections,
+                settings.beats_max_connections_per_source,
+                settings.beats_connection_rate,
+                time.monotonic,
             )
             self._listener = Listener(port, limits, self._admitted, self.publisher.metrics, SERVICE)
             self._listener.start(settings.beats_max_connections)
@@ -77,11 +81,6 @@ class BeatsReceiver:
         return asyncio.StreamReaderProtocol(asyncio.StreamReader(limit=READ_BYTES), connected)
 
     async def _connected(self, admission: Admission, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if admission.crowded is not None:
-            admission.leave()
-            self.complain(admission.crowded, admission.host, "see WEIR_BEATS_MAX_CONNECTIONS_PER_SOURCE")
-            writer.transport.abort()
-            return
         connection = Connection(self, admission, reader, writer)
         self._connections[connection] = asyncio.current_task()
         self.publisher.metrics.connected(1)

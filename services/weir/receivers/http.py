@@ -84,6 +84,9 @@ class HttpSettings(ReceiverSettings):
         le=65_536,
         description="connections at once from one address; requests on further ones get 429; 0: no limit",
     )
+    http_connection_rate: float = Field(
+        200.0, ge=0, le=1_000_000, description="new connections per second of one address, ten times as many at once; 0: no limit"
+    )
     http_requests_per_second: float = Field(
         0.0,
         ge=0,
@@ -253,7 +256,12 @@ class HttpServer:
             first_byte_seconds=settings.http_idle_seconds,
             proxy=settings.http_proxy(),
         )
-        limits = ConnectionLimits(settings.http_max_connections, settings.http_max_connections_per_source, 0.0, time.monotonic)
+        limits = ConnectionLimits(
+            settings.http_max_connections,
+            settings.http_max_connections_per_source,
+            settings.http_connection_rate,
+            time.monotonic,
+        )
         self._listener = Listener(port, limits, self._admitted, publisher.metrics, service)
 
     @property
@@ -361,8 +369,8 @@ class HttpServer:
         """Raise Refusal while Kafka is away or memory is full."""
         if source.ip in self._late:
             raise Refusal(503, "Kafka has not acknowledged in time", retry=_RETRY_SECONDS, reason="HTTP 503: Kafka is away")
-        if (problem := self.publisher.problem()) is not None:
-            raise Refusal(503, problem, retry=_RETRY_SECONDS, reason="HTTP 503: Kafka is away")
+        if self.publisher.problem() is not None:
+            raise Refusal(503, "Kafka is away", retry=_RETRY_SECONDS, reason="HTTP 503: Kafka is away")
         if self.publisher.memory.shut:
             raise Refusal(503, "memory is full", retry=_RETRY_SOON_SECONDS, reason="HTTP 503: memory full")
 

@@ -76,7 +76,8 @@ class Port:
 
     `name` stands before the settings that the log names, such as "BEATS". `refusal` is sent in plain text to who speaks plain text
     where TLS is spoken. `first_byte_seconds` bounds how long a client may be silent at first; None waits for ever, but for a
-    handshake. `reuse_port`: several processes share the port.
+    handshake. `reuse_port`: several processes share the port. `refuse_crowded`: close a connection
+    that its source may not have, rather than let the protocol answer it.
     """
 
     name: str
@@ -90,6 +91,7 @@ class Port:
     refusal: bytes = b""
     first_byte_seconds: float | None = None
     reuse_port: bool = False
+    refuse_crowded: bool = False
     proxy: ProxyPolicy = field(default_factory=ProxyPolicy)
 
 
@@ -197,6 +199,13 @@ class Listener:
             if parser.header is not None and parser.header.source is not None:
                 admission.host, admission.port = plain_address(parser.header.source), parser.header.source_port
         admission.claim(admission.host, admission.port)
+        if admission.crowded is not None and port.refuse_crowded:
+            self._refuse(
+                admission.crowded,
+                admission.host,
+                hint=f"WEIR_{port.name}_MAX_CONNECTIONS_PER_SOURCE, WEIR_{port.name}_CONNECTION_RATE",
+            )
+            return False
         if tls is not None or port.first_byte_seconds is not None:
             first = await self._first_byte(sock, port.handshake_seconds if tls else port.first_byte_seconds)
             if not first:

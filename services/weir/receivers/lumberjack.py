@@ -55,6 +55,9 @@ class LumberjackSettings(ReceiverSettings):
     beats_max_connections_per_source: int = Field(
         256, ge=0, le=65_536, description="connections at once from one address; further ones are refused; 0 for no limit"
     )
+    beats_connection_rate: float = Field(
+        200.0, ge=0, le=1_000_000, description="new connections per second of one address, ten times as many at once; 0: no limit"
+    )
     beats_backlog: int = Field(512, ge=1, le=65_535, description="connections that wait to be accepted")
     beats_handshake_seconds: float = Field(
         10.0, gt=0, le=600, description="a TLS handshake that takes longer, or does not begin for so long, is given up"

@@ -231,7 +231,7 @@ def environment(stack: Stack, name: str) -> dict[str, str]:
             "WEIR_SYSLOG_UDP_PORT": str(stack.ports["syslog"]),
             "WEIR_SYSLOG_TCP_PORT": str(stack.ports["syslog"]),
         },
-        "receive-beats": {"WEIR_BEATS_HOST": "127.0.0.1", "WEIR_BEATS_PORT": str(stack.ports["beats"])},
+        "receive-beats": {"WEIR_BEATS_HOST": "127.0.0.1", "WEIR_BEATS_PORT": str(stack.ports["beats"]), "WEIR_HTTP_PORT": "-1"},
         "receive-netflow": {
             "WEIR_NETFLOW_HOST": "127.0.0.1",
             "WEIR_NETFLOW_PORT": str(stack.ports["netflow"]),
