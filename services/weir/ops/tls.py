@@ -197,7 +197,11 @@ class ServerTls:
                     await hangup.wait()
             asked = hangup.is_set()
             hangup.clear()
-            await asyncio.to_thread(self.check, at_once=asked)
+            try:
+                await asyncio.to_thread(self.check, at_once=asked)
+            except Exception:
+                # Nothing else follows the files.
+                log.exception("certificates cannot be looked at; those in use stay")
 
     def check(self, *, at_once: bool = False) -> bool:
         """Take new files into use where they have changed, or where `at_once`; whether that was done. From any thread.

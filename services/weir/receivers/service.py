@@ -12,11 +12,13 @@ import uvloop
 from weir.bus.config import DeliveryFailed
 from weir.bus.producer import DeliveryProducer
 from weir.ops.logging import configure, get
-from weir.ops.shutdown import on_stop_signals
-from weir.ops.telemetry import HealthServer, setup_metrics
+from weir.ops.shutdown import on_hangup, on_stop_signals
+from weir.ops.telemetry import HealthServer, setup_metrics, watch_lag
+from weir.ops.tls import ServerTls
 from weir.receivers.batching import BATCH_OVERHEAD
 from weir.receivers.publisher import Publisher
 from weir.receivers.settings import ReceiverSettings
+from weir.receivers.workers import SOCKETS_NOT_OPEN, follow_parent, supervise
 
 __all__ = ["Receiver", "kafka_producer", "run", "serve"]
 
@@ -56,10 +58,13 @@ class _Readiness:
         self._log = get(f"weir.{service}")
         self.reason: str | None = "starting"
         self.listening = False
+        self.stopping = False
 
     def __call__(self) -> str | None:
+        if self.stopping:
+            return "stopping"
         if not self.listening:
-            return "the sockets are not open yet"
+            return SOCKETS_NOT_OPEN
         return self.reason or self._receiver.publisher.problem()
 
     async def watch(self) -> None:
@@ -80,56 +85,86 @@ class _Readiness:
             return
 
 
+async def _watch_hangups(hangup: asyncio.Event, service: str) -> None:
+    while True:
+        await hangup.wait()
+        hangup.clear()
+        get(f"weir.{service}").info("asked to read certificates anew, but no port speaks TLS")
+
+
 async def serve(
     settings: _S,
     service: str,
     build: Callable[[_S], Receiver],
     stop: asyncio.Event,
     started: Callable[[Receiver], None] = lambda _: None,
+    hangup: asyncio.Event | None = None,
 ) -> int:
     """Run a receiver until `stop` is set; returns how many records Kafka did not take before the end.
 
+    Certificates are followed meanwhile, and read anew at once when `hangup` is set.
+
     Raises:
         OSError: a socket cannot be had.
+        SettingsError: a certificate or key cannot be used.
     """
     log = get(f"weir.{service}")
+    # Held until the end: the receiver asks with the same settings, gets the same object, and so need not follow the files itself.
+    tls = ServerTls.of(settings)
     receiver = build(settings)
     readiness = _Readiness(receiver, service)
-    health = HealthServer(settings.health_host, settings.health_port, readiness)
-    watch = asyncio.create_task(readiness.watch())
+    health: HealthServer | None = None
+    watches = [asyncio.create_task(readiness.watch()), asyncio.create_task(watch_lag())]
+    if tls is not None:
+        watches.append(asyncio.create_task(tls.watch(hangup)))
+    elif hangup is not None:
+        watches.append(asyncio.create_task(_watch_hangups(hangup, service)))
     try:
+        health = HealthServer(settings.health_host, settings.health_port, readiness)
         await receiver.start()
         readiness.listening = True
         started(receiver)
         await stop.wait()
         log.info("stopping")
     finally:
-        watch.cancel()
+        readiness.stopping = True
+        for watch in watches:
+            watch.cancel()
         await receiver.stop()
         left = await receiver.publisher.stop()
-        await asyncio.gather(watch, return_exceptions=True)
-        health.close()
+        await asyncio.gather(*watches, return_exceptions=True)
+        if health is not None:
+            health.close()
     log.info("stopped", records_lost=left)
     return left
 
 
 def run(settings: _S, service: str, build: Callable[[_S], Receiver]) -> None:
-    """The whole life of a receiver process: until SIGTERM or SIGINT, then a graceful stop.
+    """The whole life of a receiver: until SIGTERM or SIGINT, then a graceful stop. SIGHUP reads certificates anew.
+
+    With WEIR_RECEIVER_PROCESSES above 1 this process only looks after so many workers, each of which comes here again.
 
     Raises:
+        SettingsError: a certificate or key cannot be used.
         SystemExit: with status 1 where a socket cannot be had or Kafka did not take everything before the end.
     """
     configure(service, settings.instance, level=settings.log_level, form=settings.log_format)
     setup_metrics(service, settings.instance)
 
     async def main() -> int:
-        return await serve(settings, service, build, on_stop_signals(asyncio.get_running_loop()))
+        loop = asyncio.get_running_loop()
+        stop = on_stop_signals(loop)
+        follow_parent(loop, stop)
+        return await serve(settings, service, build, stop, hangup=on_hangup(loop))
 
     try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            left = runner.run(main())
+        if settings.receiver_processes > 1 and settings.receiver_worker == 0:
+            status = supervise(settings, service)
+        else:
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                status = 1 if runner.run(main()) else 0
     except OSError as error:
         get(f"weir.{service}").error("cannot start", error=str(error))
         raise SystemExit(1) from error
-    if left:
-        raise SystemExit(1)
+    if status:
+        raise SystemExit(status)
