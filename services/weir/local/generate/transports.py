@@ -250,11 +250,17 @@ class _Frames(_Source):
 
     async def _finish(self, writer: asyncio.StreamWriter, closed: asyncio.Future[bytes]) -> None:
         """Hand over what is left, and wait until the receiver has read it all, which it shows by closing its side."""
-        writer.transport.set_write_buffer_limits(0)
-        await writer.drain()
+        # Not `drain` with a limit of 0: under uvloop's TLS it never returns.
+        began = time.monotonic()
+        while writer.transport.get_write_buffer_size():
+            if closed.done() or (self.stop.is_set() and time.monotonic() - began > _FINISH_S):
+                raise EOFError("closed by the receiver before it had taken all")
+            await asyncio.sleep(_TICK_S)
+        if time.monotonic() - began > 2 * _TICK_S:
+            self.state.blocked_seconds += time.monotonic() - began
         if writer.can_write_eof():
             writer.write_eof()
-        await asyncio.wait([closed], timeout=3.0)
+            await asyncio.wait([closed], timeout=3.0)
 
 
 class _Windows(_Source):
@@ -425,7 +431,7 @@ async def _connected(load: Load, state: SourceState, talk: _Talk, stop: asyncio.
             if writer is not None:
                 writer.close()
                 with contextlib.suppress(Exception):
-                    await asyncio.wait_for(writer.wait_closed(), 2.0)
+                    await asyncio.wait_for(writer.wait_closed(), _FINISH_S)
 
 
 def _over(talker: Callable[[Load, Maker, Schedule, SourceState, asyncio.Event], _Talk]) -> Worker:
