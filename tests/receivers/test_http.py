@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
+import random
 import socket
 import subprocess
 import threading
@@ -238,6 +240,41 @@ class TestRefusals:
         receiver.publisher.sources.of = lambda *_: None  # type: ignore[method-assign]
         assert post(run, b"{}").status == 403
         assert units(kafka_fake) == []
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_garbage_breaks_its_own_connection_only(seed: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """Requests with bytes changed, left out and put in: answered or closed, nothing is kept of them, and others are served."""
+    chance = random.Random(seed)
+    body = gzip.compress(b'[{"a":1},{"b":[2]}]')
+    plain = b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+    chunked = b"PUT / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n"
+    chunked += b'4\r\n{"a"\r\n3\r\n:1}\r\n0\r\n\r\n'
+    fake = FakeProducer(prompt=True)
+    with receiving(fake, http_port=0, beats_port=-1, http_idle_seconds=0.3, http_body_seconds=0.2) as run:
+
+        def session(stream: bytes) -> bool:
+            with Client(run.receiver.http_port) as client, contextlib.suppress(OSError):
+                client.send(stream)
+                return client.closed()
+            return True
+
+        with ThreadPoolExecutor(50) as pool:
+            streams = []
+            for _ in range(100):
+                stream = bytearray(chance.choice([plain, chunked]) * 2)
+                for _ in range(chance.randint(1, 6)):
+                    place = chance.randrange(len(stream))
+                    stream[place : place + chance.choice([0, 1, 1, 4])] = chance.randbytes(chance.choice([0, 1, 1, 4]))
+                streams.append(bytes(stream))
+            assert all(pool.map(session, streams))
+        assert fake.taken  # some were still whole
+        assert post(run, b"{}").status == 200
+        eventually(lambda: run.receiver.publisher.memory.used < 64_000)
+        assert run.receiver._http._bodies.used == 0
+    out = capsys.readouterr().out
+    assert "Traceback" not in out
+    assert "HTTP 500" not in out
 
 
 class TestToken:
