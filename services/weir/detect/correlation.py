@@ -71,8 +71,14 @@ class SignalsHeader(NamedTuple):
     @classmethod
     def of(cls, record: dict[str, Any]) -> SignalsHeader:
         """The header of a signals record."""
-        names = ("signals_id", "received_at", "raw_topic", "raw_partition", "raw_offset")
-        return cls(*(record[name] for name in names), receiver=record.get("receiver", ""))
+        return cls(
+            record["signals_id"],
+            record["received_at"],
+            record["raw_topic"],
+            record["raw_partition"],
+            record["raw_offset"],
+            record.get("receiver", ""),
+        )
 
     @property
     def receiver_number(self) -> int:
@@ -226,12 +232,12 @@ def _add(state: GroupState, header: SignalsHeader, partial: dict[str, Any]) -> s
         # By the first event, not by the slice's start: a processor with other rules may use another width.
         start = slice_["first"] // state.slice_us * state.slice_us
         bucket = state.buckets.get(start)
-        if not header.receiver:
-            count, unnamed = slice_["count"], {}
-        elif not (found := _new_events(state, bucket, header, slice_))[0]:
-            continue
-        else:
-            count, unnamed = found
+        count: int = slice_["count"]
+        unnamed: dict[int, int] = {}
+        if header.receiver:
+            count, unnamed = _new_events(state, bucket, header, slice_)
+            if not count:
+                continue
         touched.add(start)
         if bucket is None:
             state.buckets[start] = Bucket(count, slice_["first"], slice_["last"], header.received_at, unnamed=unnamed)
