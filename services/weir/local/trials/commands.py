@@ -29,6 +29,9 @@ def outage(
     seconds: Annotated[float, typer.Option(min=15, help="for how long to send")] = 600.0,
     seed: Annotated[int, typer.Option(help="decides when Kafka goes away and who is killed")] = 1,
     rate: Annotated[float, typer.Option(min=100, help="events per second of all senders together")] = 2_500.0,
+    folder: Annotated[
+        Path | None, typer.Option(help="an empty folder for data and logs, which stay [default: one that goes]")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON for machines")] = False,
 ) -> None:
     """Mixed load on all receivers; Kafka is stopped and started three times, receivers are killed twice; is anything missing?"""
@@ -36,9 +39,10 @@ def outage(
     from weir.local.trials.outage import Plan, run_outage
 
     progress = Console(stderr=True, highlight=False)
-    with tempfile.TemporaryDirectory(prefix="weir-trial-") as folder:
+    with tempfile.TemporaryDirectory(prefix="weir-trial-") as passing:
         try:
-            result = run_outage(Plan(seconds, seed, rate), Path(folder), lambda line: progress.print(line, markup=False))
+            place = folder or Path(passing)
+            result = run_outage(Plan(seconds, seed, rate), place, lambda line: progress.print(line, markup=False))
         except LocalError as error:
             progress.print(f"weir: {error.what}\nweir: way out: {error.way_out}", markup=False)
             raise typer.Exit(EXIT_UNAVAILABLE) from error
