@@ -360,6 +360,18 @@ class TestLimits:
 
             eventually(welcome)
 
+    def test_a_thousand_connections_at_once_are_all_served(self) -> None:
+        fake = FakeProducer(prompt=True)
+        with receiving(fake) as run, contextlib.ExitStack() as all_of_them:
+            clients = [all_of_them.enter_context(Client(run.receiver.port)) for _ in range(1_000)]
+            window = documents(5)
+            for half in (slice(0, 40), slice(40, None)):
+                for client in clients:
+                    client.send(encode_batch(window)[half])
+            for client in clients:
+                client.acknowledges(5)
+        assert sum(len(batch.units) for batch in fake.batches(RAW)) == 5_000
+
     @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
     @pytest.mark.parametrize(
         "header",

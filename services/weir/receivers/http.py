@@ -77,9 +77,9 @@ class HttpSettings(ReceiverSettings):
     http_token_file: Path | None = Field(
         None, description="file with such tokens, one a line: several, so that they can be changed one sender after the other"
     )
-    http_max_connections: int = Field(1_024, ge=1, le=65_536, description="connections at once; further ones are refused")
+    http_max_connections: int = Field(2_048, ge=1, le=65_536, description="connections at once; further ones are refused")
     http_max_connections_per_source: int = Field(
-        256,
+        1_024,
         ge=0,
         le=65_536,
         description="connections at once from one address; requests on further ones get 429; 0: no limit",

@@ -51,9 +51,9 @@ class LumberjackSettings(ReceiverSettings):
     beats_tls: str = Field(
         "auto", pattern="^(auto|off)$", description="auto: TLS where WEIR_TLS_CERTIFICATE_FILE is set; off: plain text in any case"
     )
-    beats_max_connections: int = Field(1_024, ge=1, le=65_536, description="connections at once; further ones are refused")
+    beats_max_connections: int = Field(2_048, ge=1, le=65_536, description="connections at once; further ones are refused")
     beats_max_connections_per_source: int = Field(
-        256, ge=0, le=65_536, description="connections at once from one address; further ones are refused; 0 for no limit"
+        1_024, ge=0, le=65_536, description="connections at once from one address; further ones are refused; 0 for no limit"
     )
     beats_connection_rate: float = Field(
         200.0, ge=0, le=1_000_000, description="new connections per second of one address, ten times as many at once; 0: no limit"
