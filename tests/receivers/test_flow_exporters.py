@@ -79,10 +79,10 @@ class TestRestart:
 
     def test_an_ipfix_exporter_shows_it_by_two_messages_that_continue_each_other(self) -> None:
         with at_work(ipfix_port=0, netflow_hold_seconds=60) as work:
-            work.send("ipfix", ipfix(FLOW), *(ipfix(flow(n, n, count=10), sequence=10 * n) for n in range(5)))
-            work.wait_for(6)
+            work.send("ipfix", ipfix(FLOW), *(ipfix(flow(n, n, count=10), sequence=10 * n) for n in range(40)))
+            work.wait_for(41)
             work.send("ipfix", ipfix(OTHER, at=5), ipfix(other(1, 9), at=5), ipfix(other(2, 22), sequence=1, at=5))
-            assert decoded(work.wait_for(9))[-2:] == [("10.0.0.1", 9), ("10.0.0.2", 22)]
+            assert decoded(work.wait_for(44))[-2:] == [("10.0.0.1", 9), ("10.0.0.2", 22)]
             assert work.restarts == ["ipfix"]
             assert work.run.stop() == 0
             assert sum(loss.missing for loss in merge(work.sequences())) == 0

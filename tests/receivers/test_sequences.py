@@ -141,14 +141,26 @@ def test_a_single_datagram_out_of_place_is_none() -> None:
     assert (replica.restarts, replica.missing()) == (0, 0)
 
 
-def test_a_short_run_that_begins_anew_is_a_restart() -> None:
-    """The old run had counted to 30 only: its number 0 could be a late datagram, but for its time."""
+def test_a_run_that_begins_anew_is_a_restart_though_its_numbers_are_near() -> None:
+    """The old run had counted to 400 only: its number 0 could be a late datagram, but for its time."""
     replica = Replica()
-    for first in (0, 10, 20):
+    for first in range(0, 400, 10):
         replica.see(first, 10)
     for first in (0, 10, 20, 30):
         replica.see(first, 10, at=30)
     assert (replica.restarts, replica.missing()) == (1, 0)
+
+
+def test_an_exporter_that_numbers_messages_by_their_last_record_loses_nothing() -> None:
+    """As softflowd does: the sequence number is that after the message. Nothing of it is a restart either."""
+    random = Random(4)
+    replica, count = Replica(), 0
+    for n in range(400):
+        units = random.choice([1, 4, 30])
+        count += units
+        replica.see(count + (1_000 if n >= 300 else 0), units, at=n)
+    assert replica.restarts == 0
+    assert replica.missing() == 1_000
 
 
 def test_an_uptime_that_begins_anew_is_a_restart_at_once() -> None:

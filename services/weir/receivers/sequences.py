@@ -30,6 +30,12 @@ _REMEMBERED = 32
 _LATE_DATAGRAMS = 512
 """How many datagrams one may be late."""
 
+_LATE_AT_ANY_TIME = 16
+"""So few datagrams back nothing is called a restart, whatever its time: the run would have been a very short one."""
+
+_VOTES = 2
+"""How often in succession a message must fit the other way to count before that is believed."""
+
 _NEAR_DATAGRAMS = 4_096
 """How many datagrams in succession may be missing for the next one to be believed at once."""
 
@@ -71,9 +77,9 @@ class _Stream:
     """What is known of one stream; positions are unwrapped, so that they only grow."""
 
     __slots__ = (
-        "boot", "candidate", "candidate_at", "counted", "epoch", "export_us", "first", "foretold", "key", "last",
-        "minute", "more", "next", "pending", "pending_lost", "received", "recent", "reported", "restarts",
-        "silent_until", "start", "widest",
+        "after", "before", "boot", "candidate", "candidate_at", "counted", "epoch", "export_us", "first", "foretold",
+        "key", "last", "minute", "more", "next", "pending", "pending_lost", "received", "recent", "reported",
+        "restarts", "silent_until", "start", "votes", "widest",
     )  # fmt: skip
 
     def __init__(self, key: StreamKey) -> None:
@@ -83,6 +89,9 @@ class _Stream:
         self.silent_until = 0
         self.boot: float | None = None
         self.widest = 1
+        self.after = False
+        self.votes = 0
+        self.before: tuple[int, int] | None = None
         self.pending: list[SequenceRange] = []
         self.pending_lost = 0
         self.begin(0)
@@ -153,6 +162,8 @@ class Follower:
             stream.silent_until = 0
             stream.epoch = max(now_us // 1_000_000, stream.epoch + EPOCH_TOLERANCE + 1)
             stream.begin(0)
+        if key.protocol == "ipfix":
+            seen = self._as_counted(stream, seen)
         if now_us - self._minute >= MINUTE_US or now_us < self._minute:
             self.flush(now_us)
         if not stream.export_us and not stream.received and stream.candidate is None:
@@ -164,7 +175,7 @@ class Follower:
         if ahead and self._rebooted(stream, seen, now_us):
             return self._restart(stream, [seen], now_us - seen.uptime * 1000, now_us)
         # A late datagram was exported before those already seen; what goes back with a later time is no late one.
-        in_time = seen.export_us <= stream.export_us
+        in_time = seen.export_us <= stream.export_us or -ahead <= _LATE_AT_ANY_TIME * stream.widest
         if not (0 <= ahead <= _NEAR_DATAGRAMS * stream.widest or (-window <= ahead < 0 and in_time)):
             before = stream.candidate
             if before is None or not 0 <= self._behind(before, seen) <= window or seen.export_us < before.export_us:
@@ -208,6 +219,26 @@ class Follower:
         if not stream.epoch:
             stream.epoch = _began(stream.key, seen, now_us)
         self._take(stream, seen.sequence, seen, now_us)
+
+    def _as_counted(self, stream: _Stream, seen: Seen) -> Seen:
+        """A message as if its number were that of its first record.
+
+        So RFC 7011 section 3.1 has it. softflowd gives the number after its last flow instead, which shows where messages of
+        different size follow one another.
+        """
+        before, stream.before = stream.before, (seen.sequence, seen.units)
+        if before is not None and not seen.more and seen.units and seen.units != before[1]:
+            step = (seen.sequence - before[0]) % SEQUENCE_MODULUS
+            if step in (seen.units, before[1]):
+                stream.votes = min(_VOTES, stream.votes + 1) if step == seen.units else 0
+            if (stream.votes >= _VOTES) != stream.after:
+                # What was noted so far of this minute was noted the other way.
+                stream.after = not stream.after
+                stream.pending.clear()
+                stream.pending_lost = 0
+                place = seen.sequence - seen.units if stream.after else seen.sequence
+                stream.begin(place % SEQUENCE_MODULUS)
+        return seen._replace(sequence=(seen.sequence - seen.units) % SEQUENCE_MODULUS) if stream.after else seen
 
     @staticmethod
     def _behind(before: Seen, seen: Seen) -> int:
