@@ -73,5 +73,5 @@ def run_tap(
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     finally:
         signal.signal(signal.SIGINT, previous)
-    notes.print(summary_line(tap.totals))
+    notes.print(summary_line(tap.totals), soft_wrap=True)
     return []

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from rich.console import Group, RenderableType
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -100,10 +101,7 @@ def render(one: Shown, width: int, *, show: str = "both", as_hex: bool = False, 
 
 
 def _indented(body: RenderableType) -> RenderableType:
-    table = Table.grid(padding=(0, 0, 0, 2), expand=True)
-    table.add_column(overflow="fold")
-    table.add_row(body)
-    return table
+    return Padding(body, (0, 0, 0, 2))
 
 
 def _head(one: Shown) -> Text:
