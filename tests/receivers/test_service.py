@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
+from tests.ops.tls_peers import authority, client_context, put, put_client, put_server
 from tests.receivers.harness import free_port, make_topics, reading
 from tests.support import eventually
+from weir.tools.certs import certificate_pem
 
 pytestmark = pytest.mark.kafka
 
@@ -117,3 +123,105 @@ def test_a_port_in_use_ends_the_process_with_the_reason(kafka: str, topic_prefix
         _, log = process.communicate(timeout=60)
     assert process.returncode == 1
     assert str(port) in log.decode()
+
+
+def _tls_subject(port: int, context: ssl.SSLContext) -> str:
+    """Subject of the certificate that the port shows. Raises ssl.SSLError where it refuses ours."""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as plain, context.wrap_socket(plain) as tls:
+        shown = x509.load_der_x509_certificate(tls.getpeercert(binary_form=True) or b"")
+        tls.sendall(b"<13>hello\n")
+        with contextlib.suppress(OSError):
+            tls.unwrap()
+        return shown.subject.rfc4514_string()
+
+
+def test_a_running_receiver_takes_new_certificates_and_authorities(kafka: str, topic_prefix: str, tmp_path: Path) -> None:
+    """At once on SIGHUP, and by itself after a while; a broken file changes nothing. Who is refused then is refused."""
+    names = make_topics(kafka, topic_prefix, "raw.syslog")
+    old, new = authority("Old"), authority("New")
+    ca_file = put(tmp_path / "clients.pem", certificate_pem(old.certificate))
+    file = put_server(tmp_path, old, "first.example")
+    # TLS 1.2: the client learns within the handshake that it is refused.
+    olds = client_context(put_client(tmp_path, old, "old"), ssl.TLSVersion.TLSv1_2)
+    news = client_context(put_client(tmp_path, new, "new"), ssl.TLSVersion.TLSv1_2)
+    port, health = free_port(), free_port()
+    process = start(
+        "syslog",
+        "SyslogSettings",
+        KAFKA_BOOTSTRAP_SERVERS=kafka,
+        TOPIC_PREFIX=topic_prefix,
+        SYSLOG_HOST="127.0.0.1",
+        SYSLOG_UDP_PORT="-1",
+        SYSLOG_TCP_PORT="-1",
+        SYSLOG_TLS_PORT=str(port),
+        HEALTH_PORT=str(health),
+        TLS_CERTIFICATE_FILE=str(file),
+        TLS_CLIENT_CA_FILE=str(ca_file),
+        TLS_CLIENT_CERTIFICATES="required",
+        TLS_RELOAD_SECONDS="3600",
+    )
+    try:
+        eventually(lambda: get(health, "/readyz") == (200, "ready\n"), timeout=30)
+        assert _tls_subject(port, olds) == "CN=first.example"
+        with (
+            socket.create_connection(("127.0.0.1", port), timeout=10) as plain,
+            olds.wrap_socket(plain) as living,
+        ):
+            with pytest.raises(ssl.SSLError):
+                _tls_subject(port, news)
+            put(ca_file, certificate_pem(new.certificate))
+            put_server(tmp_path, new, "second.example")
+            process.send_signal(signal.SIGHUP)
+            eventually(lambda: _metric(health, "weir_tls_reloads_total") == 1)
+            assert _tls_subject(port, news) == "CN=second.example"
+            with pytest.raises(ssl.SSLError):
+                _tls_subject(port, olds)
+            put(file, b"nothing")
+            process.send_signal(signal.SIGHUP)
+            eventually(lambda: _metric(health, "weir_tls_reload_failures_total") == 1)
+            assert _tls_subject(port, news) == "CN=second.example"
+            living.sendall(b"<13>still here\n")
+            eventually(lambda: _metric(health, "weir_receiver_units_total") == 4)
+        expiry = _metric(health, "weir_tls_certificate_expiry_seconds")
+        assert expiry is not None
+        assert expiry > time.time()
+    finally:
+        process.terminate()
+        _, log = process.communicate(timeout=30)
+    assert process.returncode == 0, log.decode()
+    assert b"those before stay" in log
+    with reading(kafka, names["raw.syslog"]) as raw:
+        eventually(lambda: sorted(raw.units()) == [b"<13>hello"] * 3 + [b"<13>still here"])
+        subjects = {batch.tls_subject for batch in raw.batches()}
+        assert subjects == {"CN=old", "CN=new"}
+
+
+def _metric(port: int, name: str) -> float | None:
+    """The first sample of that name."""
+    lines = get(port, "/metrics")[1].splitlines()
+    return next((float(line.rpartition(" ")[2]) for line in lines if line.partition("{")[0] == name), None)
+
+
+def test_a_hangup_without_tls_ends_nobody(kafka: str, topic_prefix: str) -> None:
+    make_topics(kafka, topic_prefix, "raw.syslog")
+    health = free_port()
+    process = start(
+        "syslog",
+        "SyslogSettings",
+        KAFKA_BOOTSTRAP_SERVERS=kafka,
+        TOPIC_PREFIX=topic_prefix,
+        SYSLOG_HOST="127.0.0.1",
+        SYSLOG_UDP_PORT="0",
+        SYSLOG_TCP_PORT="-1",
+        HEALTH_PORT=str(health),
+    )
+    try:
+        eventually(lambda: get(health, "/readyz") == (200, "ready\n"), timeout=30)
+        process.send_signal(signal.SIGHUP)
+        eventually(lambda: (_metric(health, "weir_event_loop_lag_seconds") or 0.0) >= 0.0)
+        assert get(health, "/healthz") == (200, "ok\n")
+    finally:
+        process.terminate()
+        _, log = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert b"no port speaks TLS" in log
