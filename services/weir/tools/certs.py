@@ -244,6 +244,7 @@ def write_file(path: Path, content: bytes, *, private: bool) -> None:
     """Write a file whole or not at all; a private one is never readable by others, not even for a moment."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     mode = 0o600 if private else 0o644
+    temporary.unlink(missing_ok=True)
     with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
         file.write(content)
         os.fchmod(file.fileno(), mode)
