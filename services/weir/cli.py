@@ -167,7 +167,16 @@ def tap(
         _fail(EXIT_SETTINGS, ["--raw, --decoded and --both exclude each other"])
     show = "raw" if raw else "decoded" if decoded else "both"
     mistakes = run_tap(
-        what, since=since, count=count, where=where or [], follow=follow, show=show, as_hex=as_hex, full=full, as_json=as_json
+        what,
+        since=since,
+        count=count,
+        where=where or [],
+        follow=follow,
+        show=show,
+        as_hex=as_hex,
+        full=full,
+        as_json=as_json,
+        complete=_import_all,
     )
     if mistakes:
         _fail(EXIT_UNAVAILABLE, mistakes)

@@ -8,6 +8,7 @@ import secrets
 import ssl
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -159,6 +160,14 @@ def _target(name: str, target: str, transport: str | None, form: str | None) -> 
     return host.strip("[]"), int(text), transport, form
 
 
+def _all_settings() -> None:
+    """Make every service's settings known, so that a variable of one is not taken for a mistake."""
+    from weir.cli import SETTINGS
+
+    for module in SETTINGS:
+        import_module(module)
+
+
 def _known(option: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise ValueError(f"{option} {value}: there are {', '.join(choices)}")
@@ -276,7 +285,7 @@ def verify(
         os.environ["WEIR_TOPIC_PREFIX"] = prefix
     verdicts: dict[str, Verdict] = {}
     try:
-        settings = load(ServiceSettings)
+        settings = load(ServiceSettings, complete=_all_settings)
         names = TopicNames(settings.topic_prefix)
         stages = {"raw": [names[kind.raw_topic]], "events": [names[f"events.{dataset}"] for dataset in kind.datasets]}
         for one in ("raw", "events") if stage == "both" else (stage,):
@@ -339,6 +348,7 @@ def bench_udp(
     """The UDP loss curve: what arrives and what is dropped at each rate. Exit 1 where received + drops are not sent."""
     from weir.local.bench.udp import Plan, run_bench
     from weir.local.errors import LocalError
+    from weir.ops.settings import SettingsError
 
     try:
         plan = Plan(
@@ -354,7 +364,9 @@ def bench_udp(
         _fail(EXIT_SETTINGS, f"--rates {rates}: {error}")
     progress = Console(stderr=True, highlight=False)
     try:
-        steps = run_bench(plan, lambda line: progress.print(line, markup=False, soft_wrap=True))
+        steps = run_bench(plan, lambda line: progress.print(line, markup=False, soft_wrap=True), complete=_all_settings)
+    except SettingsError as error:
+        _fail(EXIT_SETTINGS, *error.mistakes)
     except LocalError as error:
         _fail(EXIT_UNAVAILABLE, error.what, f"way out: {error.way_out}")
     if as_json:

@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 
 from rich.console import Console
 
@@ -30,13 +31,14 @@ def run_tap(
     as_hex: bool,
     full: bool,
     as_json: bool,
+    complete: Callable[[], object] | None = None,
 ) -> list[str]:
-    """Show until Ctrl-C or the end asked for; what went wrong, one sentence each."""
+    """Show until Ctrl-C or the end asked for; what went wrong, one sentence each. `complete` is as `load` takes it."""
     # Into a pipe: no colours, and lines as long as they are.
     console = Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else 160)
     notes = Console(stderr=True, highlight=False, markup=False)
     try:
-        settings = load(ServiceSettings)
+        settings = load(ServiceSettings, complete=complete)
         tap = Tap(
             settings,
             resolve(what, TopicNames(settings.topic_prefix)),

@@ -223,18 +223,21 @@ def _dropped(entry: Mapping[str, Any]) -> int:
     return sum(line["units_dropped"] for line in lines if not str(line["source"]).startswith(_KERNEL))
 
 
-def run_bench(plan: Plan, say: Say) -> list[Step]:
+def run_bench(plan: Plan, say: Say, *, complete: Callable[[], object] | None = None) -> list[Step]:
     """Measure all rates. What it starts it stops, and what it creates in a Kafka that was there it removes.
+
+    `complete` is as `weir.ops.settings.load` takes it; settings are read for a given target only.
 
     Raises:
         LocalError: no Kafka, no receiver, or a target on another machine; with the way out.
+        SettingsError: the settings for a given target do not work.
     """
     if plan.target is not None:
         _on_this_machine(plan.target)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="weir-bench-", ignore_cleanup_errors=True)))
         if plan.target is not None:
-            settings, port = _given(plan), int(plan.target.rpartition(":")[2])
+            settings, port = _given(plan, complete), int(plan.target.rpartition(":")[2])
             host = plan.target.rpartition(":")[0]
         else:
             settings = stack.enter_context(_kafka(plan, folder, say))
@@ -334,10 +337,10 @@ def _on_this_machine(target: str) -> None:
         )
 
 
-def _given(plan: Plan) -> ServiceSettings:
+def _given(plan: Plan, complete: Callable[[], object] | None) -> ServiceSettings:
     if plan.bootstrap:
         os.environ["WEIR_KAFKA_BOOTSTRAP_SERVERS"] = plan.bootstrap
-    settings = load(ServiceSettings)
+    settings = load(ServiceSettings, complete=complete)
     if not answers(settings.kafka_bootstrap_servers):
         raise LocalError(f"no Kafka answers at {settings.kafka_bootstrap_servers}", "name the receiver's with --bootstrap")
     return settings
