@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.ops.tls_peers import authority, put_server
 from tests.receivers.harness import free_port, make_topics, reading
 from tests.receivers.test_service import get
 from tests.support import eventually
@@ -157,6 +158,31 @@ def test_workers_stop_when_their_parent_is_gone(kafka: str, topic_prefix: str, t
         assert not alive
         assert started.log.count("stopped") >= 2, "gracefully"
         assert len(gone) == 2
+
+
+@pytest.mark.kafka
+def test_a_hangup_reaches_every_worker(kafka: str, topic_prefix: str, tmp_path: Path) -> None:
+    make_topics(kafka, topic_prefix, "raw.syslog")
+    ca = authority()
+    file = put_server(tmp_path, ca, "first.example")
+    with parent(
+        tmp_path / "log",
+        KAFKA_BOOTSTRAP_SERVERS=kafka,
+        TOPIC_PREFIX=topic_prefix,
+        SYSLOG_TLS_PORT=str(free_port()),
+        TLS_CERTIFICATE_FILE=str(file),
+        TLS_RELOAD_SECONDS="3600",
+    ) as started:
+        started.ready()
+        put_server(tmp_path, ca, "second.example")
+        started.process.send_signal(signal.SIGHUP)
+
+        def reloads() -> list[str]:
+            lines = get(started.health, "/metrics")[1].splitlines()
+            return [line.rpartition(" ")[2] for line in lines if line.startswith("weir_tls_reloads_total{")]
+
+        eventually(lambda: reloads() == ["1.0", "1.0"])
+        assert get(started.health, "/readyz") == (200, "ready\n")
 
 
 @pytest.mark.kafka
