@@ -339,7 +339,8 @@ class Exporters:
             if item.began_at > (0 if before is None else before.began_at):
                 self._void(exporter, item)
             else:
-                self._set_run(exporter, item)
+                # Who has not seen the restart knows nothing of it; that makes what it voided no better.
+                self._set_run(exporter, item if before is None else item._replace(began_at=before.began_at))
             return True
         if isinstance(item, NameRecord):
             store.put_name(item)
