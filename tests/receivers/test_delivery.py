@@ -238,6 +238,23 @@ def test_a_full_disk_leaves_batches_in_memory_in_their_order(tmp_path: Path, mon
     assert units(run(work, tmp_path)) == [b"1", b"2", b"3", b"4"]
 
 
+def test_nothing_goes_to_disk_past_older_batches_that_were_handed_over_from_memory(tmp_path: Path) -> None:
+    async def work(publisher: Publisher, fake: FakeProducer) -> None:
+        limit_spool(publisher, 0)
+        publisher._outbox._take_back("test", away=True)
+        put(publisher, b"1", b"2")
+        await until(lambda: fake.waiting)
+        fake.answer()
+        await until(lambda: fake.waiting)  # 2, from memory
+        limit_spool(publisher, 1 << 30)
+        put(publisher, b"3")
+        publisher._outbox._take_back("test", away=True)
+        await kafka_is_back(publisher, fake)
+        assert await publisher.stop() == 0
+
+    assert units(run(work, tmp_path, receiver_spool_after_seconds=60)) == [b"1", b"2", b"3"]
+
+
 def test_with_a_full_disk_and_without_kafka_the_end_says_what_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(fd: int, buffers: list[bytes], offset: int) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
