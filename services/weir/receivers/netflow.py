@@ -81,7 +81,7 @@ class NetflowSettings(SpoolSettings):
     ipfix_handshake_seconds: float = Field(10.0, gt=0, le=600, description="time for the TLS handshake")
     ipfix_backlog: int = Field(128, ge=1, le=65_535, description="IPFIX connections that wait to be accepted")
     netflow_state_seconds: float = Field(
-        10.0,
+        3.0,
         ge=0,
         le=600,
         description="how long to wait at start for the shared templates before the sockets are opened with the local copy of them, "
