@@ -242,17 +242,20 @@ def test_nothing_goes_to_disk_past_older_batches_that_were_handed_over_from_memo
     async def work(publisher: Publisher, fake: FakeProducer) -> None:
         limit_spool(publisher, 0)
         publisher._outbox._take_back("test", away=True)
-        put(publisher, b"1", b"2")
+        put(publisher, *numbers[:3])
         await until(lambda: fake.waiting)
         fake.answer()
-        await until(lambda: fake.waiting)  # 2, from memory
+        await until(lambda: fake.waiting)  # the second, from memory; the window has no room for the third
         limit_spool(publisher, 1 << 30)
-        put(publisher, b"3")
+        put(publisher, numbers[3])
         publisher._outbox._take_back("test", away=True)
         await kafka_is_back(publisher, fake)
         assert await publisher.stop() == 0
 
-    assert units(run(work, tmp_path, receiver_spool_after_seconds=60)) == [b"1", b"2", b"3"]
+    numbers = [b"%d" % number + b"x" * 600_000 for number in range(4)]
+    numbers[0] = numbers[3] = b"short"
+    fake = run(work, tmp_path, receiver_spool_after_seconds=60, receiver_memory_bytes=2 * 1024 * 1024)
+    assert [unit[:9] for unit in units(fake)] == [unit[:9] for unit in numbers]
 
 
 def test_with_a_full_disk_and_without_kafka_the_end_says_what_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
@@ -35,7 +36,8 @@ class ReceiverLedger:
 
     def __init__(self, service: str, instance: str, site: str, topic: str) -> None:
         self.service = service
-        self.instance = f"{instance}@{time.time_ns() // 1_000_000}"
+        # The process as well: workers of one instance start within the same millisecond.
+        self.instance = f"{instance}@{time.time_ns() // 1_000_000}-{os.getpid()}"
         self.site = site
         self.topic = topic
         self._number = 0
