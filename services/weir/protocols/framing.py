@@ -10,6 +10,7 @@ message only where a PRI follows, so a message may hold it and two messages are 
 Counted messages go wrong in the field: a sender adds a space or a line end that it does not count, counts characters for bytes,
 or sends lines in between. Between messages, spaces and line ends are passed over; a PRI there begins a line; anything else is
 what a wrong count left over, given as a frame that is marked `lost` up to the next line end or count, where the stream goes on.
+A count that is too large to be true is wrong: believing it would swallow up to 100 MB of good messages.
 """
 
 import re
@@ -67,6 +68,8 @@ _STRAY: Final = {_LF: b"\r\0", _NUL: b"\r\n"}
 _SPACED_PRI: Final = b" <"  # Cisco's ASA sends a space after a line end now and then
 _LOST_IN_A_ROW: Final = 16
 _LOST_LONGEST: Final = 8_192  # it is searched anew with each read
+_KEPT_WHEN_FULL: Final = 8_192  # what every receiver should take (RFC 5425, section 4.3.1)
+_BELIEVED: Final = 1024 * 1024
 
 
 class SyslogFramer:
@@ -75,12 +78,15 @@ class SyslogFramer:
     A longer message is kept up to the limit, marked by its ``original_length``, and the rest of it is dropped as it comes.
     Empty lines are no messages (section 3.4.2 puts a message before each line end); ``blank`` counts them.
 
-    While ``full`` is set, what comes of an unfinished message is dropped as if it were beyond the limit: a ceiling over many
-    connections together holds even where each keeps within its own.
+    A count above 1 MiB and eight times ``max_message_bytes`` is taken for a mistake.
+
+    While ``full`` is set, no more than 8 KiB are kept of an unfinished message, as if that were the limit: a ceiling over many
+    connections together holds even where each keeps within its own, and those with ordinary messages do not suffer for the others.
     """
 
     __slots__ = (
         "_bad",
+        "_believed",
         "_broken",
         "_end",
         "_head",
@@ -101,6 +107,7 @@ class SyslogFramer:
         self.blank = 0
         self.full = False
         self._max = max_message_bytes
+        self._believed = max(_BELIEVED, 8 * max_message_bytes)
         self._mode = "?"  # "?" until the first bytes have told, then "lines" or "counted"; "line" is a line among counted messages
         self._end = b""  # what ends lines, once seen
         self._head = b""  # bytes that do not yet tell what they are
@@ -116,6 +123,10 @@ class SyslogFramer:
     def held(self) -> int:
         """Bytes kept of what is not finished."""
         return len(self._held) + len(self._head)
+
+    @property
+    def _room(self) -> int:
+        return min(self._max, _KEPT_WHEN_FULL) if self.full else self._max
 
     def feed(self, data: bytes) -> list[Frame]:
         """Take the next bytes as they came from the socket; give the messages they complete.
@@ -138,7 +149,7 @@ class SyslogFramer:
                 self._head = data
                 return frames
             self._head = b""
-            if _COUNTED.match(data) is None:
+            if (count := _COUNTED.match(data)) is None or int(count[1]) > self._believed:
                 self._mode = "lines"
                 self._feed_lines(data, frames)
                 return frames
@@ -158,7 +169,7 @@ class SyslogFramer:
         frames: list[Frame] = []
         if self._mode == "counted":
             if self._missing:
-                frames += [Frame(bytes(self._held), self._length)] if self._held else []
+                frames += [Frame(bytes(self._held), self._length)] if self._missing < self._length else []
             elif self._head and _COUNT_SO_FAR.fullmatch(self._head) is None:
                 line = _PRI_SO_FAR.fullmatch(self._head) is not None
                 frames.append(Frame(self._head, len(self._head), not line))
@@ -215,8 +226,8 @@ class SyslogFramer:
             part = part.lstrip(_NUL if self._end == _LF else _LF)
         if not part:
             return
-        # One byte above the limit, for a space that is not part of the message.
-        if not self.full and (room := self._max + 1 - len(self._held)) > 0:
+        # One byte above the limit, for a space that is not part of the message. Once something was left out nothing may follow.
+        if len(self._held) == self._length and (room := self._room + 1 - len(self._held)) > 0:
             self._held += part[:room]
         self._length += len(part)
         kept = len(part.rstrip(_LINE_ENDS if not self._end else _STRAY[self._end]))
@@ -244,8 +255,8 @@ class SyslogFramer:
                 position = self._line_among_counted(data, position, frames)
             elif self._missing:
                 taken = min(self._missing, end - position)
-                room = self._max - len(self._held)
-                if room > 0 and not self.full:
+                room = self._room - len(self._held)
+                if room > 0 and len(self._held) == self._length - self._missing:
                     self._held += data[position : position + min(taken, room)]
                 self._missing -= taken
                 position += taken
@@ -254,8 +265,9 @@ class SyslogFramer:
                     self._held, self._length = bytearray(), 0
             elif data[position] in _BETWEEN:
                 position += 1
-            elif (count := (_COUNTED if self._bad else _COUNT).match(data, position)) is not None:
-                length = int(count[1])
+            elif (count := (_COUNTED if self._bad else _COUNT).match(data, position)) is not None and (
+                length := int(count[1])
+            ) <= self._believed:
                 position = count.end()
                 self._bad = 0
                 if position + length <= end:
@@ -287,7 +299,8 @@ class SyslogFramer:
     def _lost(self, data: bytes, position: int, frames: list[Frame]) -> int:
         """Give what stands here up to where the stream may go on; where that has not come yet, wait for it in `_head`."""
         most = position + min(self._max, _LOST_LONGEST)
-        resume = _RESUME.search(data, position, most + _RESUME_LONGEST)
+        # Not right here: a count that is not believed would be found again.
+        resume = _RESUME.search(data, position + 1, most + _RESUME_LONGEST)
         found = resume is not None and resume.start() <= most
         if not found and len(data) < most + _RESUME_LONGEST:
             self._head = data[position:]

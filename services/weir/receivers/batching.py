@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from weir.model.batch import FlowName, FlowSampling, FlowTemplate, RawBatch, TruncatedUnit
@@ -17,6 +18,7 @@ UNIT_OVERHEAD = 64
 BATCH_OVERHEAD = 2_048
 """Bytes a batch occupies beside its units, so that a flood of invented sources is bounded too."""
 
+_LINE_ENDS = b"\r\n\0"
 _ENCODED_UNIT = 4  # length prefix in Avro
 _ENCODED_TRUNCATED = 48  # position, length, SHA-256
 
@@ -56,8 +58,12 @@ def cut(unit: bytes, limit: int) -> tuple[bytes, int, bytes]:
 
 
 def content_hash(unit: bytes) -> bytes:
-    """What copies of a unit have in common: 8 bytes."""
-    return hashlib.blake2b(unit, digest_size=8).digest()
+    """What copies of a unit have in common: 8 bytes.
+
+    Line ends and NUL at the end do not count: where a sender puts them into its datagrams and counted messages, as rsyslog and
+    syslog-ng do, copies of these by lines have none.
+    """
+    return hashlib.blake2b(unit.rstrip(_LINE_ENDS), digest_size=8).digest()
 
 
 class OpenBatch:
@@ -109,6 +115,21 @@ class OpenBatch:
         self.bytes_in += len(unit)
         self.encoded += len(unit) + _ENCODED_UNIT
         self.cost += cost_of(unit)
+
+    def extend(self, units: Sequence[bytes], size: int, port: int | None) -> None:
+        """Append several units, of `size` bytes together, none of them cut."""
+        if not self.units:
+            self.source_port = port
+        elif port != self.source_port:
+            self.source_port = None
+        self.units += units
+        self.bytes_in += size
+        self.encoded += size + _ENCODED_UNIT * len(units)
+        self.cost += size + UNIT_OVERHEAD * len(units)
+
+    def fits_all(self, units: int, size: int, limit: int) -> bool:
+        """Whether the batch stays within `limit` encoded bytes with so many units of `size` bytes together."""
+        return self.encoded + size + _ENCODED_UNIT * units + _ENCODED_TRUNCATED <= limit
 
     def fits(self, unit: bytes, limit: int) -> bool:
         """Whether the batch stays within `limit` encoded bytes with this unit; the first one always fits."""

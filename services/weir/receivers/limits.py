@@ -2,16 +2,32 @@
 
 Bounded memory: of the addresses that were counted last some thousands are remembered. Who invents more addresses than that
 begins anew with a full allowance, but so many senders are beyond what a limit per source is for; the limits over all hold.
+
+For connections an IPv6 source is its /64: a host may choose its address within that (RFC 8981), anew for every connection. For
+messages it is the single address: devices of one network must not use up each other's allowance.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from ipaddress import IPv6Address
 
-__all__ = ["ConnectionLimits", "RateLimit"]
+__all__ = ["ConnectionLimits", "RateLimit", "subscriber"]
 
 _REMEMBERED = 16_384
+_HOST_BITS = 64
+
+
+def subscriber(address: str) -> str:
+    """Who is behind an address, as far as limits go: the /64 of an IPv6 address; else the address itself."""
+    if ":" not in address:
+        return address
+    try:
+        number = int(IPv6Address(address.partition("%")[0]))
+    except ValueError:
+        return address
+    return f"{IPv6Address(number >> _HOST_BITS << _HOST_BITS)}/{_HOST_BITS}"
 
 
 class RateLimit:
@@ -69,11 +85,11 @@ class ConnectionLimits:
     """Connections at once, over all and per source, and new ones per source and second. 0 turns a limit per source off.
 
     `enter` counts a connection against the whole, as soon as it is accepted; `claim` counts it against its source, which behind
-    a balancer is known only later.
+    a balancer is known only later. `most` may be changed.
     """
 
     def __init__(self, most: int, most_per_source: int, rate_per_source: float, clock: Callable[[], float]) -> None:
-        self._most = most
+        self.most = most
         self._most_per_source = most_per_source
         self._rate = RateLimit(rate_per_source, rate_per_source * 10, clock)
         self._by_source: dict[str, int] = {}
@@ -81,13 +97,14 @@ class ConnectionLimits:
 
     def enter(self) -> str | None:
         """Count one more connection; the reason where there is no place."""
-        if self.open >= self._most:
+        if self.open >= self.most:
             return "too many connections"
         self.open += 1
         return None
 
     def claim(self, source: str) -> str | None:
-        """Count an entered connection for its source; the reason where it may have no more."""
+        """Count an entered connection for its source, an address; the reason where it may have no more."""
+        source = subscriber(source)
         if not self._rate.allow(source):
             return "connection rate of the source"
         count = self._by_source.get(source, 0)
@@ -100,6 +117,7 @@ class ConnectionLimits:
         """An entered connection is gone; `source` where it had been claimed."""
         self.open -= 1
         if source is not None:
+            source = subscriber(source)
             left = self._by_source[source] - 1
             if left:
                 self._by_source[source] = left

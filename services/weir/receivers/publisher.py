@@ -20,13 +20,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from weir.bus.codec import Encoder
 from weir.model.batch import MAX_BATCH_BYTES
 from weir.model.topics import TopicNames
 from weir.ops.logging import get
-from weir.receivers.batching import BATCH_OVERHEAD, OpenBatch, Source, cost_of, cut
+from weir.receivers.batching import BATCH_OVERHEAD, UNIT_OVERHEAD, OpenBatch, Source, cost_of, cut
 from weir.receivers.counts import ReceiverLedger, ReceiverMetrics
 from weir.receivers.delivery import Counts, Outbox, Pending, Producer
 from weir.receivers.memory import Memory, Seldom
@@ -45,6 +45,7 @@ MEMORY_FULL = "memory full"
 _MEMORY_HINT = "Kafka is away or too slow; WEIR_RECEIVER_MEMORY_BYTES and WEIR_RECEIVER_SPOOL_BYTES are the ceilings"
 _RATED_SOURCES = 4_096
 _MAX_SPREAD = 64
+_ONE_BY_ONE = 16
 
 
 def open_spool(settings: SpoolSettings, service: str) -> Spool | None:
@@ -164,6 +165,33 @@ class Publisher:
         if len(batch.units) >= self.settings.receiver_batch_units:
             self.close_batch(source)
         return True
+
+    def offer_many(self, source: Source, units: Sequence[bytes], port: int | None = None, *, must: bool = False) -> int:
+        """`offer` each of several units of one sender that came together; a fraction of the cost where they are many.
+
+        Returns:
+            how many were taken; the others are lost for want of memory, and have been counted.
+        """
+        taken, start = 0, 0
+        most, limit = self.settings.receiver_batch_units, self.settings.receiver_batch_bytes
+        while start < len(units):
+            batch = self._open.get(source)
+            some = units[start : start + most - (len(batch.units) if batch is not None else 0)]
+            size = sum(map(len, some))
+            cost = size + UNIT_OVERHEAD * len(some)
+            # With one after the other it is told exactly where memory or a batch ends, and what is too large is cut.
+            if batch is None or not batch.fits_all(len(some), size, limit) or not (must or self.memory.fits(cost)):
+                some = some[: 1 if batch is None else _ONE_BY_ONE]
+                taken += sum(self.offer(source, unit, port, must=must) for unit in some)
+            else:
+                batch.extend(some, size, port)
+                self.memory.take(cost)
+                taken += len(some)
+                # Reaching the ceiling may have published it.
+                if len(batch.units) >= most and self._open.get(source) is batch:
+                    self.close_batch(source)
+            start += len(some)
+        return taken
 
     def drop(self, source_ip: str, units: int, reason: str = MEMORY_FULL) -> None:
         """Count units that are lost."""

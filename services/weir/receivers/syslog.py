@@ -22,7 +22,7 @@ from weir.receivers.publisher import Publisher, open_spool
 from weir.receivers.service import kafka_producer, run
 from weir.receivers.syslog_settings import SyslogSettings
 from weir.receivers.syslog_stream import Listener, SyslogConnection
-from weir.receivers.tcp import open_tcp, raise_file_limit
+from weir.receivers.tcp import SPARE_FILES, Acceptor, open_tcp, raise_file_limit
 from weir.receivers.udp import DatagramReader, KernelDrops, open_udp, plain_address
 
 __all__ = ["SERVICE", "SyslogReceiver", "SyslogSettings", "main"]
@@ -32,6 +32,17 @@ _DRAIN_SECONDS = 1.0
 _SETTLED_SECONDS = 0.05
 _BURST_SECONDS = 10.0
 _OFF = -1
+
+
+class _Sender:
+    """What one sender's datagrams of one wake-up have in common; `port` is None where they came from several."""
+
+    __slots__ = ("port", "source", "units")
+
+    def __init__(self, source: Source | None, port: int) -> None:
+        self.source = source
+        self.port: int | None = port
+        self.units: list[bytes] = []
 
 
 class SyslogReceiver:
@@ -70,7 +81,7 @@ class SyslogReceiver:
         )
         self._udp: DatagramReader | None = None
         self._drops: KernelDrops | None = None
-        self._servers: list[asyncio.Server] = []
+        self._acceptors: list[Acceptor] = []
         self._sweeper: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -79,14 +90,17 @@ class SyslogReceiver:
         shared = settings.receiver_processes > 1
         self.tls = ServerTls.of(settings)
         if settings.syslog_tcp_port != _OFF:
-            self.tcp_port = await self._listen("tcp", settings.syslog_tcp_port, shared)
+            self.tcp_port = self._listen("tcp", settings.syslog_tcp_port, shared)
         if self.tls is not None and settings.syslog_tls_port != _OFF:
-            self.tls_port = await self._listen("tls", settings.syslog_tls_port, shared)
-        if self._servers and (granted := raise_file_limit(settings.syslog_max_connections)) is not None:
+            self.tls_port = self._listen("tls", settings.syslog_tls_port, shared)
+        if self._acceptors and (granted := raise_file_limit(settings.syslog_max_connections)) is not None:
+            # Refusing what is too much, and counting it, is better than running out of files in some other place.
+            self.limits.most = max(1, granted - min(SPARE_FILES, granted // 2))
             self._log.warning(
                 "fewer open files are allowed than connections",
                 files=granted,
-                connections=settings.syslog_max_connections,
+                wanted=settings.syslog_max_connections,
+                connections=self.limits.most,
                 hint="raise the limit of open files (ulimit -n), or lower WEIR_SYSLOG_MAX_CONNECTIONS",
             )
         if settings.syslog_udp_port != _OFF:
@@ -102,25 +116,27 @@ class SyslogReceiver:
             "listening", host=settings.syslog_host, udp_port=self.udp_port, tcp_port=self.tcp_port, tls_port=self.tls_port
         )
 
-    async def _listen(self, transport: str, port: int, shared: bool) -> int:
+    def _listen(self, transport: str, port: int, shared: bool) -> int:
         sock = open_tcp(self.settings.syslog_host, port, self.settings.syslog_backlog, reuse_port=shared)
         bound: int = sock.getsockname()[1]
 
-        def connection() -> SyslogConnection:
-            return SyslogConnection(self, Listener(transport, bound, self.tls if transport == "tls" else None))
+        def connection(address: str, port: int) -> SyslogConnection:
+            return SyslogConnection(self, Listener(transport, bound, self.tls if transport == "tls" else None), address, port)
 
-        server = await asyncio.get_running_loop().create_server(connection, sock=sock, backlog=self.settings.syslog_backlog)
-        self._servers.append(server)
+        acceptor = Acceptor(sock, connection, lambda why, detail: self.complain(why, "", detail))
+        self._acceptors.append(acceptor)
+        # While memory is full new connections wait in the kernel, as the bytes of the others do.
+        self.publisher.memory.watch(acceptor)
         return bound
 
     # Datagrams
 
     def _datagrams(self, datagrams: list[tuple[bytes, Any]]) -> None:
         publisher, limit, listener_port = self.publisher, self.settings.syslog_max_message_bytes, self.udp_port or 0
-        offer, look_up = publisher.offer, publisher.sources.of
+        look_up = publisher.sources.of
         proxied, limited = self._udp_proxy.mode != "off", self.rate.rate > 0
         # Looked up once per wake-up, so that a reloaded catalogue counts at once and a stream costs one look-up for many.
-        known: dict[str, Source | None] = {}
+        senders: dict[str, _Sender] = {}
         dropped: Counter[tuple[str, str]] = Counter()
         for data, sender in datagrams:
             unit, host, port = data, sender[0], sender[1]
@@ -135,22 +151,36 @@ class SyslogReceiver:
                 elif header is not None and not unit:
                     continue  # a balancer asks whether somebody is here
             try:
-                source = known[host]
+                found = senders[host]
             except KeyError:
-                source = known[host] = look_up(plain_address(host), "udp", listener_port)
+                found = senders[host] = _Sender(look_up(plain_address(host), "udp", listener_port), port)
+            source = found.source
             if source is None:
                 dropped[plain_address(host), "source refused"] += 1
                 continue
             if limited and not self.rate.allow(source.ip):
                 dropped[source.ip, "rate limit"] += 1
                 continue
+            if found.port != port:
+                found.port = None
             if len(unit) > limit:
+                self._offer(found)
                 unit, length, digest = cut(unit, limit)
-                offer(source, unit, port, original_length=length, sha256=digest)
+                publisher.offer(source, unit, port, original_length=length, sha256=digest)
             else:
-                offer(source, unit, port)
+                found.units.append(unit)
+        for found in senders.values():
+            self._offer(found)
         for (address, reason), units in dropped.items():
             publisher.drop(address, units, reason)
+
+    def _offer(self, sender: _Sender) -> None:
+        units, sender.units = sender.units, []
+        if sender.source is not None and units:
+            try:
+                self.publisher.offer_many(sender.source, units, sender.port)
+            except Exception:  # those of the others are still to come
+                self.failed(sender.source.ip, len(units))
 
     def _kernel_dropped(self, source: str, datagrams: int) -> None:
         self.publisher.drop(source, datagrams, "kernel buffer full")
@@ -163,6 +193,13 @@ class SyslogReceiver:
         if self._say_of_any(event) and self._say((event, address)):
             self._log.warning("connection closed", reason=event, source=address, detail=detail, connections=self.limits.open)
 
+    def failed(self, address: str, units: int) -> None:
+        """While an exception is handled: count units that are lost to it, and say so once in a while."""
+        if units:
+            self.publisher.drop(address, units, "internal error")
+        if self._say("failed"):
+            self._log.exception("cannot take what was received", source=address, units=units)
+
     def blank(self, lines: int) -> None:
         """Count lines without content."""
         self._blank.add(lines)
@@ -173,13 +210,17 @@ class SyslogReceiver:
             await asyncio.sleep(min(idle / 4, 60.0))
             for connection in list(self.connections):
                 if not connection.held and loop.time() - connection.heard > idle:
-                    connection.idle()
+                    try:
+                        connection.idle()
+                    except Exception:  # nobody else looks for the idle
+                        self.failed("", 0)
 
     async def stop(self) -> None:
         """Close the listeners, take what the kernel already holds, close the connections."""
         self.stopping = True
-        for server in self._servers:
-            server.close()
+        for acceptor in self._acceptors:
+            self.publisher.memory.unwatch(acceptor)
+            await acceptor.close()
         if self._sweeper is not None:
             self._sweeper.cancel()
         if self._udp is not None:

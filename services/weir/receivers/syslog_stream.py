@@ -13,7 +13,6 @@ from weir.receivers.publisher import Publisher
 from weir.receivers.syslog_settings import SyslogSettings
 from weir.receivers.tcp import watch_peer
 from weir.receivers.tls_stream import TlsStream
-from weir.receivers.udp import plain_address
 
 __all__ = ["ERROR_TRANSPORT", "Host", "Listener", "SyslogConnection"]
 
@@ -21,6 +20,7 @@ ERROR_TRANSPORT = "syslog-error"
 """Label of units that are no messages but bytes which broke a connection's framing; the processor makes dead letters of them."""
 
 _UNREAD_MOST = 65_536
+_GOODBYE_SECONDS = 5.0
 _TLS_HANDSHAKE = b"\x16\x03"  # a TLS record of the type handshake begins so (RFC 8446, section 5.1)
 
 
@@ -49,6 +49,9 @@ class Host(Protocol):
     def complain(self, event: str, address: str, detail: str = "") -> None:
         """Count a connection that is refused or closed, and say so once in a while."""
 
+    def failed(self, address: str, units: int) -> None:
+        """While an exception is handled: count units that are lost to it, and say so once in a while."""
+
     def blank(self, lines: int) -> None:
         """Count lines without content."""
 
@@ -59,7 +62,7 @@ class SyslogConnection(asyncio.Protocol):
     A connection counts against the limit over all from its first moment, so that handshakes have no limit of their own.
     """
 
-    def __init__(self, host: Host, listener: Listener) -> None:
+    def __init__(self, host: Host, listener: Listener, address: str, port: int) -> None:
         self._host = host
         self._listener = listener
         self._framer = SyslogFramer(host.settings.syslog_max_message_bytes)
@@ -67,8 +70,8 @@ class SyslogConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._tls: TlsStream | None = None
         self._proxy: ProxyParser | None = None
-        self._address = ""
-        self._port: int | None = None
+        self._address = address
+        self._port: int | None = port
         self._subject: str | None = None
         self._claimed: str | None = None
         self._entered = False
@@ -84,8 +87,6 @@ class SyslogConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's has another ancestor
-        peer = transport.get_extra_info("peername")
-        self._address, self._port = (plain_address(peer[0]), peer[1]) if peer else ("", None)
         host = self._host
         if (reason := host.limits.enter()) is not None:
             self._refuse(reason)
@@ -153,8 +154,18 @@ class SyslogConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if not self._entered:
             return
+        if self._holds and self._transport is not None:
+            # uvloop begins to read after connection_made, whatever was asked for there.
+            self._transport.pause_reading()
         self._host.reads += 1
         self.heard = self._loop.time()
+        try:
+            self._received(data)
+        except Exception:  # the framer may have lost its place
+            self._host.failed(self._address, 0)
+            self._refuse("internal error")
+
+    def _received(self, data: bytes) -> None:
         if self._proxy is not None:
             rest = self._header(self._proxy, data)
             if rest is None:
@@ -190,12 +201,12 @@ class SyslogConnection(asyncio.Protocol):
     def _encrypted(self, tls: TlsStream, data: bytes) -> None:
         self._began = self._began or bool(data)
         plain = tls.feed(data)
+        unread = False
         if (answer := tls.output()) and self._transport is not None:
-            if self._transport.get_write_buffer_size() > _UNREAD_MOST:
-                # A sender that asks for new keys all the time and never reads the answers.
-                self._refuse("tls: answers unread")
-                return
-            self._transport.write(answer)
+            # A sender that asks for new keys all the time and never reads the answers.
+            unread = self._transport.get_write_buffer_size() > _UNREAD_MOST
+            if not unread:
+                self._transport.write(answer)
         if tls.established and not self._open:
             self._ready()
             if not self._open:
@@ -207,6 +218,8 @@ class SyslogConnection(asyncio.Protocol):
         if tls.failure is not None:
             self._host.complain(tls.failure, self._address)
             self.close()
+        elif unread:
+            self._refuse("tls: answers unread")
         elif tls.ended:
             self.close()
 
@@ -233,7 +246,7 @@ class SyslogConnection(asyncio.Protocol):
             self._publish(frames)
 
     def _weigh(self) -> None:
-        """Unfinished messages are bounded over all connections too: beyond a quarter of the memory they are cut, and marked so."""
+        """Unfinished messages are bounded over all connections too: beyond a quarter of the memory long ones are cut and marked."""
         host, held = self._host, self._framer.held
         host.unfinished += held - self._unfinished
         self._unfinished = held
@@ -250,15 +263,19 @@ class SyslogConnection(asyncio.Protocol):
                     publisher.drop(self._address, len(left), "source refused")
                 self._refuse("source refused")
             return False
-        offer, port = publisher.offer, self._port
-        for data, length, lost in frames:
-            offer(
-                source._replace(transport=ERROR_TRANSPORT) if lost else source,
-                data,
-                port,
-                original_length=length if length > len(data) else 0,
-                must=True,
-            )
+        offered = 0
+        try:
+            whole = [data for data, length, lost in frames if length == len(data) and not lost]
+            if len(whole) == len(frames):
+                publisher.offer_many(source, whole, self._port, must=True)
+            else:
+                for data, length, lost in frames:
+                    labelled = source._replace(transport=ERROR_TRANSPORT) if lost else source
+                    cut = length if length > len(data) else 0
+                    publisher.offer(labelled, data, self._port, original_length=cut, must=True)
+                    offered += 1
+        except Exception:
+            self._host.failed(self._address, len(frames) - offered)
         pause = self._host.rate.owe(self._address, len(frames))
         if pause > 0 and self._entered and not self._host.stopping:
             self._hold("rate")
@@ -342,4 +359,7 @@ class SyslogConnection(asyncio.Protocol):
         if self._transport is not None and not self._transport.is_closing():
             if self._tls is not None and (goodbye := self._tls.close()):
                 self._transport.write(goodbye)
+            if self._transport.get_write_buffer_size():
+                # Closing waits until the sender has read it all; one that never reads would keep the open file for ever.
+                self._loop.call_later(_GOODBYE_SECONDS, self._transport.abort)
             self._transport.close()

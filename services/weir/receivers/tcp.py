@@ -1,15 +1,25 @@
-"""Listening sockets for TCP."""
+"""Listening sockets for TCP, and accepting on them."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import resource
 import socket
+import time
+from collections.abc import Callable
 from typing import Any
 
-__all__ = ["open_tcp", "raise_file_limit", "watch_peer"]
+from weir.receivers.memory import Seldom
+from weir.receivers.udp import plain_address
 
-_SPARE_FILES = 256
+__all__ = ["SPARE_FILES", "Acceptor", "open_tcp", "raise_file_limit", "watch_peer"]
+
+SPARE_FILES = 256
+"""Open files that a receiver needs beside its connections: Kafka's, the spool's, those just accepted and about to be refused."""
+
+_AT_ONCE = 64
+_ACCEPT_AGAIN_SECONDS = 0.2
 
 
 def open_tcp(host: str, port: int, backlog: int, *, reuse_port: bool = False) -> socket.socket:
@@ -54,7 +64,7 @@ def watch_peer(sock: Any) -> None:
 
 def raise_file_limit(connections: int) -> int | None:
     """Allow the process as many open files as so many connections need; the limit where it stays lower, else None."""
-    wanted = connections + _SPARE_FILES
+    wanted = connections + SPARE_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= wanted:
         return None
@@ -63,3 +73,87 @@ def raise_file_limit(connections: int) -> int | None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (granted, hard))
         return None if granted == wanted else granted
     return soft
+
+
+class Acceptor:
+    """Accepts the connections of one listening socket, unless it is paused: then they wait in the kernel with all they send.
+
+    asyncio's own servers know no pause, do not tell the address of a connection that was reset before it was accepted, and under
+    uvloop, out of open files, close what comes without a word.
+
+    Args:
+        sock: as `open_tcp` gives it; closed by `close`.
+        protocol: given the peer's address and port, makes the protocol of the connection.
+        complain: told when a connection cannot be accepted, and why.
+    """
+
+    def __init__(
+        self, sock: socket.socket, protocol: Callable[[str, int], asyncio.BaseProtocol], complain: Callable[[str, str], None]
+    ) -> None:
+        self._sock = sock
+        self._protocol = protocol
+        self._complain = complain
+        self._say = Seldom(10.0, time.monotonic)
+        self._loop = asyncio.get_running_loop()
+        self._holds: set[str] = set()
+        self._again: asyncio.TimerHandle | None = None
+        self._opening: set[asyncio.Task[None]] = set()
+        self._loop.add_reader(sock.fileno(), self._accept)
+
+    def _accept(self) -> None:
+        for _ in range(_AT_ONCE):
+            if self._holds or self._sock.fileno() < 0:
+                return
+            try:
+                sock, peer = self._sock.accept()
+            except (BlockingIOError, InterruptedError):
+                return
+            except ConnectionError:
+                continue  # gone before it was accepted
+            except OSError as error:
+                # Out of open files or memory. The socket stays readable, so asking again at once would only burn the CPU.
+                if self._say("accept"):
+                    self._complain("cannot accept a connection", f"{error}; too many open files? see ulimit -n")
+                self._hold("files")
+                self._again = self._loop.call_later(_ACCEPT_AGAIN_SECONDS, self._go_on, "files")
+                return
+            sock.setblocking(False)
+            task = self._loop.create_task(self._open(sock, plain_address(peer[0]), peer[1]))
+            self._opening.add(task)
+            task.add_done_callback(self._opening.discard)
+
+    async def _open(self, sock: socket.socket, address: str, port: int) -> None:
+        protocol = self._protocol(address, port)
+        try:
+            await self._loop.connect_accepted_socket(lambda: protocol, sock)
+        except OSError:
+            sock.close()  # gone meanwhile
+
+    def _hold(self, why: str) -> None:
+        if not self._holds and self._sock.fileno() >= 0:
+            self._loop.remove_reader(self._sock.fileno())
+        self._holds.add(why)
+
+    def _go_on(self, why: str) -> None:
+        if why in self._holds:
+            self._holds.discard(why)
+            if not self._holds and self._sock.fileno() >= 0:
+                self._loop.add_reader(self._sock.fileno(), self._accept)
+
+    def pause(self) -> None:
+        """Accept nothing until resumed."""
+        self._hold("paused")
+
+    def resume(self) -> None:
+        """Go on."""
+        self._go_on("paused")
+
+    async def close(self) -> None:
+        """Unless paused, take the connections that wait already; then no more."""
+        self._accept()
+        if self._again is not None:
+            self._again.cancel()
+        if self._sock.fileno() >= 0:
+            self._loop.remove_reader(self._sock.fileno())
+            self._sock.close()
+        await asyncio.gather(*self._opening, return_exceptions=True)

@@ -14,6 +14,9 @@ from weir.ops.tls import subject_of
 __all__ = ["TlsStream"]
 
 _READ = 65_536
+_RECORD_HEADER = 5
+_HELLO_HEADER = _RECORD_HEADER + 4  # of the record; type and length of the handshake message
+_HELLO_LONGEST = 32 * 1024
 
 
 class TlsStream:
@@ -21,9 +24,12 @@ class TlsStream:
 
     `established`: the handshake is done. `ended`: the client has said goodbye. `failure`: the handshake or a record is bad, for
     this reason (OpenSSL's, in words); send `output()`, which holds the alert, and close.
+
+    A ClientHello has some 2 kB at most. OpenSSL takes up to 128 KiB and makes room for as much as the first nine bytes announce,
+    which some thousand connections may do that then send nothing; so what announces more than 32 KiB is not shown to it.
     """
 
-    __slots__ = ("_in", "_out", "_ssl", "ended", "established", "failure")
+    __slots__ = ("_first", "_in", "_out", "_ssl", "ended", "established", "failure")
 
     def __init__(self, context: ssl.SSLContext) -> None:
         # Syslog never answers, so many senders never read. Session tickets that lie unread in a sender's kernel make it reset
@@ -32,6 +38,7 @@ class TlsStream:
         self._in = ssl.MemoryBIO()
         self._out = ssl.MemoryBIO()
         self._ssl = context.wrap_bio(self._in, self._out, server_side=True)
+        self._first: bytes | None = b""
         self.established = False
         self.ended = False
         self.failure: str | None = None
@@ -43,6 +50,16 @@ class TlsStream:
 
     def feed(self, data: bytes) -> bytes:
         """Take what came from the socket; give what it decrypts to. Afterwards `output` may have something to send."""
+        if self._first is not None:
+            self._first = data = self._first + data
+            # Other beginnings than a handshake's are OpenSSL's to judge.
+            if data[:1] in (b"", b"\x16"):
+                if len(data) < _HELLO_HEADER:
+                    return b""
+                if int.from_bytes(data[_RECORD_HEADER + 1 : _HELLO_HEADER], "big") > _HELLO_LONGEST:
+                    self.failure = "tls handshake: client hello too long"
+                    return b""
+            self._first = None
         self._in.write(data)
         plain: list[bytes] = []
         try:
