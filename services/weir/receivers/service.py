@@ -61,10 +61,10 @@ class _Readiness:
         self.stopping = False
 
     def __call__(self) -> str | None:
+        if not self.listening:
+            return SOCKETS_NOT_OPEN  # also while a start that failed is cleared up: by this a parent tells it from others
         if self.stopping:
             return "stopping"
-        if not self.listening:
-            return SOCKETS_NOT_OPEN
         return self.reason or self._receiver.publisher.problem()
 
     async def watch(self) -> None:

@@ -92,13 +92,14 @@ def merge_metrics(parts: Sequence[tuple[str | None, str]]) -> str:
 
 @dataclass(slots=True)
 class _Worker:
-    """One worker. `open`: its sockets are open; `opened`: those of an earlier process of it were, too."""
+    """One worker. `open`: its sockets are open; `opened`: they have been once, perhaps an earlier process's; `owed`: a SIGHUP."""
 
     number: int
     process: asyncio.subprocess.Process | None = None
     port: int = 0
     open: bool = False
     opened: bool = False
+    owed: bool = False
     status: int = 0
 
 
@@ -238,23 +239,30 @@ class _Supervisor:
             await asyncio.sleep(_LOOK_SECONDS)
         worker.open = worker.opened = True
         self._up.set(1, label)
+        if worker.owed:
+            worker.owed = False
+            self._signal(worker, signal.SIGHUP)
 
-    def _signal(self, number: signal.Signals, *, only_open: bool = False) -> None:
-        for worker in self._workers:
-            if worker.process is not None and (worker.open or not only_open):
-                with contextlib.suppress(ProcessLookupError):
-                    worker.process.send_signal(number)
+    def _signal(self, worker: _Worker, number: signal.Signals) -> None:
+        if worker.process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                worker.process.send_signal(number)
 
     def _hang_up(self) -> None:
-        # One that is still starting might not handle it yet, and reads everything anew anyway.
-        self._signal(signal.SIGHUP, only_open=True)
+        for worker in self._workers:
+            if worker.open:
+                self._signal(worker, signal.SIGHUP)
+            else:
+                worker.owed = True  # it might not handle the signal yet, and would end
 
     async def _end(self, keepers: list[asyncio.Task[None]]) -> None:
-        self._signal(signal.SIGTERM)
+        for worker in self._workers:
+            self._signal(worker, signal.SIGTERM)
         _, late = await asyncio.wait(keepers, timeout=self._settings.receiver_stop_seconds + _KILL_SECONDS)
         if late:
             self._log.error("workers do not stop; they are killed", workers=len(late))
-            self._signal(signal.SIGKILL)
+            for worker in self._workers:
+                self._signal(worker, signal.SIGKILL)
             await asyncio.wait(late)
 
     # Health, in threads of its own
