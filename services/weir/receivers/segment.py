@@ -129,7 +129,7 @@ class Segment:
         self.reported: set[int] = set()
         self.unsynced = new
         self.outstanding: dict[int, int] = {}
-        self.done: set[int] = set()
+        self.done: dict[int, int] = {}  # acknowledged behind others that are not: offset, units
         self._chunk = b""
         self._chunk_at = 0
         try:
@@ -182,7 +182,11 @@ class Segment:
 
     def write_summary(self) -> None:
         """Say at the beginning of the file how far it has been acknowledged, so that a restart repeats little and counts fast."""
-        body = _SUMMARY.pack(_MAGIC, self.size, self.records, self.units, self.acknowledged_to, 0)[:-4]
+        # What is acknowledged behind others will be read again after a restart, so it counts. Not below nothing: a damaged
+        # record is taken off again in each life that finds it.
+        records = max(0, self.records + len(self.done))
+        units = max(0, self.units + sum(self.done.values()))
+        body = _SUMMARY.pack(_MAGIC, self.size, records, units, self.acknowledged_to, 0)[:-4]
         os.pwrite(self.fd, (body + struct.pack(">I", zlib.crc32(body))).ljust(FIRST, b"\0"), 0)
 
     # Reading
@@ -287,7 +291,7 @@ class Segment:
             if first not in self.done:
                 return
             del self.outstanding[first]
-            self.done.discard(first)
+            self.done.pop(first, None)
 
     def rewind(self) -> None:
         """Everything read but not acknowledged is to be read again."""

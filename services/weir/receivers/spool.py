@@ -197,7 +197,7 @@ class Spool:
         segment.read_to = found.end
         if found.offset in segment.done:
             if not segment.outstanding:
-                segment.done.discard(found.offset)
+                segment.done.pop(found.offset, None)
             else:
                 segment.outstanding[found.offset] = found.end
             return None
@@ -224,7 +224,7 @@ class Spool:
         segment, offset, units = place
         if offset in segment.done or offset < segment.acknowledged_to:
             return False
-        segment.done.add(offset)
+        segment.done[offset] = units
         segment.records -= 1
         segment.units -= units
         self.units -= units
