@@ -133,6 +133,22 @@ class TestOctetCounting:
             framer.feed(b"5 <13>c")
         assert framer.finish() == []
 
+    @pytest.mark.parametrize("step", [1, 3, 1000])
+    def test_a_count_that_cannot_be_true_swallows_nothing(self, step: int) -> None:
+        stream = b"5 <13>a1048577 <13>b\n5 <13>c1048577 <13>d5 <13>e"
+        frames = [*whole(b"<13>a"), lost(b"1048577 <13>b"), *whole(b"<13>c"), lost(b"1048577 <13>d"), *whole(b"<13>e")]
+        assert run([stream[start : start + step] for start in range(0, len(stream), step)]) == frames
+
+    def test_what_is_believed_grows_with_the_limit(self) -> None:
+        framer = SyslogFramer(200_000)
+        assert framer.feed(b"1600000 <13>" + b"x" * 1_599_996 + b"5 <13>b") == [
+            Frame(b"<13>" + b"x" * 199_996, 1_600_000),
+            *whole(b"<13>b"),
+        ]
+
+    def test_a_connection_that_begins_with_such_a_count_is_one_of_lines(self) -> None:
+        assert run([b"20261121 <13>a\n20261121 <13>b\n"]) == whole(b"20261121 <13>a", b"20261121 <13>b")
+
     def test_a_sender_that_goes_on_breaking_its_frames_is_given_up(self) -> None:
         framer = SyslogFramer()
         with pytest.raises(FramingError) as caught:
@@ -183,7 +199,25 @@ def test_lines_come_back_however_the_stream_is_split(messages: list[bytes], ends
     assert run(cut(stream, places)) == whole(*plain)
 
 
-PIECES = [b"1", b"7", b" ", b"<", b">", b"0", b"x", b"\n", b"\r", b"\0", b"12 <", b"3 <ab", b"4 <1>", b"<13>", b"9 <13>", b"xxxx"]
+PIECES = [
+    b"1",
+    b"7",
+    b" ",
+    b"<",
+    b">",
+    b"0",
+    b"x",
+    b"\n",
+    b"\r",
+    b"\0",
+    b"12 <",
+    b"3 <ab",
+    b"4 <1>",
+    b"<13>",
+    b"9 <13>",
+    b"xxxx",
+    b"2000000 <",
+]
 ALPHABET = st.lists(st.sampled_from(PIECES), max_size=40)
 
 
@@ -219,3 +253,34 @@ def test_an_endless_line_and_an_endless_message_stay_within_the_limit() -> None:
         for _ in range(200):
             assert framer.feed(b"x" * 10_000) == []
             assert held(framer) <= 1001
+
+
+@pytest.mark.parametrize("begin", [b"", b"20004 "])
+class TestFull:
+    """What is kept while all connections together hold too much."""
+
+    END = {b"": b"\n", b"20004 ": b""}  # noqa: RUF012
+
+    def test_ordinary_messages_are_not_touched(self, begin: bytes) -> None:
+        framer = SyslogFramer()
+        framer.full = True
+        frames = [frame for piece in (b"<13>a", b"bc", b"\n<13>d\n") for frame in framer.feed(piece)]
+        assert frames == whole(b"<13>abc", b"<13>d")
+
+    def test_long_ones_are_cut_and_marked(self, begin: bytes) -> None:
+        framer = SyslogFramer()
+        framer.feed(begin + b"<13>")
+        framer.full = True
+        assert framer.feed(b"x" * 10_000) == []
+        assert framer.held <= 8_193
+        assert framer.feed(b"x" * 10_000 + self.END[begin])[0].original_length == 20_004
+
+    def test_what_was_left_out_leaves_no_hole(self, begin: bytes) -> None:
+        framer = SyslogFramer()
+        framer.feed(begin + b"<13>")
+        framer.full = True
+        framer.feed(b"x" * 10_000)
+        framer.full = False
+        (frame,) = framer.feed(b"y" * 10_000 + self.END[begin])
+        assert frame.original_length == 20_004
+        assert frame.data == (b"<13>" + b"x" * 10_000)[: len(frame.data)]

@@ -1,7 +1,8 @@
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from weir.receivers.limits import ConnectionLimits, RateLimit
+from weir.receivers.limits import ConnectionLimits, RateLimit, subscriber
 
 
 class Clock:
@@ -76,6 +77,14 @@ class TestConnectionLimits:
         limits.leave("a")
         assert limits.claim("a") is None
 
+    def test_addresses_of_one_ipv6_network_are_one_source(self) -> None:
+        limits = ConnectionLimits(10, 1, 0, Clock())
+        assert limits.claim("2001:db8::1") is None
+        assert limits.claim("2001:db8::ffff:2") == "too many connections of the source"
+        assert limits.claim("2001:db8:0:1::1") is None
+        limits.leave("2001:db8::1")
+        assert limits.claim("2001:db8::3") is None
+
     def test_new_ones_per_second(self) -> None:
         clock = Clock()
         limits = ConnectionLimits(1_000, 0, 1, clock)
@@ -92,3 +101,18 @@ class TestConnectionLimits:
             limits.leave(str(number))
         assert limits.open == 0
         assert not limits._by_source
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("::1", "::/64"),
+        ("no:address", "no:address"),
+        ("", ""),
+    ],
+)
+def test_who_is_behind_an_address(address: str, expected: str) -> None:
+    assert subscriber(address) == expected

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.receivers.fakes import FakeProducer
 from weir.bus.codec import Decoder
 from weir.model.batch import MAX_BATCH_BYTES
-from weir.receivers.batching import BATCH_OVERHEAD, UNIT_OVERHEAD, Source
+from weir.receivers.batching import BATCH_OVERHEAD, UNIT_OVERHEAD, Source, content_hash
 from weir.receivers.publisher import Publisher
 from weir.receivers.settings import ReceiverSettings
 
@@ -287,3 +287,78 @@ def test_invented_addresses_do_not_fill_the_ledger() -> None:
     (entry,) = run(work).entries()
     assert len(entry.lines) <= 4_002
     assert sum(c.units_in for c in entry.lines.values()) == 6_000
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    runs=st.lists(
+        st.tuples(
+            st.sampled_from(["192.0.2.1", "192.0.2.2"]),
+            st.lists(st.sampled_from([0, 1, 50, 40_000, 140_000]), max_size=12),
+            st.sampled_from([1000, 1001, None]),
+        ),
+        max_size=8,
+    ),
+    must=st.booleans(),
+)
+def test_units_offered_together_go_the_same_way_as_one_by_one(runs: list[tuple[str, list[int], int | None]], must: bool) -> None:
+    """The same batches, cuts, memory and counts; also where memory ends."""
+
+    def outcome(together: bool) -> tuple[Any, ...]:
+        taken: list[int] = []
+        used: list[int] = []
+
+        async def work(publisher: Publisher, fake: FakeProducer) -> None:
+            number = 0
+            for ip, sizes, port in runs:
+                units = [b"%03d" % (number + i) + b"x" * size for i, size in enumerate(sizes)]
+                number += len(units)
+                source = HERE._replace(ip=ip)
+                if together:
+                    taken.append(publisher.offer_many(source, units, port, must=must))
+                else:
+                    taken.append(sum(publisher.offer(source, unit, port, must=must) for unit in units))
+                used.append(publisher.memory.used)
+            fake.prompt = True
+            publisher.flush()
+            fake.answer()
+            await publisher.stop()
+
+        fake = run(
+            work,
+            producer=FakeProducer(),
+            receiver_linger_ms=10_000,
+            receiver_batch_units=7,
+            receiver_batch_bytes=131_072,
+            receiver_memory_bytes=2 * 1024 * 1024,
+        )
+        batches = [(b.source_ip, b.source_port, b.units, [t.original_length for t in b.truncated]) for b in fake.batches()]
+        dropped = {
+            ip: counts.units_dropped for e in fake.entries() for (ip, _, _), counts in e.lines.items() if counts.units_dropped
+        }
+        return taken, used, batches, dropped
+
+    assert outcome(together=True) == outcome(together=False)
+
+
+def test_of_units_offered_together_those_beyond_the_memory_are_dropped_and_counted() -> None:
+    async def work(publisher: Publisher, fake: FakeProducer) -> None:
+        units = [b"x" * 100_000] * 30
+        taken = publisher.offer_many(HERE, units, 1)
+        assert 15 < taken < 21
+        assert publisher.memory.used <= publisher.memory.limit
+        assert publisher.offer_many(HERE, units, 1) == 0
+        fake.prompt = True
+        fake.answer()
+        await publisher.stop()
+        dropped = sum(counts.units_dropped for entry in fake.entries() for counts in entry.lines.values())
+        assert dropped == 60 - taken
+
+    run(work, producer=FakeProducer(), receiver_memory_bytes=2 * 1024 * 1024)
+
+
+@pytest.mark.parametrize("end", [b"", b"\n", b"\r\n", b"\0", b"\n\0"])
+def test_a_line_end_makes_no_other_content(end: bytes) -> None:
+    """Copies agree whether they came as lines, or counted with the line end within."""
+    assert content_hash(b"<13>one" + end) == content_hash(b"<13>one")
+    assert content_hash(b"<13>\none" + end) != content_hash(b"<13>one")

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import selectors
 import socket
+import ssl
+import struct
 import threading
 import time
 from collections import Counter
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -15,6 +20,8 @@ from tests.receivers.syslog_support import AtWork, at_work, made_certificates, s
 from tests.support import eventually
 from weir.local.standins.certificates import CertificateFiles
 from weir.model.ledger import LedgerCounts
+from weir.receivers import syslog
+from weir.receivers.batching import Source
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +43,11 @@ def flood(address: tuple[str, int], count: int, size: int = 300) -> None:
         sock.connect(address)
         for number in range(count):
             sock.send(b"<13>%06d " % number + b"x" * (size - 11))
+
+
+def talk_tls(sock: socket.socket, context: ssl.SSLContext, data: bytes) -> None:
+    with context.wrap_socket(sock, server_hostname="localhost") as tls:
+        tls.sendall(data)
 
 
 class TestPorts:
@@ -209,6 +221,137 @@ class TestMemory:
             assert marks
             assert {mark.original_length for mark in marks} == {60_004}
             assert work.units().count(b"<13>next") == connections
+
+    @pytest.mark.parametrize("encrypted", [False, True])
+    def test_connections_made_while_kafka_is_away_are_not_read_either(
+        self, certificates: CertificateFiles, encrypted: bool
+    ) -> None:
+        """They wait in the kernel with all they send, and nothing of it is missing later."""
+        with at_work(certificates, receiver_memory_bytes=2 * 1024 * 1024) as work, contextlib.ExitStack() as stack:
+            memory, limit = work.receiver.publisher.memory, work.receiver.publisher.memory.limit
+            work.run._loop.call_soon_threadsafe(memory.take, limit)
+            eventually(lambda: memory.shut)
+            socks = [
+                stack.enter_context(socket.create_connection(work.tls if encrypted else work.tcp, timeout=10)) for _ in range(3)
+            ]
+            if encrypted:
+                context = certificates.client_context()
+                threads = [threading.Thread(target=talk_tls, args=(sock, context, b"<13>x\n" * 1_000)) for sock in socks]
+            else:
+                threads = [threading.Thread(target=sock.sendall, args=(b"<13>x\n" * 1_000,)) for sock in socks]
+            for thread in threads:
+                thread.start()
+            if not encrypted:
+                for thread in threads:
+                    thread.join(10)
+            time.sleep(0.1)
+            assert work.receiver.reads == 0
+            assert memory.used == limit
+            work.run._loop.call_soon_threadsafe(memory.give, limit)
+            eventually(lambda: len(work.units()) == 3_000)
+            for thread in threads:
+                thread.join(10)
+
+    def test_what_was_accepted_just_before_is_read_once_at_most(self) -> None:
+        """uvloop begins to read a connection after connection_made, though it was paused there."""
+        with at_work(receiver_memory_bytes=2 * 1024 * 1024) as work:
+            memory, limit = work.receiver.publisher.memory, work.receiver.publisher.memory.limit
+            for acceptor in work.receiver._acceptors:
+                memory.unwatch(acceptor)
+            work.run._loop.call_soon_threadsafe(memory.take, limit)
+            eventually(lambda: memory.shut)
+            with socket.create_connection(work.tcp, timeout=0.2) as sock, contextlib.suppress(TimeoutError):
+                for _ in range(10_000):
+                    sock.sendall(b"<13>" + b"x" * 4_000 + b"\n")
+            assert work.receiver.reads <= 1
+            work.run._loop.call_soon_threadsafe(memory.give, limit)
+            eventually(lambda: work.receiver.limits.open == 0)
+
+    def test_who_has_ordinary_messages_does_not_suffer_for_others(self) -> None:
+        with at_work(receiver_memory_bytes=2 * 1024 * 1024) as work, contextlib.ExitStack() as stack:
+            for _ in range(20):
+                stack.enter_context(socket.create_connection(work.tcp, timeout=10)).sendall(b"<13>" + b"x" * 50_000)
+            eventually(lambda: work.receiver.unfinished > 512 * 1024)
+            with socket.create_connection(work.tcp, timeout=10) as sock:
+                sock.sendall(b"<13>" + b"x" * 2_000)
+                eventually(lambda: len(work.receiver.connections) == 21 and work.receiver.unfinished > 512 * 1024 + 2_000)
+                sock.sendall(b"y" * 2_000 + b"\n")
+                eventually(lambda: work.units() == [b"<13>" + b"x" * 2_000 + b"y" * 2_000])
+            assert not work.batches()[0].truncated
+
+
+class TestFailures:
+    def test_units_that_an_exception_loses_are_counted_and_the_next_are_taken(self) -> None:
+        with at_work() as work, socket.create_connection(work.tcp, timeout=10) as sock:
+            real = work.receiver.publisher.offer_many
+
+            def fail(source: Source, units: Sequence[bytes], port: int | None = None, *, must: bool = False) -> int:
+                if b"bad" in units:
+                    raise RuntimeError
+                return real(source, units, port, must=must)
+
+            work.receiver.publisher.offer_many = fail  # type: ignore[method-assign]
+            sock.sendall(b"bad\nbad\n")
+            eventually(lambda: work.dropped == {("127.0.0.1", "internal error"): 2})
+            sock.sendall(b"<13>tcp\n")
+            eventually(lambda: work.units() == [b"<13>tcp"])
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+                udp.sendto(b"bad", work.udp)
+                eventually(lambda: work.dropped == {("127.0.0.1", "internal error"): 3})
+                udp.sendto(b"<13>udp", work.udp)
+            eventually(lambda: work.units() == [b"<13>tcp", b"<13>udp"])
+
+    def test_a_connection_whose_bytes_fail_is_closed(self) -> None:
+        with at_work() as work, socket.create_connection(work.tcp, timeout=10) as sock:
+            eventually(lambda: work.receiver.connections)
+            (connection,) = work.receiver.connections
+            connection._framer = None  # type: ignore[assignment]
+            sock.sendall(b"<13>x\n")
+            wait_closed(sock)
+            eventually(lambda: work.refused == ["internal error"])
+            assert work.receiver.limits.open == 0
+
+    def test_a_connection_reset_before_it_was_accepted_has_its_address(self) -> None:
+        with at_work(syslog_proxy_protocol="required", syslog_proxy_from="127.0.0.1") as work:
+            busy = threading.Event()
+            work.run._loop.call_soon_threadsafe(busy.wait, 10)
+            for _ in range(3):
+                with socket.create_connection(work.tcp, timeout=10) as sock:
+                    sock.sendall(b"<13>not behind a balancer\n")
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            busy.set()
+            eventually(lambda: len(work.refused) == 3)
+            assert set(work.refused) == {"proxy header missing"}, "the address is the balancer's"
+            assert work.receiver.limits.open == 0
+
+
+class TestFiles:
+    def test_out_of_open_files_connections_wait_and_are_taken_later(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        with at_work() as work:
+            tcp = work.receiver._acceptors[0]
+            real, tries = tcp._sock, 0
+
+            class Short:
+                def __getattr__(self, name: str) -> Any:
+                    return getattr(real, name)
+
+                def accept(self) -> Any:
+                    nonlocal tries
+                    tries += 1
+                    if tries <= 2:
+                        raise OSError(errno.EMFILE, "Too many open files")
+                    return real.accept()
+
+            monkeypatch.setattr(tcp, "_sock", Short())
+            send_tcp(work.tcp, b"<13>one\n")
+            eventually(lambda: work.units() == [b"<13>one"])
+            assert tries <= 4, "it must not ask again and again"
+            assert work.refused == ["cannot accept a connection"]
+
+    def test_no_more_connections_are_taken_than_files_can_be_open(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(syslog, "raise_file_limit", lambda wanted: 1_000)
+        with at_work(syslog_max_connections=4_096) as work:
+            assert work.receiver.limits.most == 744
 
 
 class TestSources:

@@ -108,6 +108,20 @@ class TestTls:
             assert work.refused == ["tls handshake: timed out"] * 2
             assert work.receiver.limits.open == 0
 
+    @pytest.mark.parametrize("step", [1, 100])
+    def test_a_hello_that_only_announces_much_gets_no_memory(self, certificates: CertificateFiles, step: int) -> None:
+        announced = b"\x16\x03\x01\x00\x04\x01\x01\xff\x00"
+        in_pieces = b"\x16\x03\x01\x00\x01\x01\x16\x03\x01\x00\x01"
+        with at_work(certificates) as work:
+            for beginning in (announced, in_pieces):
+                with socket.create_connection(work.tls, timeout=10) as sock:
+                    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                    with contextlib.suppress(ConnectionError):
+                        for start in range(0, len(beginning), step):
+                            sock.sendall(beginning[start : start + step])
+                    wait_closed(sock)
+            eventually(lambda: work.refused == ["tls handshake: client hello too long"] * 2)
+
     def test_handshakes_count_against_the_limit_of_connections(self, certificates: CertificateFiles) -> None:
         with at_work(certificates, syslog_max_connections=1) as work:
             with socket.create_connection(work.tls, timeout=10):

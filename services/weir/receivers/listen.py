@@ -21,7 +21,7 @@ from weir.protocols.proxy import ProxyError, ProxyParser, ProxyPolicy
 from weir.receivers.counts import ReceiverMetrics
 from weir.receivers.limits import ConnectionLimits
 from weir.receivers.memory import Seldom
-from weir.receivers.tcp import open_tcp, raise_file_limit, watch_peer
+from weir.receivers.tcp import SPARE_FILES, open_tcp, raise_file_limit, watch_peer
 from weir.receivers.udp import plain_address
 
 __all__ = ["Admission", "Listener", "Port", "policy"]
@@ -137,10 +137,13 @@ class Listener:
         self._socket = open_tcp(port.host, port.port, port.backlog, reuse_port=port.reuse_port)
         self.port = self._socket.getsockname()[1]
         if (granted := raise_file_limit(most_connections)) is not None:
+            # Refusing what is too much, and counting it, is better than running out of files in some other place.
+            self._limits.most = max(1, granted - min(SPARE_FILES, granted // 2))
             self._log.warning(
                 "fewer open files are allowed than connections",
                 allowed=granted,
-                connections=most_connections,
+                wanted=most_connections,
+                connections=self._limits.most,
                 hint=f"raise the limit of open files (ulimit -n), or lower WEIR_{port.name}_MAX_CONNECTIONS",
             )
         self._accepting = self._loop.create_task(self._accept(self._socket))
@@ -191,20 +194,19 @@ class Listener:
         """Whether the protocol has taken over."""
         port, tls = self._port, self._port.tls
         watch_peer(sock)
-        if (parser := port.proxy.parser(admission.host)) is not None:
+        parser = port.proxy.parser(admission.host)
+        # Who may not speak for others is the source, and counts as such before anybody waits for its first byte.
+        direct = parser is None or parser.forbidden
+        if direct and not self._claim(admission):
+            return False
+        if parser is not None:
             patience = port.first_byte_seconds if parser.forbidden and tls is None else port.handshake_seconds
             async with asyncio.timeout(patience):
                 if not await self._proxy_header(sock, parser):
                     return False
             if parser.header is not None and parser.header.source is not None:
                 admission.host, admission.port = plain_address(parser.header.source), parser.header.source_port
-        admission.claim(admission.host, admission.port)
-        if admission.crowded is not None and port.refuse_crowded:
-            self._refuse(
-                admission.crowded,
-                admission.host,
-                hint=f"WEIR_{port.name}_MAX_CONNECTIONS_PER_SOURCE, WEIR_{port.name}_CONNECTION_RATE",
-            )
+        if not direct and not self._claim(admission):
             return False
         if tls is not None or port.first_byte_seconds is not None:
             first = await self._first_byte(sock, port.handshake_seconds if tls else port.first_byte_seconds)
@@ -225,6 +227,19 @@ class Listener:
                 lambda: protocol, sock, ssl=tls.context, ssl_handshake_timeout=port.handshake_seconds
             )
         return True
+
+    def _claim(self, admission: Admission) -> bool:
+        """Count the connection for its source; whether it may go on."""
+        port = self._port
+        admission.claim(admission.host, admission.port)
+        if admission.crowded is None or not port.refuse_crowded:
+            return True
+        self._refuse(
+            admission.crowded,
+            admission.host,
+            hint=f"WEIR_{port.name}_MAX_CONNECTIONS_PER_SOURCE, WEIR_{port.name}_CONNECTION_RATE",
+        )
+        return False
 
     async def _proxy_header(self, sock: socket.socket, parser: ProxyParser) -> bool:
         """Take the header, if there is one, and no byte more; whether anything came at all. Raises ProxyError."""

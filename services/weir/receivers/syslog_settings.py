@@ -33,12 +33,16 @@ class SyslogSettings(SpoolSettings):
         description="TCP and TLS connections at once, also those in their handshake; further ones are refused",
     )
     syslog_max_connections_per_source: int = Field(
-        1_024, ge=0, le=65_536, description="connections of one source address at once; 0 for no limit of its own"
+        1_024,
+        ge=0,
+        le=65_536,
+        description="connections of one source at once, an IPv4 address or an IPv6 /64; 0 for no limit of its own",
     )
     syslog_connection_rate: float = Field(
         200.0,
         ge=0,
-        description="new connections per second of one source address, ten times as many at once; 0 for no limit",
+        description="new connections per second of one source, an IPv4 address or an IPv6 /64, ten times as many at once; 0 for no "
+        "limit",
     )
     syslog_message_rate: float = Field(
         0.0,

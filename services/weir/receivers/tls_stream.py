@@ -56,7 +56,8 @@ class TlsStream:
             if data[:1] in (b"", b"\x16"):
                 if len(data) < _HELLO_HEADER:
                     return b""
-                if int.from_bytes(data[_RECORD_HEADER + 1 : _HELLO_HEADER], "big") > _HELLO_LONGEST:
+                record, hello = int.from_bytes(data[3:5], "big"), int.from_bytes(data[6:9], "big")
+                if record < _HELLO_HEADER - _RECORD_HEADER or hello > _HELLO_LONGEST:
                     self.failure = "tls handshake: client hello too long"
                     return b""
             self._first = None
