@@ -19,33 +19,50 @@ from tests.ops.tls_peers import authority, put_server
 from tests.receivers.harness import free_port, make_topics, reading
 from tests.receivers.test_service import get
 from tests.support import eventually
+from weir.local.generate.kinds import KINDS
+from weir.local.generate.load import Load, run_load
+from weir.local.generate.verify import Oracle, expected_of, read_topics
+from weir.model.topics import TopicNames
+from weir.ops.settings import ServiceSettings
 from weir.receivers.workers import merge_metrics
 
 _ROOT = Path(__file__).resolve().parents[2]
 
 
 class Parent:
-    """`weir receive syslog` with two workers."""
+    """`weir receive syslog`, or another receiver, with two workers."""
 
-    def __init__(self, log: Path, **variables: str) -> None:
+    def __init__(self, log: Path, kind: str = "syslog", **variables: str) -> None:
         self.tcp, self.udp, self.health = free_port(), free_port(socket.SOCK_DGRAM), free_port()
         self._log = log
         clean = {name: value for name, value in os.environ.items() if not name.startswith("WEIR_")}
         given = {
             "RECEIVER_PROCESSES": "2",
-            "SYSLOG_HOST": "127.0.0.1",
-            "SYSLOG_UDP_PORT": str(self.udp),
-            "SYSLOG_TCP_PORT": str(self.tcp),
+            **self._ports(kind),
             "HEALTH_PORT": str(self.health),
             "INSTANCE": "test",
             **variables,
         }
         with log.open("wb") as file:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "weir.cli", "receive", "syslog"],
+                [sys.executable, "-m", "weir.cli", "receive", kind],
                 env={**clean, "PYTHONPATH": str(_ROOT / "services"), **{f"WEIR_{k}": v for k, v in given.items()}},
                 stderr=file,
             )
+
+    def _ports(self, kind: str) -> dict[str, str]:
+        udp, tcp = str(self.udp), str(self.tcp)
+        return {
+            "syslog": {"SYSLOG_HOST": "127.0.0.1", "SYSLOG_UDP_PORT": udp, "SYSLOG_TCP_PORT": tcp},
+            "beats": {"BEATS_HOST": "127.0.0.1", "BEATS_PORT": tcp, "HTTP_HOST": "127.0.0.1", "HTTP_PORT": str(free_port())},
+            "netflow": {
+                "NETFLOW_HOST": "127.0.0.1",
+                "NETFLOW_PORT": udp,
+                "IPFIX_TCP_PORT": tcp,
+                "IPFIX_PORT": "-1",
+                "SFLOW_PORT": "-1",
+            },
+        }[kind]
 
     @property
     def log(self) -> str:
@@ -92,9 +109,9 @@ class Parent:
 
 
 @contextlib.contextmanager
-def parent(log: Path, **variables: str) -> Iterator[Parent]:
+def parent(log: Path, kind: str = "syslog", **variables: str) -> Iterator[Parent]:
     """Killed in the end with all its workers, if it has not ended before."""
-    started = Parent(log, **variables)
+    started = Parent(log, kind, **variables)
     try:
         yield started
     finally:
@@ -144,6 +161,34 @@ def test_two_workers_share_the_ports_and_a_dead_one_is_replaced(kafka: str, topi
         assert set(sent) - set(raw.units()) == set()
         assert sorted(raw.units()) == sorted(sent)
         assert {batch.receiver for batch in raw.batches()} == {"test-1", "test-2"}
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize(
+    ("kind", "load"), [("beats", ("beats", "lumberjack")), ("netflow", ("netflow", "udp")), ("netflow", ("ipfix", "tcp"))]
+)
+def test_workers_of_every_receiver_share_their_ports(
+    kafka: str, topic_prefix: str, tmp_path: Path, kind: str, load: tuple[str, str]
+) -> None:
+    make_topics(kafka, topic_prefix, f"raw.{kind}", "state.netflow-templates")
+    with parent(tmp_path / "log", kind, KAFKA_BOOTSTRAP_SERVERS=kafka, TOPIC_PREFIX=topic_prefix) as receiver:
+        receiver.ready()
+        name, transport = load
+        port = receiver.udp if transport == "udp" else receiver.tcp
+        sent = run_load(
+            Load(
+                name, "127.0.0.1", port, transport, KINDS[name].formats[0], sources=24, rate=4_000, count=4_800, run=7, patience=10
+            )
+        )
+        assert not sent.failures
+        eventually(lambda: len(receiver.units()) >= 2, timeout=30)
+        oracle = Oracle(7, expected_of(sent.record()))
+        raw = [TopicNames(topic_prefix)[KINDS[name].raw_topic]]
+        settings = ServiceSettings(kafka_bootstrap_servers=kafka, topic_prefix=topic_prefix)
+        read_topics(settings, raw, sent.started_at - 60_000_000, oracle, 7, flows=kind == "netflow")
+        verdict = oracle.verdict()
+        assert verdict.ok, verdict.record()
+        assert verdict.total("found") == 4_800
 
 
 @pytest.mark.kafka

@@ -169,7 +169,7 @@ def load(cls: type[_S], *, config_file: Path | None = None, complete: Callable[[
             place = str(problem["loc"][0]) if problem["loc"] else ""
             text = problem["msg"].removeprefix("Value error, ")
             if not place:
-                mistakes.append(text)
+                mistakes += text.splitlines()  # a validator of several settings may have found several mistakes
                 continue
             variable = PREFIX + place.upper()
             where = variable if variable in os.environ or place not in content else f"{path}: {place}"

@@ -116,7 +116,9 @@ def _context(settings: TlsSettings, certificate_file: Path) -> ssl.SSLContext:
         context.load_verify_locations(settings.tls_client_ca_file)
         # A resumed session is not verified again: a client whose authority is trusted no longer would come in with its ticket.
         context.options |= ssl.OP_NO_TICKET
-        context.num_tickets = 0
+    # TLS 1.3 sends tickets after the handshake. A sender that only sends never reads them: its closing resets the connection, and
+    # what it had sent last is lost.
+    context.num_tickets = 0
     return context
 
 

@@ -59,6 +59,7 @@ class BeatsReceiver:
                 tls_hint="set WEIR_TLS_CERTIFICATE_FILE and WEIR_TLS_KEY_FILE, or turn TLS off at the sender",
                 refuse_crowded=True,
                 proxy=settings.beats_proxy(),
+                reuse_port=settings.receiver_processes > 1,
             )
             limits = ConnectionLimits(
                 settings.beats_max_connections,

@@ -255,6 +255,7 @@ class HttpServer:
             refusal=_PLAIN_REFUSAL,
             first_byte_seconds=settings.http_idle_seconds,
             proxy=settings.http_proxy(),
+            reuse_port=settings.receiver_processes > 1,
         )
         limits = ConnectionLimits(
             settings.http_max_connections,
