@@ -180,3 +180,17 @@ def test_a_spool_directory_that_cannot_be_used_stops_the_start(tmp_path: Path) -
     assert process.returncode == 1
     assert "WEIR_RECEIVER_SPOOL_DIR" in log.decode()
     assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_receiver_with_a_spool_that_starts_while_kafka_is_away_is_ready_and_keeps_what_comes(tmp_path: Path) -> None:
+    port, health = free_port(socket.SOCK_DGRAM), free_port()
+    values = {"KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{free_port()}", "RECEIVER_SPOOL_DIR": str(tmp_path / "spool")}
+    senders = Senders(port)
+    with receiver(port, health, **values) as process:
+        eventually(lambda: get(health, "/readyz") == (200, "ready\n"), 30)
+        senders.send(20)
+        eventually(lambda: metric(health, "weir_receiver_spool_units") == senders.total, 30)
+        process.kill()
+        process.wait(10)
+    kept = [unit for batch in spooled(tmp_path / "spool", tmp_path / "copy") for unit in batch.units]
+    assert sorted(kept) == sorted(message for sent in senders.sent.values() for message in sent)

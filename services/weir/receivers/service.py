@@ -65,7 +65,9 @@ class _Readiness:
             return SOCKETS_NOT_OPEN  # also while a start that failed is cleared up: by this a parent tells it from others
         if self.stopping:
             return "stopping"
-        return self.reason or self._receiver.publisher.problem()
+        # With a disk to write to, a receiver that was started while Kafka is away does its work all the same.
+        unseen = None if self._receiver.publisher.spools else self.reason
+        return unseen or self._receiver.publisher.problem()
 
     async def watch(self) -> None:
         """Until the topic is seen."""
@@ -78,7 +80,8 @@ class _Readiness:
                 self.reason = str(error)
                 if time.monotonic() - said >= 60:
                     said = time.monotonic()
-                    self._log.warning("not ready: the raw topic does not answer", error=self.reason)
+                    how = "what comes goes to the disk spool" if self._receiver.publisher.spools else "not ready"
+                    self._log.warning(f"the raw topic does not answer: {how}", error=self.reason)
                 await asyncio.sleep(2.0)
                 continue
             self.reason = None
