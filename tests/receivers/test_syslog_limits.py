@@ -20,7 +20,7 @@ from tests.receivers.syslog_support import AtWork, at_work, made_certificates, s
 from tests.support import eventually
 from weir.local.standins.certificates import CertificateFiles
 from weir.model.ledger import LedgerCounts
-from weir.receivers import syslog
+from weir.receivers import syslog, syslog_stream
 from weir.receivers.batching import Source
 
 
@@ -323,6 +323,40 @@ class TestFailures:
             eventually(lambda: len(work.refused) == 3)
             assert set(work.refused) == {"proxy header missing"}, "the address is the balancer's"
             assert work.receiver.limits.open == 0
+
+
+class TestTheEnd:
+    def test_who_never_reads_the_goodbye_does_not_keep_the_connection(
+        self, certificates: CertificateFiles, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(syslog_stream, "_GOODBYE_SECONDS", 0.2)
+        with at_work(certificates) as work, tls_client(work.tls, certificates.client_context()) as tls:
+            tls.sendall(b"<13>x\n")
+            eventually(lambda: work.units() == [b"<13>x"])
+            (connection,) = work.receiver.connections
+            transport = connection._transport
+            assert transport is not None
+            lost = threading.Event()
+            connection.connection_lost = lambda exc: lost.set()  # type: ignore[method-assign]
+
+            def crowd() -> None:
+                transport.write(b"x" * 20_000_000)
+                connection.close()
+
+            work.run._loop.call_soon_threadsafe(crowd)
+            assert lost.wait(10)
+
+    def test_connections_that_wait_when_it_stops_are_taken(self) -> None:
+        with at_work() as work, contextlib.ExitStack() as stack:
+            busy = threading.Event()
+            work.run._loop.call_soon_threadsafe(busy.wait, 10)
+            for number in range(200):
+                sock = stack.enter_context(socket.create_connection(work.tcp, timeout=10))
+                sock.sendall(b"<13>%d\n" % number)
+            work.run._loop.call_soon_threadsafe(work.run._stop.set)
+            busy.set()
+            work.run.stop()
+            assert len(work.units()) == 200
 
 
 class TestFiles:

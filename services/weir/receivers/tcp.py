@@ -19,6 +19,7 @@ SPARE_FILES = 256
 """Open files that a receiver needs beside its connections: Kafka's, the spool's, those just accepted and about to be refused."""
 
 _AT_ONCE = 64
+_LAST_TIMES = 64
 _ACCEPT_AGAIN_SECONDS = 0.2
 
 
@@ -100,27 +101,29 @@ class Acceptor:
         self._opening: set[asyncio.Task[None]] = set()
         self._loop.add_reader(sock.fileno(), self._accept)
 
-    def _accept(self) -> None:
+    def _accept(self) -> bool:
+        """Take connections that wait, up to a bound; whether it was reached."""
         for _ in range(_AT_ONCE):
             if self._holds or self._sock.fileno() < 0:
-                return
+                return False
             try:
                 sock, peer = self._sock.accept()
             except (BlockingIOError, InterruptedError):
-                return
+                return False
             except ConnectionError:
                 continue  # gone before it was accepted
             except OSError as error:
                 # Out of open files or memory. The socket stays readable, so asking again at once would only burn the CPU.
                 if self._say("accept"):
-                    self._complain("cannot accept a connection", f"{error}; too many open files? see ulimit -n")
+                    self._complain("cannot accept a connection", f"{error}; for too many open files see ulimit -n")
                 self._hold("files")
                 self._again = self._loop.call_later(_ACCEPT_AGAIN_SECONDS, self._go_on, "files")
-                return
+                return False
             sock.setblocking(False)
             task = self._loop.create_task(self._open(sock, plain_address(peer[0]), peer[1]))
             self._opening.add(task)
             task.add_done_callback(self._opening.discard)
+        return True
 
     async def _open(self, sock: socket.socket, address: str, port: int) -> None:
         protocol = self._protocol(address, port)
@@ -150,7 +153,9 @@ class Acceptor:
 
     async def close(self) -> None:
         """Unless paused, take the connections that wait already; then no more."""
-        self._accept()
+        for _ in range(_LAST_TIMES):  # an end, in case new ones come faster
+            if not self._accept():
+                break
         if self._again is not None:
             self._again.cancel()
         if self._sock.fileno() >= 0:
