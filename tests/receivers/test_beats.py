@@ -29,7 +29,8 @@ pytestmark = pytest.mark.kafka
 
 
 def settings_for(kafka: str, prefix: str, **values: Any) -> BeatsSettings:
-    options = {"beats_host": "127.0.0.1", "beats_port": 0, "http_port": -1, "instance": "tester", "receiver_linger_ms": 10_000, **values}
+    options = {"beats_host": "127.0.0.1", "beats_port": 0, "http_port": -1, "instance": "tester"}
+    options |= {"receiver_linger_ms": 10_000, **values}
     return BeatsSettings(kafka_bootstrap_servers=kafka, topic_prefix=prefix, **options)
 
 
