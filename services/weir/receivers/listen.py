@@ -201,8 +201,8 @@ class Listener:
             return False
         if parser is not None:
             patience = port.first_byte_seconds if parser.forbidden and tls is None else port.handshake_seconds
-            async with asyncio.timeout(patience):
-                if not await self._proxy_header(sock, parser):
+            async with asyncio.timeout(patience) as limit:
+                if not await self._proxy_header(sock, parser, limit):
                     return False
             if parser.header is not None and parser.header.source is not None:
                 admission.host, admission.port = plain_address(parser.header.source), parser.header.source_port
@@ -241,8 +241,11 @@ class Listener:
         )
         return False
 
-    async def _proxy_header(self, sock: socket.socket, parser: ProxyParser) -> bool:
-        """Take the header, if there is one, and no byte more; whether anything came at all. Raises ProxyError."""
+    async def _proxy_header(self, sock: socket.socket, parser: ProxyParser, limit: asyncio.Timeout) -> bool:
+        """Take the header, if there is one, and no byte more; whether anything came at all. Raises ProxyError.
+
+        What has begun is to end: then there is a `limit` also where silence has none.
+        """
         seen = b""
         while True:
             more = await self._peek(sock, _PROXY_BYTES)
@@ -254,6 +257,8 @@ class Listener:
                 if header := len(seen) - len(rest):
                     sock.recv(header)
                 break
+            if limit.when() is None:
+                limit.reschedule(self._loop.time() + self._port.handshake_seconds)
             # All of it may still be needed by whoever reads next, so it stays there: wait until there is more.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, len(seen) + 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
