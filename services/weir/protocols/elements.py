@@ -175,8 +175,11 @@ def _judge(element: bytes, index: int, offset: int) -> None:
 
 
 def _bytes_before(element: bytes, characters: int) -> int:
-    # orjson counts characters; where the bytes are no UTF-8 it stops at them.
-    return len(element.decode("utf-8", "surrogateescape")[:characters].encode("utf-8", "surrogateescape"))
+    # orjson counts characters, and says nothing of where the bytes are no UTF-8.
+    try:
+        return len(element.decode()[:characters].encode())
+    except UnicodeDecodeError as error:
+        return error.start
 
 
 def _too_long(index: int, offset: int, limit: int) -> ElementTooLongError:

@@ -55,6 +55,7 @@ DEFAULT_MAX_INFLATED_BYTES: Final = 64 * 1024 * 1024
 ACK_BYTES: Final = 6
 
 _PIECE_BYTES = 65_536
+_MAX_PAIRS = 65_536
 
 _U32 = struct.Struct(">I")
 _U32_PAIR = struct.Struct(">II")
@@ -273,6 +274,9 @@ class _Frames:
         if end - start < 10:
             return None, start + 10
         sequence, pairs = _U32_PAIR.unpack_from(data, start + 2)
+        if pairs > _MAX_PAIRS:
+            # Texts of a few bytes take some fifty each in memory while they become JSON.
+            raise LumberjackError(f"data frame {sequence} announces {pairs:,} pairs, the limit is {_MAX_PAIRS:,}")
         if 10 + pairs * 8 > limit:
             raise LumberjackError(
                 f"data frame {sequence} announces {pairs:,} pairs, more than fit the frame limit of {limit:,} bytes"

@@ -42,6 +42,7 @@ class BeatsReceiver:
         self._connections: dict[Connection, asyncio.Task[Any] | None] = {}
         self._listener: Listener | None = None
         self._http: HttpServer | None = None
+        self._stopping = False
 
     async def start(self) -> None:
         """Open the sockets. Raises OSError where one cannot be had, or TLS's files cannot be used."""
@@ -82,6 +83,10 @@ class BeatsReceiver:
         return asyncio.StreamReaderProtocol(asyncio.StreamReader(limit=READ_BYTES), connected)
 
     async def _connected(self, admission: Admission, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._stopping:  # accepted right before the stop, which did not see it
+            writer.close()
+            admission.leave()
+            return
         connection = Connection(self, admission, reader, writer)
         self._connections[connection] = asyncio.current_task()
         self.publisher.metrics.connected(1)
@@ -113,6 +118,7 @@ class BeatsReceiver:
         """Take no more connections and documents; end each connection when what it waits for is acknowledged."""
         if self._listener is not None:
             await self._listener.stop()
+        self._stopping = True
         for connection in list(self._connections):
             connection.stop()
         await asyncio.gather(self._stop_lumberjack(), self._stop_http())

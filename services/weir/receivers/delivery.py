@@ -321,7 +321,9 @@ class Outbox:
             return
         self._metrics.retried()
         if not error.purged:
-            self._failure = str(error)
+            if pending.counts is not None:
+                # Of raw batches only: a ledger that cannot be written must not turn away those whose units could be taken.
+                self._failure = str(error)
             if self._say("failed"):
                 self._log.warning(
                     "Kafka has not taken a record, trying again", topic=pending.topic, attempts=pending.attempts, error=str(error)
@@ -469,7 +471,8 @@ class Outbox:
 
     def _tell_damage(self, spool: Spool) -> None:
         for damage in spool.damages():
-            self._metrics.spool_damaged(torn=damage.torn)
+            if damage.length:
+                self._metrics.spool_damaged(torn=damage.torn)
             self._log.error(
                 "the disk spool holds the beginning of a record: the process was killed while it wrote it"
                 if damage.torn
@@ -544,7 +547,7 @@ class Outbox:
         if self._failure is not None:
             return f"Kafka refuses records: {self._failure}"
         # A snapshot: the loop may change the dictionary meanwhile.
-        oldest = next(iter(list(self._pending)), None)
+        oldest = next((pending for pending in list(self._pending) if pending.counts is not None), None)
         if oldest is not None and time.monotonic() - oldest.since > _SILENCE_SECONDS:
             return f"Kafka has not acknowledged anything for {time.monotonic() - oldest.since:.0f} s"
         return None

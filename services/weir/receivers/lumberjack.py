@@ -39,6 +39,7 @@ READ_BYTES = 65_536
 _OFFENDING_BYTES = 65_536
 _UNREAD_ACKS_BYTES = 65_536
 _TURN_SECONDS = 0.005
+_EXEMPT_SECONDS = 10.0
 _TRANSPORT = "lumberjack"
 _HTTP_VERBS = (b"GET ", b"HEAD", b"POST", b"PUT ", b"OPTI", b"DELE", b"PATC")
 
@@ -133,6 +134,10 @@ class _RefusedError(Exception):
     """The catalogue of sources refuses this sender."""
 
 
+class _SlowError(Exception):
+    """A frame that others have to wait for does not come to its end."""
+
+
 class _Part:
     """What one batch holds of a window: up to which sequence, and whether Kafka has it."""
 
@@ -203,6 +208,7 @@ class Connection:
         self._settled = asyncio.Event()
         self._answer_due = False
         self._waiting = False
+        self._all_taken = False
         self._ended = False
         self._stopping = False
         self._reading: asyncio.Task[Any] | None = None
@@ -221,6 +227,9 @@ class Connection:
             self._server.complain("not Lumberjack", self._host, str(error))
         except _RefusedError:
             self._server.complain("source refused", self._host, "the catalogue of sources refuses this sender")
+        except _SlowError:
+            why = "frame memory is full, and this connection's frame kept all others waiting for too long"
+            self._server.complain("slow frame", self._host, why)
         except TimeoutError:
             seconds = self._server.settings.beats_stalled_seconds
             self._server.complain("stalled", self._host, f"silent for {seconds:.0f} s in the middle of a window")
@@ -240,13 +249,14 @@ class Connection:
         """Take what comes until the client ends or `stop` is called."""
         self._reading = asyncio.current_task()
         try:
-            while True:
+            while not self._stopping:
                 self._look_up()
                 await self._may_read(frames=True)
                 data = await self._read()
                 if not data:
                     return True
                 await self._take(data)
+            return True
         except asyncio.CancelledError:
             if not self._stopping or self._reading is None:
                 raise
@@ -282,6 +292,7 @@ class Connection:
 
     async def _may_read(self, *, frames: bool) -> None:
         self._waiting = True
+        self._all_taken = frames
         try:
             while self._crowded():
                 # Whoever waits for memory must not hold any that only it can set free.
@@ -299,8 +310,18 @@ class Connection:
     async def _read(self) -> bytes:
         # Between windows a client may be silent for as long as it likes.
         busy = self._parser.unfinished or self._filling is not None
-        async with asyncio.timeout(self._server.settings.beats_stalled_seconds if busy else None):
-            return await self._reader.read(READ_BYTES)
+        patience = self._server.settings.beats_stalled_seconds if busy else None
+        exempt = self._server.frames.exempt_for(self)
+        if exempt is not None:
+            # A byte a minute is not silence, but all other connections wait for this frame.
+            patience = max(0.0, min(self._server.settings.beats_stalled_seconds, _EXEMPT_SECONDS) - exempt)
+        try:
+            async with asyncio.timeout(patience):
+                return await self._reader.read(READ_BYTES)
+        except TimeoutError:
+            if exempt is not None:
+                raise _SlowError from None
+            raise
 
     async def _take(self, data: bytes) -> None:
         some = False
@@ -429,6 +450,10 @@ class Connection:
     async def _keep_alive(self) -> None:
         while True:
             await asyncio.sleep(self._server.settings.beats_keepalive_seconds)
+            if self._waiting and (self._writer.is_closing() or (self._all_taken and self._reader.at_eof())):
+                # The client has gone while Kafka was waited for, which may take hours: its place is for its next connection.
+                self.stop()
+                return
             window = self._windows[0] if self._windows else None
             # Version 1 knows no such thing. Of an unfinished window the client waits for nothing, unless it is us who do not read.
             if window is not None and window.version == 2 and (window.complete or self._waiting):

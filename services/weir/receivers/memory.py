@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Protocol
@@ -86,24 +87,33 @@ class FrameBudget:
         self.used = 0
         self._held: dict[Hashable, int] = {}
         self._exempt: Hashable | None = None
+        self._exempt_since = 0.0
         self._changed = asyncio.Event()
 
     def update(self, owner: Hashable, size: int) -> None:
         """`owner` now holds so many bytes of an unfinished frame; 0 when it holds none or is gone."""
-        self.used += size - self._held.get(owner, 0)
+        before = self._held.get(owner, 0)
+        self.used += size - before
         if size:
             self._held[owner] = size
+            if size < before:
+                self._changed.set()
         else:
             self._held.pop(owner, None)
             if self._exempt == owner:
                 self._exempt = None
             self._changed.set()
 
+    def exempt_for(self, owner: Hashable) -> float | None:
+        """For how many seconds others have been waiting for `owner` to get its frame whole; None where it is not the one."""
+        return time.monotonic() - self._exempt_since if self._exempt == owner else None
+
     async def admit(self, owner: Hashable) -> None:
         """Wait until `owner` may read on. Whoever holds nothing yet waits behind those who do."""
         while self.used >= self.limit and self._exempt != owner:
             if self._exempt is None and owner in self._held:
                 self._exempt = owner
+                self._exempt_since = time.monotonic()
                 return
             self._changed.clear()
             await self._changed.wait()

@@ -250,7 +250,10 @@ class Spool:
             self._reading = max(0, self._reading - 1)
             self.bytes -= segment.size
             self.full = None
-            self.units -= segment.units  # of records that damage made unreadable
+            if segment.units > 0 and segment.damaged:
+                # Of records whose heads cannot be read: how many is known only now, and whose they were is not.
+                self._damages.append(Damage(segment.path.name, segment.size, 0, False, units=segment.units))
+            self.units -= segment.units
             segment.units = 0
             segment.release()
             with contextlib.suppress(OSError):
