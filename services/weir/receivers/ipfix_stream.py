@@ -87,6 +87,9 @@ class _Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if not self.stream:
             return
+        if self._paused and self._transport is not None:
+            # uvloop begins to read after connection_made, whatever was asked for there.
+            self._transport.pause_reading()
         self._streams.reads += 1
         self.heard = time.monotonic()
         source = self._publisher.sources.of(self.host, self._name, self._local_port, self._subject)
