@@ -194,3 +194,8 @@ def test_lines_agree_with_orjson_line_by_line(body: bytes, edits: list[int]) -> 
         assert None in expected
         return
     assert [[orjson.loads(element)] for element in elements] == expected
+
+
+def test_bytes_that_are_no_utf_8_are_named_where_they_are() -> None:
+    with pytest.raises(ElementError, match=r"element 1 at byte 4: .*UTF-8.*\(byte 12\)"):
+        cut('[{},{"ä":"'.encode() + b"a\xff" + b'"}]')

@@ -503,3 +503,22 @@ def test_damage_in_the_spool_is_counted_as_dropped_where_it_is_known_whose(tmp_p
     assert units(fake) == [b"2"]
     assert counted(fake, "units_dropped") == 1
     assert len(list(tmp_path.rglob("*.corrupt"))) == 1
+
+
+def test_a_ledger_that_is_refused_is_no_reason_to_turn_units_away() -> None:
+    async def work(publisher: Publisher, fake: FakeProducer) -> None:
+        publisher.send("weir.ledger.v1", "key", b"entry")
+        fake.answer("unknown topic")
+        await until(lambda: fake.waiting)
+        assert publisher.problem() is None
+        put(publisher, b"x")
+        fake.answer("unknown topic")
+        await until(publisher.problem)
+        fake.prompt = True
+        fake.answer()
+        await until(lambda: not publisher.in_flight)
+        assert publisher.problem() is None
+        assert await publisher.stop() == 0
+
+    fake = run(work, receiver_retry_seconds=0.05)
+    assert units(fake) == [b"x"]

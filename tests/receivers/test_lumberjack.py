@@ -12,6 +12,7 @@ import ssl
 import struct
 import subprocess
 import threading
+import time
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -551,3 +552,45 @@ def test_garbage_breaks_its_own_connection_only(seed: int, capsys: pytest.Captur
         eventually(lambda: run.receiver.publisher.memory.used < 64_000)
         assert run.receiver.frames.used == 0
     assert "Traceback" not in capsys.readouterr().out
+
+
+class TestClientsThatHoldThingsUp:
+    def test_a_frame_that_trickles_while_all_others_wait_is_given_up(self, capsys: pytest.CaptureFixture[str]) -> None:
+        """A byte at a time is no silence, but frame memory is full of it."""
+        kafka = Kafka(prompt=True)
+        values = {"beats_frame_memory_bytes": 1024 * 1024, "beats_stalled_seconds": 1.0, "beats_max_frame_bytes": 4 * 1024 * 1024}
+        data = b"2D" + struct.pack(">III", 1, 1, 3_000_000)
+        with receiving(kafka, **values) as run, Client(run.receiver.port) as slow, Client(run.receiver.port) as other:
+            slow.send(encode_window(1) + data + b"x" * 1_500_000)
+            eventually(lambda: run.receiver.frames.used > 1024 * 1024)
+            other.send(encode_batch(documents(3)))
+            with pytest.raises((ConnectionError, BrokenPipeError)):  # noqa: PT012 - the receiver closes while this goes on
+                slow.sock.settimeout(0.2)
+                deadline = time.monotonic() + 15
+                while time.monotonic() < deadline:
+                    slow.send(b"x")
+                    with contextlib.suppress(TimeoutError):
+                        if not slow.sock.recv(10):
+                            raise ConnectionResetError
+                raise AssertionError("it went on")
+            assert other.acknowledges(3) == 3
+        assert "slow frame" in capsys.readouterr().out
+
+    @pytest.mark.parametrize("version", [1, 2])
+    def test_a_client_that_left_while_kafka_is_away_frees_its_place(self, version: int) -> None:
+        kafka = Kafka()
+        with receiving(kafka, beats_max_windows=1, beats_keepalive_seconds=0.05) as run:
+            with Client(run.receiver.port) as client:
+                if version == 2:
+                    client.send(encode_batch(documents(3)))
+                else:
+                    client.send(encode_window(1, 1) + b"1D" + struct.pack(">III", 1, 1, 1) + b"a" + struct.pack(">I", 1) + b"b")
+                eventually(kafka.raw)
+            eventually(lambda: not run.receiver._connections)
+            assert kafka.raw(), "Kafka has not answered yet"
+
+    def test_a_data_frame_of_too_many_pairs_is_refused_at_once(self, capsys: pytest.CaptureFixture[str]) -> None:
+        with receiving(Kafka(), beats_max_frame_bytes=64 * 1024 * 1024) as run, Client(run.receiver.port) as client:
+            client.send(encode_window(1) + b"2D" + struct.pack(">II", 1, 65_537))
+            assert client.closed()
+        assert "65,537 pairs, the limit is 65,536" in capsys.readouterr().out

@@ -415,3 +415,25 @@ def test_few_files_are_open_however_many_there_are(tmp_path: Path) -> None:
     after = len(os.listdir("/proc/self/fd")) if before else 0
     assert after - before < 10
     spool.close()
+
+
+def test_units_of_records_whose_heads_are_damaged_are_told_when_their_file_is_done_with(tmp_path: Path) -> None:
+    spool = opened(tmp_path, segment_bytes=10_000)
+    places = [spool.append(record(number, units=12)) for number in range(3)]
+    spool.fsync(spool.unsynced())
+    assert places[1] is not None
+    crash(spool)
+    (path,) = files(tmp_path)
+    content = bytearray(path.read_bytes())
+    content[places[1].offset + 5] ^= 1
+    path.write_bytes(content)
+    spool = opened(tmp_path)
+    while (taken := spool.take()) is not None:
+        assert number_of(taken[1]) != 1
+        spool.acknowledge(taken[0])
+    assert spool.take() is None
+    where, how_many = spool.damages()
+    assert (where.units, where.length > 0) == (0, True)
+    assert (how_many.source, how_many.units, how_many.length) == (None, 12, 0)
+    assert spool.units == 0
+    spool.close()

@@ -292,7 +292,7 @@ class Connection:
 
     async def _may_read(self, *, frames: bool) -> None:
         self._waiting = True
-        self._all_taken = frames
+        self._all_taken = frames or not self._parser.unfinished
         try:
             while self._crowded():
                 # Whoever waits for memory must not hold any that only it can set free.
