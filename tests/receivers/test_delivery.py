@@ -522,3 +522,18 @@ def test_a_ledger_that_is_refused_is_no_reason_to_turn_units_away() -> None:
 
     fake = run(work, receiver_retry_seconds=0.05)
     assert units(fake) == [b"x"]
+
+
+def test_what_a_stopping_receiver_has_waited_is_not_waited_once_more() -> None:
+    """Else it outlasts the patience of whoever told it to stop, and is killed."""
+
+    async def work(publisher: Publisher, fake: FakeProducer) -> None:
+        put(publisher, b"x")
+        publisher.stopping()
+        assert publisher._stop_by is not None
+        publisher._stop_by -= 100
+        begun = time.monotonic()
+        assert await publisher.stop() == 1
+        assert time.monotonic() - begun < 20
+
+    run(work, receiver_stop_seconds=100.0)

@@ -46,6 +46,7 @@ _MEMORY_HINT = "Kafka is away or too slow; WEIR_RECEIVER_MEMORY_BYTES and WEIR_R
 _RATED_SOURCES = 4_096
 _MAX_SPREAD = 64
 _ONE_BY_ONE = 16
+_LAST_SECONDS = 2.0
 
 
 def open_spool(settings: SpoolSettings, service: str) -> Spool | None:
@@ -97,6 +98,7 @@ class Publisher:
         self._log = get(f"weir.{service}")
         self._linger = settings.receiver_linger_ms / 1000
         self._open: dict[Source, OpenBatch] = {}
+        self._stop_by: float | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._rates: OrderedDict[str, tuple[int, int]] = OrderedDict()
         self._dropped = 0
@@ -375,12 +377,18 @@ class Publisher:
         for source in list(self._open):
             self.close_batch(source)
 
+    def stopping(self) -> None:
+        """The receiver begins to stop: what it waits for Kafka itself is no longer left to `stop`."""
+        self._stop_by = self._loop.time() + self.settings.receiver_stop_seconds
+
     async def stop(self) -> int:
         """Publish all that lingers, wait for Kafka, write the last ledger entry; returns how many records are lost.
 
         With a spool, what Kafka does not take goes to disk.
         """
         deadline = self._loop.time() + self.settings.receiver_stop_seconds
+        if self._stop_by is not None:
+            deadline = max(self._stop_by, self._loop.time() + min(_LAST_SECONDS, self.settings.receiver_stop_seconds))
         self._ledger_task.cancel()
         if self._timer is not None:
             self._timer.cancel()

@@ -133,6 +133,7 @@ async def serve(
         readiness.stopping = True
         for watch in watches:
             watch.cancel()
+        receiver.publisher.stopping()
         await receiver.stop()
         left = await receiver.publisher.stop()
         await asyncio.gather(*watches, return_exceptions=True)
