@@ -32,6 +32,14 @@ _ACK_TIMEOUT_S: Final = 30.0
 _FINISH_S: Final = 10.0
 _LOST: Final = (OSError, EOFError, LumberjackError)
 
+
+def _write(writer: asyncio.StreamWriter, data: bytes) -> None:
+    # uvloop raises a RuntimeError where asyncio's own transports pass over it.
+    if writer.is_closing():
+        raise ConnectionResetError("the receiver has closed the connection")
+    writer.write(data)
+
+
 Worker = Callable[[Load, Maker, Schedule, list[SourceState], asyncio.Event], Awaitable[None]]
 
 
@@ -234,7 +242,7 @@ class _Frames(_Source):
                     continue
                 units = self.units(state.sent, events)
                 data = b"".join([frame(framing, unit) for _, unit in units] if framing else [unit for _, unit in units])
-                writer.write(data)
+                _write(writer, data)
                 state.handed_over(events, sum(len(unit) for _, unit in units), len(data))
                 await self.drain(writer)
                 if closed.done():
@@ -252,12 +260,14 @@ class _Frames(_Source):
         """Hand over what is left, and wait until the receiver has read it all, which it shows by closing its side."""
         # Not `drain` with a limit of 0: under uvloop's TLS it never returns.
         began = time.monotonic()
-        while writer.transport.get_write_buffer_size():
+        while not writer.is_closing() and writer.transport.get_write_buffer_size():
             if closed.done() or (self.stop.is_set() and time.monotonic() - began > _FINISH_S):
                 raise EOFError("closed by the receiver before it had taken all")
             await asyncio.sleep(_TICK_S)
         if time.monotonic() - began > 2 * _TICK_S:
             self.state.blocked_seconds += time.monotonic() - began
+        if writer.is_closing():
+            raise EOFError("closed by the receiver before it had taken all")
         if writer.can_write_eof():
             writer.write_eof()
             await asyncio.wait([closed], timeout=3.0)
@@ -303,7 +313,7 @@ class _Windows(_Source):
     async def exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Send what is pending and wait until all of it is acknowledged."""
         data = encode_batch(self._pending)
-        writer.write(data)
+        _write(writer, data)
         self.state.wire_bytes += len(data)
         await self.drain(writer)
         wanted = len(self._pending)
@@ -337,7 +347,7 @@ class _Requests(_Windows):
             f"Content-Type: application/x-ndjson\r\nContent-Length: {len(body)}\r\n\r\n"
         )
         while True:
-            writer.write(head.encode() + body)
+            _write(writer, head.encode() + body)
             self.state.wire_bytes += len(head) + len(body)
             await self.drain(writer)
             status, headers = await asyncio.wait_for(_response(reader), _ACK_TIMEOUT_S)
