@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import socket
 import time
 from pathlib import Path
 
@@ -258,3 +260,25 @@ class TestCopy:
         assert copy.load() == []
         copy.save([])
         assert [p.name for p in (tmp_path / "new").iterdir()] == ["state"]
+
+
+class TestDataBeforeItsTemplateChanges:
+    """Data, and behind it in the same datagram another definition of its template: the old one decodes it."""
+
+    def test_over_udp(self) -> None:
+        with at_work(netflow_port=0) as work:
+            work.send("netflow", ipfix(FLOW), ipfix(flow(1, 11), OTHER, other(2, 22), sequence=0), ipfix(other(3, 33), sequence=2))
+            assert decoded(work.wait_for(3)) == [("10.0.0.1", 11), ("10.0.0.2", 22), ("10.0.0.3", 33)]
+
+    def test_over_tcp_also_where_it_is_withdrawn(self) -> None:
+        with at_work(ipfix_tcp_port=0) as work, socket.create_connection(work.port("ipfix-tcp")) as sock:
+            sock.sendall(ipfix(FLOW) + ipfix(flow(1, 11), Withdrawal(256)) + ipfix(OTHER) + ipfix(other(2, 22), sequence=1))
+            assert decoded(work.wait_for(4)) == [("10.0.0.1", 11), ("10.0.0.2", 22)]
+
+
+def test_a_whole_copy_with_unknown_records_is_refused_and_not_a_crash(tmp_path: Path) -> None:
+    copy = FlowCopy(tmp_path / "copy", "lab")
+    for body in (b'[["10.0.0.1|9|7|template|256","AAAA"]]', b'[["nonsense",""]]', b"{}x", b"[1]"):
+        copy.path.write_bytes(b"weir flow state 1 " + hashlib.blake2b(body, digest_size=32).hexdigest().encode() + b"\n" + body)
+        with pytest.raises(CopyError):
+            copy.load()

@@ -33,6 +33,8 @@ _KNOWN_KEYS = MAX_TEMPLATES + MAX_SAMPLINGS + MAX_NAMES + 256
 _MAX_RUNS = 256
 _MAX_SOURCES = 8
 _STATE_RECORDS_PER_MINUTE = 2_000
+_STATE_RECORDS_IN_ALL = 20_000
+"""Records written to the state topic in a minute, over all exporters: addresses can be invented."""
 _NAMES_IN_ALL = 262_144
 _COUNT_NAMES_EVERY = 2_048
 _OPTIONS_LIFETIMES = 8
@@ -156,6 +158,8 @@ class Exporters:
         self._leaving = leaving
         self._all: OrderedDict[str, Exporter] = OrderedDict()
         self._new_names = 0
+        self._state_minute = 0
+        self._state_records = 0
         self._swept: list[str] = []
         self.changes = 0
         """Grows with everything that a copy of the state must know."""
@@ -279,16 +283,29 @@ class Exporters:
     # The state topic
 
     def _write(self, exporter: Exporter, key: StateKey, known: _Known, item: Item, now_us: int) -> None:
-        if self._publisher.memory.shut or not exporter.may_write_state(now_us):
+        if not self._may_write(exporter, now_us):
             known.written_at = 0  # due when it is announced next
             return
         known.written_at = now_us
         value = self._codec.encode(exporter.ip, now_us, item)
         self._publisher.send(self._topic, key.text(exporter.ip), value, headers=[(ORIGIN_HEADER, self._origin)])
 
-    def _bury(self, exporter: Exporter, key: StateKey, now_us: int) -> None:
-        if not self._publisher.memory.shut and exporter.may_write_state(now_us):
-            headers = [(ORIGIN_HEADER, self._origin), (AT_HEADER, str(now_us).encode())]
+    def _may_write(self, exporter: Exporter, now_us: int) -> bool:
+        if self._publisher.memory.shut:
+            return False
+        minute = now_us // 60_000_000
+        if minute != self._state_minute:
+            self._state_minute, self._state_records = minute, 0
+        if self._state_records >= _STATE_RECORDS_IN_ALL or not exporter.may_write_state(now_us):
+            return False
+        self._state_records += 1
+        return True
+
+    def _bury(self, exporter: Exporter, key: StateKey, announced_at: int, now_us: int) -> None:
+        """Tell the others that nothing was heard since `announced_at`: who has heard more keeps it, so that a receiver whose clock
+        is hours ahead takes nothing from those that hear the exporter."""
+        if self._may_write(exporter, now_us):
+            headers = [(ORIGIN_HEADER, self._origin), (AT_HEADER, str(announced_at).encode())]
             self._publisher.send(self._topic, key.text(exporter.ip), None, headers=headers)
 
     def shared(self, records: list[StateRecord], now_us: int, *, written: bool = True) -> list[Exporter]:
@@ -319,7 +336,7 @@ class Exporters:
             return False
         if record.learned_at < now_us - self._lifetimes.of(key.kind):
             if written:
-                self._bury(exporter, key, now_us)
+                self._bury(exporter, key, record.learned_at, now_us)
             return False
         if not self._put(exporter, item, record.learned_at):
             return False
@@ -387,10 +404,11 @@ class Exporters:
                 continue
             old = [key for key, known in exporter.known.items() if known.announced_at < now_us - self._lifetimes.of(key.kind)]
             for key in old:
+                announced_at = exporter.known[key].announced_at
                 if key.kind == "template":
                     self._metrics.template("expired")
                 self._remove(exporter, key)
-                self._bury(exporter, key, now_us)
+                self._bury(exporter, key, announced_at, now_us)
 
     def snapshot(self) -> list[StateRecord]:
         """Everything that is known, for a copy."""

@@ -55,7 +55,11 @@ class FlowCopy:
             return []
         if head != _MAGIC + hashlib.blake2b(body, digest_size=32).hexdigest().encode():
             raise CopyError(f"{self.path} is damaged: its checksum does not fit")
-        return [self._codec.decode(key.encode(), base64.b64decode(value)) for key, value in orjson.loads(body)]
+        try:
+            return [self._codec.decode(key.encode(), base64.b64decode(value)) for key, value in orjson.loads(body)]
+        except (ValueError, TypeError, AttributeError, KeyError) as error:
+            # Whole, but not ours: written by a version that knows other records, say. No reason not to start.
+            raise CopyError(f"{self.path} holds what is no record of the state: {error}") from error
 
     def save(self, records: list[StateRecord]) -> None:
         """Replace the file. Raises OSError where the disk does not take it, CopyError for more than MAX_COPY_BYTES."""

@@ -37,7 +37,7 @@ ORIGIN_HEADER = "weir-origin"
 """Which receiver, at which start, wrote a record: its own records must not come back to it after it has learned newer ones."""
 
 AT_HEADER = "weir-at"
-"""When a tombstone was written, microseconds UTC in decimal: it must not undo what was announced since."""
+"""Until when the writer of a tombstone had heard of it, microseconds UTC in decimal: it must not undo what was announced since."""
 
 _BATCH = 500
 _RETRY_SECONDS = 1.0
@@ -123,7 +123,7 @@ class FlowStateCodec:
         return self._encode(record)
 
     def decode(self, key: bytes | None, value: bytes | None, at: int | None = None) -> StateRecord:
-        """The record; `at` is when a tombstone was written, now if unknown.
+        """The record; `at` is what AT_HEADER says with a tombstone, now if unknown.
 
         Raises ValueError where it is no such record.
         """

@@ -114,6 +114,7 @@ class _Connection(asyncio.Protocol):
     def _take(self, source: Source, message: bytes) -> None:
         received_at = time.time_ns() // 1000
         metrics, store = self._streams.metrics, self.store
+        early = False
         try:
             found = scan(message)
         except FlowError:  # cannot be: the framer has read the header
@@ -121,7 +122,11 @@ class _Connection(asyncio.Protocol):
         if found is not None:
             if found.problem is not None:
                 metrics.malformed("ipfix")
+            early = store.outlives(message)
             if store.replaces(message):
+                self._close_batch()
+            if early:
+                self._publisher.offer(source, message, self._admission.port, received_at=received_at, must=True)
                 self._close_batch()
             self._learn(found.templates, message)
             units, whole = store.data_records(message, found)
@@ -129,7 +134,8 @@ class _Connection(asyncio.Protocol):
             more = 0 if whole else len(message) // _SHORTEST_RECORD
             # Each session counts from its own beginning; what goes back within one is the exporter's mistake, and no restart.
             self._streams.follower.observe(key, Seen(found.sequence, units, found.export_time * 1_000_000, 0, more), received_at)
-        self._publisher.offer(source, message, self._admission.port, received_at=received_at, must=True)
+        if not early:
+            self._publisher.offer(source, message, self._admission.port, received_at=received_at, must=True)
 
     def _learn(self, templates: tuple[TemplateRecord, ...], message: bytes) -> None:
         """Take over what a message announces and say what RFC 7011 section 8.1 calls a malfunction: neither ends the session."""

@@ -241,8 +241,11 @@ class NetflowReceiver:
         while True:
             await asyncio.sleep(_TICK_SECONDS)
             now_us = time.time_ns() // 1000
-            self.follower.flush(now_us)
-            self.exporters.expire(now_us)
+            try:
+                self.follower.flush(now_us)
+                self.exporters.expire(now_us)
+            except Exception:  # nothing else tells of loss and forgets what is old
+                self._log.exception("keeping the books of exporters failed")
 
     async def _keep_copy(self) -> None:
         while True:
@@ -255,7 +258,7 @@ class NetflowReceiver:
             return
         try:
             await self._loop.run_in_executor(None, self._copy.save, self.exporters.snapshot())
-        except (OSError, CopyError) as error:
+        except Exception as error:  # whatever it is: the stop goes on behind it, and what is held must get out
             if self._say("copy"):
                 self._log.warning("the local copy of templates cannot be written", file=str(self._copy.path), error=str(error))
             return
@@ -316,6 +319,11 @@ class NetflowReceiver:
         store = exporter.store
         version, domain = found.version, found.observation_domain
         changed = False
+        early = bool(found.templates and found.data_sets) and store.outlives(data)
+        if early:
+            self.exporters.close_batches(exporter)
+            self._offer(exporter, source, data, port, received_at)
+            self.exporters.close_batches(exporter)
         known = [store.template(version, domain, number) for number in found.data_sets]
         if found.templates or any(template is not None and template.is_options for template in known):
             changed = self.exporters.learn(exporter, data, received_at)
@@ -331,8 +339,8 @@ class NetflowReceiver:
                 self.exporters.restarted(exporter, version, domain, epoch, since, received_at)
             else:
                 self.exporters.in_run(exporter, version, domain, epoch, received_at)
-        missing = (changed or since is not None or None in known) and bool(store.missing(data))
-        if not (missing and self.hold.add(exporter, source, data, port, received_at)):
+        missing = not early and (changed or since is not None or None in known) and bool(store.missing(data))
+        if not early and not (missing and self.hold.add(exporter, source, data, port, received_at)):
             self._offer(exporter, source, data, port, received_at)
         if changed:
             self._release_decodable(exporter)

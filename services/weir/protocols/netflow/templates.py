@@ -353,6 +353,35 @@ class TemplateStore:
             isinstance(item, SamplingRecord) and self._samplings.get(item[:3], item) != item for item in trial.learn(datagram)
         )
 
+    def outlives(self, datagram: bytes) -> bool:
+        """True where a datagram holds data and, behind it, another definition or a withdrawal of its template: what decodes that
+        data is what is known before the datagram is learned. A receiver publishes it before it learns it, in a batch of its own.
+        """
+        try:
+            header = read_header(datagram)
+        except FlowError:
+            return False
+        if header.version == NETFLOW_V5:
+            return False
+        kinds = _TEMPLATE_SETS.get(header.version, _TEMPLATE_SETS_V9)
+        used: set[tuple[int, int, int]] = set()
+        try:
+            for wire_set in sets_of(datagram, header):
+                if wire_set.set_id >= FIRST_DATA_SET:
+                    key = (header.version, header.domain, wire_set.set_id)
+                    if key in self._templates:
+                        used.add(key)
+                elif used and wire_set.set_id in kinds:
+                    for template in templates_in(datagram, header, wire_set):
+                        if template.record:
+                            if template[:3] in used and self._templates[template[:3]] != template:
+                                return True
+                        elif self._withdrawals and not used.isdisjoint(self._withdrawn_by(template)):
+                            return True
+        except FlowError:
+            pass
+        return False
+
     def needs(self, datagrams: Iterable[bytes]) -> Needs:
         """What decodes these datagrams: the known templates that their data sets name, all sampling values of their domains, and
         the names of what their flows refer to.
