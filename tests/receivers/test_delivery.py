@@ -537,3 +537,27 @@ def test_what_a_stopping_receiver_has_waited_is_not_waited_once_more() -> None:
         assert time.monotonic() - begun < 20
 
     run(work, receiver_stop_seconds=100.0)
+
+
+def test_units_behind_a_damaged_head_are_counted_once_their_file_is_done_with(tmp_path: Path) -> None:
+    async def first(publisher: Publisher, fake: FakeProducer) -> None:
+        put(publisher, b"1", b"2", b"3")
+        assert await publisher.stop() == 0
+
+    run(first, tmp_path)
+    (path,) = tmp_path.rglob("*.spool")
+    content = bytearray(path.read_bytes())
+    marker = content[64:68]
+    content[content.index(marker, 68) + 6] ^= 1  # in the head of the second
+    path.write_bytes(content)
+
+    async def second(publisher: Publisher, fake: FakeProducer) -> None:
+        await until(lambda: len(fake.waiting) == 2)
+        fake.prompt = True
+        fake.answer()
+        await until(lambda: on_disk(tmp_path) == 0)
+        assert await publisher.stop() == 0
+
+    fake = run(second, tmp_path)
+    assert units(fake) == [b"1", b"3"]
+    assert counted(fake, "units_dropped") == 1

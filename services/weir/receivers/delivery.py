@@ -281,6 +281,8 @@ class Outbox:
                     self._failed(pending, error)
             except Exception:  # of a callback; the other answers must not wait for ever
                 self._log.exception("answer-failed")
+        if self._spool is not None:
+            self._tell_damage(self._spool)  # the last answer for a damaged file tells how much was lost in it
         if self._behind:
             if self._spool is not None:
                 self._shift(self._spool)
