@@ -10,11 +10,12 @@ import json
 import sys
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
 from rich.table import Table
+from typer.core import TyperGroup
 
 from weir import __version__
 from weir.local.commands import bench_app, generate_app
@@ -27,8 +28,25 @@ EXIT_SETTINGS = 2
 EXIT_UNAVAILABLE = 3
 EXIT_DIFFERS = 1
 
+_ORDER = (
+    *("receive", "process", "sink"),
+    *("doctor", "tap", "sources", "certs", "topics", "schemas", "settings"),
+    *("generate", "bench", "trial", "demo", "dev", "version"),
+)
+
+
+class _Ordered(TyperGroup):
+    """Services first, then what operators need, then what is for trying."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return sorted(super().list_commands(ctx), key=_ORDER.index)
+
+
 app = typer.Typer(
     name="weir",
+    cls=_Ordered,
+    epilog="Settings are WEIR_… variables, or a YAML file that WEIR_CONFIG names; `weir settings` lists them. "
+    "To begin with: `weir dev up`, then `weir doctor`.",
     help="Plumbing for security telemetry on Kafka: receive, parse, detect and send on; only alerts cross the WAN.",
     no_args_is_help=True,
     add_completion=False,
@@ -37,8 +55,11 @@ app = typer.Typer(
 )
 topics_app = typer.Typer(help="The declared Kafka topics.", no_args_is_help=True)
 schemas_app = typer.Typer(help="The Avro schemas and the catalogue of their ids.", no_args_is_help=True)
-sources_app = typer.Typer(help="Who sends: what comes of each source, and what the catalogue knows of it.")
-dev_app = typer.Typer(help="A Kafka for development on this machine; `make up` and `make down` call these.", no_args_is_help=True)
+sources_app = typer.Typer(
+    help="Who sends, what came of it, and the catalogue of sources.",
+    epilog="Examples: weir sources --since 1d --unknown · weir sources check sources.yaml · weir sources release 192.0.2.7 --label",
+)
+dev_app = typer.Typer(help="A Kafka for development; `make up` and `make down` call it.", no_args_is_help=True)
 app.add_typer(topics_app, name="topics")
 app.add_typer(schemas_app, name="schemas")
 app.add_typer(dev_app, name="dev")
@@ -116,25 +137,28 @@ def _run(module_name: str) -> NoReturn:
     raise typer.Exit(code)
 
 
-@app.command()
+_SERVICE_EPILOG = "It has no options: settings are WEIR_… variables or the file that WEIR_CONFIG names; `weir settings` lists them."
+
+
+@app.command(short_help="Run a receiver: from the network to a raw topic.", epilog=_SERVICE_EPILOG)
 def receive(kind: Receiver) -> None:
     """Run a receiver: from the network to a raw topic."""
     _run(f"weir.receivers.{kind}")
 
 
-@app.command()
+@app.command(short_help="Run a processor: from raw topics to events and alerts.", epilog=_SERVICE_EPILOG)
 def process(kind: Processor) -> None:
     """Run a processor: from a raw topic to event topics, or from signals to alerts."""
     _run(f"weir.processors.{kind}")
 
 
-@app.command()
+@app.command(short_help="Run a sink: from topics to a destination.", epilog=_SERVICE_EPILOG)
 def sink(kind: Sink) -> None:
     """Run a sink: from topics to a destination."""
     _run(f"weir.sinks.{kind}")
 
 
-@app.command()
+@app.command(short_help="Print every setting with its default.")
 def settings(as_json: JsonOption = False) -> None:
     """Print every setting with its default, as the Markdown of docs/settings.md or as JSON."""
     from weir.ops.reference import settings_markdown, settings_records
@@ -146,7 +170,11 @@ def settings(as_json: JsonOption = False) -> None:
         sys.stdout.write(settings_markdown())
 
 
-@app.command()
+@app.command(
+    short_help="Watch a source or a topic: bytes and what they decode to.",
+    epilog="Examples: weir tap 10.0.0.5 · weir tap 10.20.0.0/16 --where state=dead · weir tap core-switch --from -5m --count 20 · "
+    "weir tap events.cef --from -1h --no-follow --json",
+)
 def tap(
     what: Annotated[str, typer.Argument(metavar="SOURCE|TOPIC", help="an address, a network, a source's name, or a topic")],
     since: Annotated[str | None, typer.Option("--from", help="-30s, -5m, -2h, -1d or a time [default: now]")] = None,
@@ -188,7 +216,7 @@ def version() -> None:
     print(__version__)
 
 
-@app.command()
+@app.command(short_help="Run the whole pipeline on this machine, and account for all.")
 def demo(
     as_json: JsonOption = False,
     lines: Annotated[int, typer.Option(min=1000, help="syslog lines to send; the other sources follow in proportion")] = 20_000,
@@ -206,7 +234,12 @@ def demo(
     raise typer.Exit(code)
 
 
-@app.command()
+@app.command(
+    short_help="Is everything in place, and does an event get through?",
+    epilog="Examples: weir doctor · weir doctor --no-send --json · "
+    "weir doctor --host 10.0.0.5 --ca ca.pem --cert client.pem --key client.key. "
+    "Run it with the settings of the services; a token of the HTTP port is taken from WEIR_HTTP_TOKEN.",
+)
 def doctor(
     as_json: JsonOption = False,
     send: Annotated[bool, typer.Option(help="send a marked event into each receiver and follow it to the sinks")] = True,
@@ -225,6 +258,8 @@ def doctor(
 
     console = Console(highlight=False)
     client = Client(host, ca, cert, key, os.environ.get("WEIR_HTTP_TOKEN"))
+    if key is not None and cert is None:
+        _fail(EXIT_SETTINGS, ["--key needs --cert: the certificate that it belongs to"])
     plan = Plan(send, alert, seconds, client)
     if as_json or not console.is_terminal:
         findings = examine(plan, SETTINGS, _import_all)

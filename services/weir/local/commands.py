@@ -31,10 +31,8 @@ EXIT_UNAVAILABLE = 3
 
 _SOURCES_SHOWN = 16
 
-generate_app = typer.Typer(
-    help="Send stamped traffic in real formats, and verify afterwards that none of it is missing.", no_args_is_help=True
-)
-bench_app = typer.Typer(help="Measure this installation on this machine.", no_args_is_help=True)
+generate_app = typer.Typer(help="Send stamped traffic, and verify that none of it is missing.", no_args_is_help=True)
+bench_app = typer.Typer(help="Measure receivers on this machine.", no_args_is_help=True)
 
 _KINDS = {
     "syslog": "Daemons' lines, RFC 5424 or RFC 3164.",
@@ -45,6 +43,18 @@ _KINDS = {
     "netflow": "NetFlow v9 or v5.",
     "ipfix": "IPFIX over UDP, TCP or TLS.",
     "sflow": "sFlow v5.",
+}
+
+
+_EXAMPLES = {
+    "syslog": "--target 127.0.0.1:5514 --rate 5000 --seconds 60 --sources 20 --summary run.json",
+    "cef": "--transport tcp --framing lines --rate 0 --count 100000",
+    "qumulo": "--transport tls --target localhost:6514 --ca ca.pem --cert client.pem --key client.key --seconds 10",
+    "beats": "--rate 2000 --seconds 60 --window 200 --summary run.json",
+    "suricata": "--transport http --rate 2000 --seconds 60",
+    "netflow": "--format v5 --rate 30000 --seconds 60 --sources 8",
+    "ipfix": "--transport tcp --rate 30000 --seconds 60",
+    "sflow": "--rate 5000 --seconds 60",
 }
 
 
@@ -132,13 +142,18 @@ def _generate(
         Console(soft_wrap=True, highlight=False).print(json.dumps(record), markup=False)
     else:
         _show_summary(done)
+    notes = Console(stderr=True, highlight=False)
+    hints = []
     for failure in done.failures:
-        Console(stderr=True, highlight=False).print(f"weir: {failure}", markup=False, soft_wrap=True)
+        notes.print(f"weir: {failure}", markup=False, soft_wrap=True)
+        hints.append(_hint(failure, load, shows_certificate=cert is not None))
+    for hint in dict.fromkeys(hint for hint in hints if hint):
+        notes.print(f"weir: way out: {hint}", markup=False, soft_wrap=True)
     raise typer.Exit(EXIT_DIFFERS if done.failures else 0)
 
 
 for _name, _help in _KINDS.items():
-    generate_app.command(_name, help=_help)(_generate)
+    generate_app.command(_name, help=_help, epilog=f"Example: weir generate {_name} {_EXAMPLES[_name]}")(_generate)
 
 
 def _target(name: str, target: str, transport: str | None, form: str | None) -> tuple[str, int, str, str]:
@@ -182,10 +197,38 @@ def _tls(transport: str, ca: Path | None, cert: Path | None, key: Path | None) -
         return None
     if ca is not None and not ca.is_file():
         raise ValueError(f"--ca {ca}: there is no such file")
-    context = ssl.create_default_context(cafile=ca)
+    if key is not None and cert is None:
+        raise ValueError("--key needs --cert: the certificate that it belongs to")
+    for option, file in (("--cert", cert), ("--key", key)):
+        if file is not None and not file.is_file():
+            raise ValueError(f"{option} {file}: there is no such file")
+    try:
+        context = ssl.create_default_context(cafile=ca)
+    except ssl.SSLError:
+        raise ValueError(f"--ca {ca}: it holds no PEM certificate") from None
     if cert is not None:
-        context.load_cert_chain(cert, key)
+        try:
+            # An encrypted key is refused: OpenSSL would ask on the terminal, and wait there.
+            context.load_cert_chain(cert, key, password="")
+        except ssl.SSLError:
+            pair = f"--cert {cert} and --key {key}" if key else f"--cert {cert}, without --key,"
+            raise ValueError(f"{pair} do not hold a PEM certificate and its key, not encrypted") from None
     return context
+
+
+def _hint(failure: str, load: Load, *, shows_certificate: bool) -> str:
+    """What most often cures a failure; empty where it speaks for itself."""
+    if "CERTIFICATE_VERIFY_FAILED" in failure:
+        return "name the authority of the receiver by --ca, and the name in its certificate by --server-name"
+    if "refused" in failure or "listens" in failure:
+        return "start the receiver, or correct --target"
+    if "closed" in failure or "reset" in failure.lower():
+        if load.tls is None:
+            return "does that port speak TLS? Then --transport tls or https, or --ca for Lumberjack"
+        if not shows_certificate:
+            return "does the receiver ask for a client certificate? --cert and --key show one"
+        return "the receiver's log says why"
+    return ""
 
 
 class _Progress:
@@ -253,7 +296,7 @@ def _show_summary(done: Summary) -> None:
     console.print(table)
 
 
-@generate_app.command("verify")
+@generate_app.command("verify", epilog="Example: weir generate verify run.json --stage both")
 def verify(
     summary: Annotated[Path, typer.Argument(help="what --summary wrote")],
     stage: Annotated[str, typer.Option("--stage", help="what to read: raw, events, or both")] = "raw",
@@ -277,8 +320,12 @@ def verify(
         sent = json.loads(summary.read_text(encoding="utf-8"))
         expected = expected_of(sent)
         kind = KINDS[sent["kind"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        _fail(EXIT_SETTINGS, f"{summary}: {error}")
+    except OSError as error:
+        _fail(EXIT_SETTINGS, f"{summary}: {error.strerror or error}")
+    except (ValueError, KeyError, TypeError) as error:
+        _fail(EXIT_SETTINGS, f"{summary}: it is not what `weir generate … --summary` writes ({error})")
+    if not any(one.sent for one in expected):
+        _fail(EXIT_DIFFERS, f"{summary}: nothing was sent in this run, so there is nothing to look for")
     if bootstrap:
         os.environ["WEIR_KAFKA_BOOTSTRAP_SERVERS"] = bootstrap
     if prefix:
@@ -331,7 +378,11 @@ def _show_verdict(stage: str, verdict: Verdict) -> None:
     console.print("nothing is missing" if verdict.ok else "[red]not as it should be[/]")
 
 
-@bench_app.command("udp")
+@bench_app.command(
+    "udp",
+    short_help="The UDP loss curve.",
+    epilog="Example: weir bench udp --rates 50000,100000 --seconds 3 --processes 2",
+)
 def bench_udp(
     rates: Annotated[str, typer.Option(help="datagrams per second, one after the other")] = "10000,20000,50000,75000,100000,150000",
     seconds: Annotated[float, typer.Option(min=0.5, help="for how long each")] = 5.0,

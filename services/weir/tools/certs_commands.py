@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -37,9 +38,7 @@ __all__ = ["certs_app"]
 EXIT_DIFFERS = 1
 EXIT_SETTINGS = 2
 
-certs_app = typer.Typer(
-    help="A certificate authority with server and client certificates, for receivers and forwarders.", no_args_is_help=True
-)
+certs_app = typer.Typer(help="Make and show certificates for receivers and forwarders.", no_args_is_help=True)
 
 Directory = Annotated[Path, typer.Argument(metavar="DIR", file_okay=False, help="where the files are; made if it is not there")]
 Kind = Annotated[KeyKind, typer.Option("--key", help="kind of the keys; ec is P-256")]
@@ -127,16 +126,17 @@ def _settings(writer: _Writer, server: str | None, *, clients: bool, encrypted: 
     return found
 
 
-def _forwarders(writer: _Writer, host: str, client: str | None, *, encrypted: bool) -> dict[str, list[str]]:
-    """What to paste into the configuration of forwarders, line by line."""
+def _forwarders(writer: _Writer, host: str, clients: Sequence[str], *, encrypted: bool) -> dict[str, list[str]]:
+    """What to paste into the configuration of forwarders, line by line; each with the client that has its name, else the first."""
     ca = writer.directory / "ca.pem"
     filebeat = ["output.logstash:", f'  hosts: ["{host}:5044"]', f'  ssl.certificate_authorities: ["{ca}"]']
     rsyslog = [f'global(DefaultNetstreamDriverCAFile="{ca}"']
-    if client is not None:
-        certificate, key = writer.paths(client)
+    if clients:
+        certificate, key = writer.paths(next((one for one in clients if "beat" in one.lower()), clients[0]))
         filebeat += [f'  ssl.certificate: "{certificate}"', f'  ssl.key: "{key}"']
         if encrypted:
             filebeat.append('  ssl.key_passphrase: "…"')
+        certificate, key = writer.paths(next((one for one in clients if "syslog" in one.lower()), clients[0]))
         rsyslog += [f'       DefaultNetstreamDriverCertFile="{certificate}"', f'       DefaultNetstreamDriverKeyFile="{key}"']
     rsyslog[-1] += ")"
     rsyslog += [
@@ -184,9 +184,9 @@ def _report(shown: Sequence[Shown], settings: dict[str, str], forwarders: dict[s
     console = _console()
     console.print(_table(shown))
     if settings:
-        console.print("\nReceivers:", markup=False)
+        console.print("\nReceivers (for a shell; an EnvironmentFile of systemd takes the lines without `export`):", markup=False)
         for name, value in settings.items():
-            console.print(f"  {name}={value}", markup=False, soft_wrap=True)
+            console.print(f"  export {name}={shlex.quote(value)}", markup=False, soft_wrap=True)
     for name, lines in forwarders.items():
         console.print(f"\n{name.capitalize()} (paths as on the forwarder):", markup=False)
         for line in lines:
@@ -195,7 +195,7 @@ def _report(shown: Sequence[Shown], settings: dict[str, str], forwarders: dict[s
         console.print("\nca.key can issue certificates that your receivers trust: keep it in a safe.", markup=False)
 
 
-@certs_app.command()
+@certs_app.command(epilog="Example: weir certs init tls --server logs.example.net --server 10.0.0.5 --client filebeat-1")
 def init(
     directory: Directory,
     server: Annotated[list[str], typer.Option(help="host name or address by which senders call the receivers; may be repeated")],
@@ -233,7 +233,7 @@ def init(
     _report(
         shown,
         _settings(writer, "server", clients=bool(clients), encrypted=encrypted),
-        _forwarders(writer, server[0], stems[0] if stems else None, encrypted=encrypted),
+        _forwarders(writer, server[0], stems, encrypted=encrypted),
         as_json=as_json,
     )
 
@@ -291,7 +291,7 @@ def server(
     _report(
         shown,
         _settings(writer, stem, clients=False, encrypted=encrypted),
-        _forwarders(writer, names[0], None, encrypted=encrypted),
+        _forwarders(writer, names[0], [], encrypted=encrypted),
         as_json=as_json,
     )
 
@@ -326,12 +326,16 @@ def client(
     _report(shown, {}, {}, as_json=as_json)
 
 
-@certs_app.command()
+@certs_app.command(epilog="Example: weir certs show tls/*.pem --ca tls/ca.pem")
 def show(
     files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="certificates (PEM or DER), keys (PEM), or both in one")],
     ca: Annotated[list[Path] | None, typer.Option(help="authorities to verify by; may be repeated")] = None,
-    password_env: PasswordEnv = None,
-    password_file: PasswordFile = None,
+    password_env: Annotated[
+        str | None, typer.Option(metavar="VARIABLE", help="for encrypted keys: the variable that holds the password")
+    ] = None,
+    password_file: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="for encrypted keys: the file whose first line is the password")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show whose they are, for which names, until when, and what verifies them. Exit 1 where one is useless, 2 where unreadable."""

@@ -120,15 +120,22 @@ def _remarks(rows: list[SourceRow], catalogue: bool) -> list[Text]:
     return lines
 
 
+def _batches(count: int) -> str:
+    return f"{count:,} batch{'' if count == 1 else 'es'}"
+
+
 def released_lines(found: Released, who: str) -> list[str]:
     """What came of a release, in sentences."""
     if not found.batches and not found.left:
-        before = f"; {found.before:,} batches were released before (--again repeats them)" if found.before else ""
+        before = f"; {_batches(found.before)} released before (--again repeats them)" if found.before else ""
         return [f"Nothing of {who} waits in quarantine{before}."]
-    lines = [f"{topic}: {count:,} batches with {found.units[topic]:,} units released." for topic, count in found.batches.items()]
+    lines = []
+    for topic, count in found.batches.items():
+        units = found.units[topic]
+        lines.append(f"{topic}: {_batches(count)} with {units:,} unit{'' if units == 1 else 's'} released.")
     if found.before:
-        lines.append(f"{found.before:,} batches were released before and left alone (--again repeats them).")
-    lines += [f"{count:,} batches left: {reason}." for reason, count in found.left.items()]
+        lines.append(f"{_batches(found.before)} released before and left alone (--again repeats them).")
+    lines += [f"{_batches(count)} left: {reason}." for reason, count in found.left.items()]
     if found.batches:
         lines.append("Their batch ids are those they had: what is released twice is told apart by event id.")
     return lines

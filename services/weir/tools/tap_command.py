@@ -20,6 +20,23 @@ from weir.tools.tap_view import render, summary_line
 __all__ = ["run_tap"]
 
 
+def _unknown_source(name: str, complete: Callable[[], object] | None) -> str:
+    """What to say where no source of the catalogue has that name; empty where one has, or the catalogue cannot be read."""
+    from weir.model.sources import CatalogueError, load_catalogue  # noqa: PLC0415
+    from weir.receivers.sources import SourcesSettings  # noqa: PLC0415
+
+    try:
+        file = load(SourcesSettings, complete=complete).sources_file
+        if file is None:
+            return f"{name} is taken for a name in the catalogue of sources; WEIR_SOURCES_FILE is not set here to look it up"
+        known = load_catalogue(file).sources
+    except (CatalogueError, SettingsError, OSError):
+        return ""
+    if any(one.name.lower() == name.lower() for one in known):
+        return ""
+    return f"{file} has no source named {name}: only what was labelled so before will show"
+
+
 def run_tap(
     what: str,
     *,
@@ -39,9 +56,10 @@ def run_tap(
     notes = Console(stderr=True, highlight=False, markup=False)
     try:
         settings = load(ServiceSettings, complete=complete)
+        wanted = resolve(what, TopicNames(settings.topic_prefix))
         tap = Tap(
             settings,
-            resolve(what, TopicNames(settings.topic_prefix)),
+            wanted,
             conditions=[Condition.parse(text) for text in where],
             since_us=parse_since(since, time.time_ns() // 1000) if since else None,
             follow=follow,
@@ -51,6 +69,8 @@ def run_tap(
         return error.mistakes
     except TapError as error:
         return [str(error)]
+    if (name := wanted.name) and (unknown := _unknown_source(name, complete)):
+        notes.print(unknown, style="yellow", soft_wrap=True)
     stop = threading.Event()
     seen = 0
 

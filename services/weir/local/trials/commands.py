@@ -16,7 +16,7 @@ __all__ = ["trial_app"]
 EXIT_DIFFERS = 1
 EXIT_UNAVAILABLE = 3
 
-trial_app = typer.Typer(help="Long trials of whole services on this machine, seeded.", no_args_is_help=True)
+trial_app = typer.Typer(help="Long trials of whole services on this machine.", no_args_is_help=True)
 
 
 @trial_app.callback()
@@ -24,7 +24,11 @@ def _trial() -> None:
     """Keeps `outage` a command of its own while it is the only one."""
 
 
-@trial_app.command("outage")
+@trial_app.command(
+    "outage",
+    short_help="Load while Kafka goes away and receivers are killed.",
+    epilog="Example: weir trial outage --seconds 60 --rate 1000. Under two minutes it is one outage with one kill in it.",
+)
 def outage(
     seconds: Annotated[float, typer.Option(min=15, help="for how long to send")] = 600.0,
     seed: Annotated[int, typer.Option(help="decides when Kafka goes away and who is killed")] = 1,
@@ -79,3 +83,4 @@ def _show(result: dict[str, Any]) -> None:
     dropped = ", ".join(f"{name} {units:,}" for name, units in result["dropped"].items()) or "nothing"
     memory = ", ".join(f"{name} {size} MiB" for name, size in result["peak_memory_mib"].items())
     console.print(f"dropped and counted: {dropped}; largest memory: {memory}", markup=False)
+    console.print("every sender is as it should be" if result["ok"] else "[red]not as it should be[/]")

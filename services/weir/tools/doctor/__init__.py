@@ -7,7 +7,7 @@ waits for it at the other end. Each failure comes with its cure.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from weir.ops.settings import ServiceSettings
@@ -52,10 +52,10 @@ def examine(
     findings += kafka.examine(general)
     broken = any(one.area in {"kafka", "topics"} and one.status is Status.FAILED for one in findings)
     told("this host")
-    findings += machine.examine(services)
+    findings += machine.examine(services, plan.client.host)
     ports = machine.listeners(services)
     told("certificates")
-    findings += certificates.examine(services, ports)
+    findings += certificates.examine(services, ports, plan.client.target)
     told("destinations")
     findings += destinations.examine(services)
     if not plan.send:
@@ -79,11 +79,27 @@ def _marked(
     # With a host named, its ports are believed; without, what nobody listens on was told of already.
     listening = ports if plan.client.host else [one for one in ports if machine.is_open(one)]
 
+    client = plan.client if plan.client.http_token else replace(plan.client, http_token=_token_of(services))
+
     def send() -> list[Marked]:
-        sent = send_all(listening, plan.client)
+        sent = send_all(listening, client)
         return [*sent, marked.publish_test_alert(general, sent[0].needle.hex() if sent else "")] if plan.alert else sent
 
     return marked.follow(general, send, sinks, plan.seconds, told)
+
+
+def _token_of(services: Mapping[str, ServiceSettings]) -> str | None:
+    """A token that the HTTP port takes, by its own settings; None where it wants none, or this user may not read it."""
+    settings: Any = services.get("receive.beats")
+    if settings is None:
+        return None
+    if settings.http_token is not None:
+        return str(settings.http_token.get_secret_value())
+    try:
+        lines = settings.http_token_file.read_text(encoding="utf-8").splitlines() if settings.http_token_file else []
+    except (OSError, ValueError):
+        return None
+    return next((line.strip() for line in lines if line.strip()), None)
 
 
 def _topics_of_sinks(services: Mapping[str, ServiceSettings]) -> dict[str, set[str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -22,8 +22,13 @@ _AREA = "certificates"
 _MAKE = "`weir certs` makes a CA, server and client certificates"
 
 
-def examine(services: Mapping[str, ServiceSettings], ports: list[Listener], now: datetime | None = None) -> list[Finding]:
-    """The configured certificates, and a handshake with each TLS port that is open on this host."""
+def examine(
+    services: Mapping[str, ServiceSettings],
+    ports: list[Listener],
+    target: Callable[[Listener], str],
+    now: datetime | None = None,
+) -> list[Finding]:
+    """The configured certificates, and a handshake with each TLS port; `target` says on which host."""
     now = now or datetime.now(UTC)
     findings: list[Finding] = []
     seen: set[Path] = set()
@@ -34,7 +39,7 @@ def examine(services: Mapping[str, ServiceSettings], ports: list[Listener], now:
             findings += _files(service, file, getattr(settings, "tls_key_file", None), settings, now)
     if not seen:
         findings.append(skipped(_AREA, "receivers", f"WEIR_TLS_CERTIFICATE_FILE is not set, so no port speaks TLS; {_MAKE}"))
-    findings += [_handshake(one) for one in ports if one.tls]
+    findings += [_handshake(one, target(one)) for one in ports if one.tls]
     return findings
 
 
@@ -88,14 +93,14 @@ def _key(service: str, key: Path, leaf: x509.Certificate, settings: ServiceSetti
     return good(_AREA, str(key), "belongs to the certificate")
 
 
-def _handshake(listener: Listener) -> Finding:
+def _handshake(listener: Listener, host: str) -> Finding:
     name = f"TLS on {listener.port}"
     context = ssl.create_default_context()
     # Which authority signed it is not the question here, but what the port shows and until when.
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     try:
-        with socket.create_connection(("127.0.0.1", listener.port), 3.0) as plain, context.wrap_socket(plain) as tls:
+        with socket.create_connection((host, listener.port), 3.0) as plain, context.wrap_socket(plain) as tls:
             shown = x509.load_der_x509_certificate(tls.getpeercert(binary_form=True) or b"")
             return good(
                 _AREA, name, f"{tls.version()}, shows {shown.subject.rfc4514_string()} until {shown.not_valid_after_utc:%Y-%m-%d}"

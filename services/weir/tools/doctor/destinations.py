@@ -36,19 +36,39 @@ def examine(services: Mapping[str, ServiceSettings]) -> list[Finding]:
         else:
             findings.append(_token("ADX", adx, "adx", f"{adx.adx_engine_url.rstrip('/')}/.default"))
     if siem is not None:
-        context = ssl.create_default_context(cafile=siem.siem_ca_file) if siem.siem_transport == "tls" else None
-        if context is not None and siem.siem_certificate_file is not None:
-            context.load_cert_chain(siem.siem_certificate_file, siem.siem_key_file)
-        findings.append(_reach("SIEM", siem.siem_host, siem.siem_port, context, "WEIR_SIEM_CA_FILE"))
+        findings.append(_siem(siem))
     return findings or [skipped(_AREA, "all", "no sink is configured here")]
 
 
 def _url(what: str, url: str, ca_file: Path | None) -> Finding:
     parts = urlsplit(url)
-    context = ssl.create_default_context(cafile=ca_file) if parts.scheme == "https" else None
+    try:
+        context = ssl.create_default_context(cafile=ca_file) if parts.scheme == "https" else None
+    except (OSError, ValueError) as error:
+        return _unreadable(what, f"{ca_file}", error)
     return _reach(
         what, parts.hostname or "", parts.port or (443 if context else 80), context, "the CA file setting, or SSL_CERT_FILE"
     )
+
+
+def _siem(siem: Any) -> Finding:
+    context = None
+    file = siem.siem_ca_file
+    try:
+        if siem.siem_transport == "tls":
+            context = ssl.create_default_context(cafile=file)
+            if siem.siem_certificate_file is not None:
+                file = siem.siem_certificate_file
+                # An encrypted key is refused: OpenSSL would ask on the terminal, and wait there.
+                context.load_cert_chain(file, siem.siem_key_file, password="")
+    except (OSError, ValueError) as error:
+        return _unreadable("SIEM", f"{file}", error)
+    return _reach("SIEM", siem.siem_host, siem.siem_port, context, "WEIR_SIEM_CA_FILE")
+
+
+def _unreadable(what: str, file: str, error: Exception) -> Finding:
+    told = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
+    return failed(_AREA, what, f"{file} cannot be used: {told}", "it must hold PEM, and a certificate its own key, not encrypted")
 
 
 def _reach(what: str, host: str, port: int, context: ssl.SSLContext | None, trust: str) -> Finding:

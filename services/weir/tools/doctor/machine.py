@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import shutil
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +21,8 @@ _SPARE_FILES = 256
 
 
 class Listener(NamedTuple):
-    """A port that a receiver opens; `setting` names it, `transport` is udp or tcp, `tls` whether it speaks TLS."""
+    """A port that a receiver opens; `setting` names it, `transport` is udp or tcp, `tls` whether it speaks TLS,
+    `client_certificate` whether it lets nobody in without one."""
 
     service: str
     setting: str
@@ -28,6 +30,7 @@ class Listener(NamedTuple):
     host: str
     port: int
     tls: bool
+    client_certificate: bool = False
 
 
 class _Port(NamedTuple):
@@ -71,20 +74,26 @@ def listeners(services: Mapping[str, ServiceSettings]) -> list[Listener]:
         if settings is None:
             continue
         certificate = getattr(settings, "tls_certificate_file", None) is not None
+        required = getattr(settings, "tls_client_certificates", "none") == "required"
         for one in ports:
             port = getattr(settings, one.setting, None)
             if not isinstance(port, int) or port <= 0 or (one.tls == "always" and not certificate):
                 continue
             tls = certificate and (one.tls == "always" or (one.tls == "auto" and getattr(settings, one.switch, "auto") != "off"))
-            found.append(Listener(service, one.setting, one.transport, getattr(settings, host_setting), port, tls))
+            host = getattr(settings, host_setting)
+            found.append(Listener(service, one.setting, one.transport, host, port, tls, tls and required))
     return found
 
 
-def examine(services: Mapping[str, ServiceSettings]) -> list[Finding]:
-    """Kernel, limits, folders and ports, for the receivers that are configured."""
+def examine(services: Mapping[str, ServiceSettings], elsewhere: str | None = None) -> list[Finding]:
+    """Kernel, limits, folders and ports, for the receivers that are configured; `elsewhere` is their host, if not this one."""
     receivers = {name: settings for name, settings in services.items() if name.startswith("receive.")}
     if not receivers:
         return [skipped("machine", "receivers", "no receiver is configured, so nothing of this host matters to one")]
+    if elsewhere:
+        return [
+            skipped("machine", "receivers", f"they are on {elsewhere}: run the doctor there to look at kernel, limits and ports")
+        ]
     return [*_kernel(receivers), *_limits(receivers), *_spool(receivers), *(_port(one) for one in listeners(receivers))]
 
 
@@ -214,7 +223,8 @@ def _spool(receivers: Mapping[str, ServiceSettings]) -> list[Finding]:
 def _port(listener: Listener) -> Finding:
     name = f"{listener.transport.upper()} {listener.port} ({listener.service})"
     if is_open(listener):
-        return good("ports", name, "something listens; the marked events show whether it is Weir")
+        owner = _owner(listener)
+        return good("ports", name, f"{owner or 'something'} listens; the marked events show whether it is Weir")
     variable = f"WEIR_{listener.setting.upper()}"
     if listener.port < 1024 and _first_unprivileged() > listener.port and os.geteuid() != 0:
         return failed(
@@ -227,11 +237,18 @@ def _port(listener: Listener) -> Finding:
     try:
         family, kind, proto, _, address = socket.getaddrinfo(listener.host, listener.port, type=kind, flags=socket.AI_PASSIVE)[0]
         with socket.socket(family, kind, proto) as sock:
+            if kind == socket.SOCK_STREAM:  # as receivers do: a connection that has just ended does not hold the port
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             sock.bind(address)
     except OSError as error:
-        return failed(
-            "ports", name, f"cannot be opened: {error.strerror}", f"another program or address: see {variable} and the host setting"
-        )
+        taken = error.errno == errno.EADDRINUSE
+        owner = _owner(listener, listening=False) if taken else ""
+        cure = f"another program or address: see {variable} and the host setting"
+        if taken and (owner or _is_ephemeral(listener.port)):
+            cure = f"end that program, or set {variable} to another port"
+        if taken and _is_ephemeral(listener.port):
+            cure += "; outgoing connections are given ports of this range too: choose one outside net.ipv4.ip_local_port_range"
+        return failed("ports", name, f"cannot be opened: {error.strerror}{f', by {owner}' if owner else ''}", cure)
     return warning(
         "ports", name, "free, so the receiver is not running here", f"`weir {listener.service.replace('.', ' ')}` starts it"
     )
@@ -242,12 +259,37 @@ def is_open(listener: Listener) -> bool:
     return listener.port in _open_ports(listener.transport)
 
 
+def _owner(listener: Listener, *, listening: bool = True) -> str:
+    """`name (process 123)` of who holds the port, as far as this user may know; else the empty text."""
+    inodes = {f"socket:[{inode}]" for port, inode in _sockets(listener.transport, listening=listening) if port == listener.port}
+    for folder in Path("/proc").glob("[0-9]*/fd"):
+        try:
+            if any(os.readlink(entry.path) in inodes for entry in os.scandir(folder)):
+                command = (folder.parent / "comm").read_text(encoding="utf-8", errors="replace").strip()
+                return f"{command} (process {folder.parent.name})"
+        except OSError:
+            continue  # another user's, or it has ended
+    return ""
+
+
+def _is_ephemeral(port: int) -> bool:
+    try:
+        first, last = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split())
+    except (OSError, ValueError):
+        return False
+    return first <= port <= last
+
+
 def _first_unprivileged() -> int:
     return _number("/proc/sys/net/ipv4/ip_unprivileged_port_start") or 1024
 
 
 def _open_ports(transport: str) -> set[int]:
-    ports = set()
+    return {port for port, _ in _sockets(transport, listening=True)}
+
+
+def _sockets(transport: str, *, listening: bool) -> Iterator[tuple[int, str]]:
+    """Local port and inode of the sockets of this host, all or the listening ones (of UDP all)."""
     for table in (f"/proc/net/{transport}", f"/proc/net/{transport}6"):
         try:
             rows = Path(table).read_text(encoding="ascii").splitlines()[1:]
@@ -255,6 +297,5 @@ def _open_ports(transport: str) -> set[int]:
             continue
         for row in rows:
             columns = row.split()
-            if transport == "udp" or columns[3] == _LISTENING:
-                ports.add(int(columns[1].rpartition(":")[2], 16))
-    return ports
+            if not listening or transport == "udp" or columns[3] == _LISTENING:
+                yield int(columns[1].rpartition(":")[2], 16), columns[9]

@@ -49,7 +49,13 @@ class Trail:
     @property
     def ended(self) -> bool:
         """Whether nothing more is to come."""
-        return bool(self.marked.error or self.dead or self.quarantined or (self.event is not None and not self.waiting))
+        return bool(
+            self.marked.not_sent
+            or self.marked.error
+            or self.dead
+            or self.quarantined
+            or (self.event is not None and not self.waiting)
+        )
 
 
 class _Reader:
@@ -187,6 +193,8 @@ def _settle(trail: Trail, entry: dict[str, Any], now: float) -> None:
 
 def _findings(trail: Trail, seconds: float) -> list[Finding]:
     name = trail.marked.name
+    if trail.marked.not_sent:
+        return [warning(_AREA, name, f"not sent: {trail.marked.not_sent}", trail.marked.cure)]
     if trail.marked.error:
         return [failed(_AREA, name, f"not accepted: {trail.marked.error}", trail.marked.cure)]
     if not trail.batch:

@@ -39,7 +39,8 @@ def show(console: Console, findings: list[Finding]) -> None:
     console.print(table)
     counts = {status: sum(finding.status is status for finding in findings) for status in Status}
     told = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
-    console.print(Text(f"{'All is well' if not counts[Status.FAILED] else 'Not well'}: {told}."), style="bold")
+    verdict = "Not well" if counts[Status.FAILED] else "Nothing failed" if counts[Status.WARNING] else "All is well"
+    console.print(Text(f"{verdict}: {told}."), style="bold")
 
 
 def as_records(findings: list[Finding]) -> list[dict[str, Any]]:

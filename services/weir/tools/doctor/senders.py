@@ -26,16 +26,28 @@ _TEMPLATE = 40_000
 _DOMAIN = 0x57454952
 """Observation domain of marked flows, "WEIR": no exporter's template is touched by ours."""
 
+_SEQUENCE = 1
+"""Every marked flow has the same number, and an uptime since the same moment: whoever follows the numbers takes the second for a
+copy. By chance ones, each visit of the doctor would look like millions of flows lost on the way."""
+
+
+class _UnauthorizedError(ValueError):
+    """The HTTP port wants a token."""
+
 
 @dataclass(slots=True)
 class Marked:
-    """A marked event that was sent: `needle` is what makes its unit recognisable, `error` why it was not accepted."""
+    """A marked event that was sent: `needle` is what makes its unit recognisable, `error` why it was not accepted.
+
+    `not_sent` says what the doctor itself lacked to send it.
+    """
 
     name: str
     needle: bytes
     sent_at: float
     error: str = ""
     cure: str = ""
+    not_sent: str = ""
 
     def is_in(self, unit: bytes) -> bool:
         """Whether this unit is the marked one."""
@@ -59,7 +71,8 @@ class Client:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
         if self.certificate_file is not None:
-            context.load_cert_chain(self.certificate_file, self.key_file)
+            # An encrypted key is refused: OpenSSL would ask on the terminal, and wait there.
+            context.load_cert_chain(self.certificate_file, self.key_file, password="")
         return context
 
     def target(self, listener: Listener) -> str:
@@ -80,6 +93,11 @@ def send_all(listeners: list[Listener], client: Client) -> list[Marked]:
         token = f"weir-doctor-{secrets.token_hex(8)}"
         name = f"{listener.setting.removesuffix('_port').replace('_', ' ')} {listener.port}{' (TLS)' if listener.tls else ''}"
         marked = Marked(name, token.encode(), time.monotonic())
+        sent.append(marked)
+        if listener.client_certificate and client.certificate_file is None:
+            marked.not_sent = "this port asks for a client certificate (WEIR_TLS_CLIENT_CERTIFICATES=required)"
+            marked.cure = "give the doctor one by --cert and --key; `weir certs client` makes one"
+            continue
         try:
             _SENDERS[listener.setting](listener, client, marked)
         except ConnectionRefusedError:
@@ -87,11 +105,20 @@ def send_all(listeners: list[Listener], client: Client) -> list[Marked]:
             marked.cure = f"start `weir {listener.service.replace('.', ' ')}`"
         except ssl.SSLError as error:
             marked.error = f"TLS: {error.reason or error}"
-            marked.cure = "name a client certificate by --cert and --key where the receiver wants one, its CA by --ca"
+            marked.cure = "name the receiver's CA by --ca, and a client certificate it knows by --cert and --key (not encrypted)"
+        except ConnectionResetError as error:
+            marked.error = str(error)
+            marked.cure = "its log says why; " + (
+                "was the client certificate issued by a CA of WEIR_TLS_CLIENT_CA_FILE?"
+                if listener.tls
+                else "do WEIR_RECEIVER_ALLOW and the catalogue of sources let this host in?"
+            )
+        except _UnauthorizedError as error:
+            marked.error = str(error)
+            marked.cure = "give the doctor the token that the receiver has, as WEIR_HTTP_TOKEN or WEIR_HTTP_TOKEN_FILE"
         except (OSError, ValueError, http.client.HTTPException) as error:
             marked.error = str(error) or type(error).__name__
             marked.cure = "the receiver's log says why; /readyz on its health port says whether it can publish"
-        sent.append(marked)
     return sent
 
 
@@ -113,13 +140,20 @@ def _syslog(listener: Listener, client: Client, marked: Marked) -> None:
     line = _syslog_line(marked)
     with _connect(listener, client) as connection:
         connection.sendall(b"%d %s" % (len(line), line))
-        # TLS 1.3 tells of a refused client certificate only after the handshake.
-        connection.settimeout(0.5)
-        try:
-            if not connection.recv(1):
-                raise ConnectionResetError("the receiver closed the connection")
-        except TimeoutError:
-            pass
+        _stays_open(connection)
+
+
+def _stays_open(connection: socket.socket) -> None:
+    """Raises ConnectionResetError or ssl.SSLError where the receiver does not want what it was sent.
+
+    TLS 1.3 tells of a refused client certificate only after the handshake.
+    """
+    connection.settimeout(0.5)
+    try:
+        if not connection.recv(1):
+            raise ConnectionResetError("the receiver closed the connection")
+    except TimeoutError:
+        pass
 
 
 def _datagram(listener: Listener, client: Client, data: bytes) -> None:
@@ -171,20 +205,26 @@ def _http(listener: Listener, client: Client, marked: Marked) -> None:
         connection.request("POST", "/", _document(marked), headers)
         answer = connection.getresponse()
         body = answer.read(2_000).decode("utf-8", "replace").strip()
+        if answer.status == http.client.UNAUTHORIZED:
+            raise _UnauthorizedError(f"HTTP {answer.status}: {body}")
         if answer.status != http.client.OK:
             raise ValueError(f"HTTP {answer.status}: {body}")
     finally:
         connection.close()
 
 
+def _uptime_ms() -> int:
+    return time.time_ns() // 1_000_000 % 2**32
+
+
 def _netflow(listener: Listener, client: Client, marked: Marked) -> None:
     """A NetFlow v5 datagram with one flow between documentation addresses (RFC 5737); its numbers are the mark."""
     now = time.time_ns()
-    uptime = 60_000
+    uptime = _uptime_ms()
     flow = bytes([192, 0, 2, 1, 198, 51, 100, 1]) + bytes(4) + struct.pack(">HH", 0, 0)
     flow += struct.pack(">II", 1, secrets.randbelow(2**31)) + struct.pack(">II", uptime - 1_000, uptime)
     flow += struct.pack(">HH", 49_152 + secrets.randbelow(16_000), 9) + bytes([0, 0, 17, 0]) + bytes(8)
-    header = struct.pack(">HHIIIIBBH", 5, 1, uptime, now // 10**9, now % 10**9, secrets.randbelow(2**31), 0, 255, 0)
+    header = struct.pack(">HHIIIIBBH", 5, 1, uptime, now // 10**9, now % 10**9, _SEQUENCE, 0, 255, 0)
     marked.needle = header + flow
     _datagram(listener, client, marked.needle)
 
@@ -197,13 +237,14 @@ def _ipfix(listener: Listener, client: Client, marked: Marked) -> None:
     flow = bytes([192, 0, 2, 1, 198, 51, 100, 1])
     flow += struct.pack(">HHBQQQQ", 49_152 + secrets.randbelow(16_000), 9, 17, secrets.randbelow(2**40), 1, now_ms - 1_000, now_ms)
     sets = struct.pack(">HH", 2, 4 + len(template)) + template + struct.pack(">HH", _TEMPLATE, 4 + len(flow)) + flow
-    header = struct.pack(">HHIII", 10, 16 + len(sets), now_ms // 1000, secrets.randbelow(2**31), _DOMAIN)
+    header = struct.pack(">HHIII", 10, 16 + len(sets), now_ms // 1000, _SEQUENCE, _DOMAIN)
     marked.needle = header + sets
     if listener.transport == "udp":
         _datagram(listener, client, marked.needle)
         return
     with _connect(listener, client) as connection:
         connection.sendall(marked.needle)
+        _stays_open(connection)
 
 
 def _sflow(listener: Listener, client: Client, marked: Marked) -> None:
@@ -213,7 +254,7 @@ def _sflow(listener: Listener, client: Client, marked: Marked) -> None:
     packet += bytes([192, 0, 2, 1, 198, 51, 100, 1]) + struct.pack(">HHHH", port, 9, 20, 0) + bytes(2)
     record = struct.pack(">IIII", 1, 64, 0, len(packet)) + packet
     sample = struct.pack(">IIIIIIII", 1, 1, 1, 1, 0, 1, 2, 1) + struct.pack(">II", 1, len(record)) + record
-    header = struct.pack(">II", 5, 1) + bytes([192, 0, 2, 1]) + struct.pack(">III", _DOMAIN, secrets.randbelow(2**31), 60_000)
+    header = struct.pack(">II", 5, 1) + bytes([192, 0, 2, 1]) + struct.pack(">III", _DOMAIN, _SEQUENCE, _uptime_ms())
     marked.needle = header + struct.pack(">III", 1, 1, len(sample)) + sample
     _datagram(listener, client, marked.needle)
 
