@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import ssl
 from collections.abc import Iterator
@@ -264,3 +265,30 @@ def test_a_copy_of_the_state_needs_no_tcp(tmp_path: Path) -> None:
         work.wait_for(1)
         assert work.run.stop() == 0
         assert not list(tmp_path.iterdir())
+
+
+def test_renewed_certificates_hold_for_who_connects_next(certificates: CertificateFiles, tmp_path: Path) -> None:
+    """Nobody asks for it: the files are followed."""
+    others = ensure_certificates(tmp_path / "other")
+    certificate, key = tmp_path / "server.pem", tmp_path / "server.key"
+    shutil.copy(certificates.server, certificate)
+    shutil.copy(certificates.server_key, key)
+
+    def send(context: ssl.SSLContext, octets: int) -> bool:
+        try:
+            with (
+                socket.create_connection(work.port("ipfix-tls"), timeout=10) as plain,
+                context.wrap_socket(plain, server_hostname="localhost") as sock,
+            ):
+                sock.sendall(ipfix(FLOW) + ipfix(flow(1, octets)))
+        except ssl.SSLError:
+            return False
+        return True
+
+    with at_work(ipfix_tls_port=0, tls_certificate_file=certificate, tls_key_file=key, tls_reload_seconds=0.05) as work:
+        assert send(certificates.client_context(), 11)
+        assert not send(others.client_context(), 12)
+        shutil.copy(others.server, certificate)
+        shutil.copy(others.server_key, key)
+        eventually(lambda: send(others.client_context(), 22))
+        assert decoded(work.wait_for(4)) == [("10.0.0.1", 11), ("10.0.0.1", 22)]
