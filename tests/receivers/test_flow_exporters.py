@@ -18,7 +18,7 @@ from weir.processors.outcome import RawCoordinates
 from weir.protocols.netflow import scan
 from weir.protocols.netflow.encode import DataSet, FieldSpec, Template, V5Datagram, V5Flow, Withdrawal, encode_v5, ipv4
 from weir.receivers.flowcopy import CopyError, FlowCopy
-from weir.receivers.flowstate import FlowStateCodec, RunRecord, StateKey, StateRecord, state_key
+from weir.receivers.flowstate import AT_HEADER, FlowStateCodec, RunRecord, StateKey, StateRecord, state_key
 
 WHERE = RawCoordinates("weir.raw.netflow.v1", 0, 0)
 # Options: INPUT_SNMP and IF_NAME with a scope of the system (v9), and flows that name an interface.
@@ -282,3 +282,17 @@ def test_a_whole_copy_with_unknown_records_is_refused_and_not_a_crash(tmp_path: 
         copy.path.write_bytes(b"weir flow state 1 " + hashlib.blake2b(body, digest_size=32).hexdigest().encode() + b"\n" + body)
         with pytest.raises(CopyError):
             copy.load()
+
+
+def test_a_receiver_whose_clock_is_ahead_buries_only_what_it_has_heard() -> None:
+    """Its tombstone names when it heard the template last, not its own wrong hour: who has heard it since keeps it."""
+    with at_work(netflow_port=0) as work:
+        sent: list[tuple[bytes | None, dict[str, bytes]]] = []
+        work.receiver.publisher.send = (  # type: ignore[method-assign]
+            lambda topic, key, value, *, headers=None, **_: sent.append((value, dict(headers or [])))
+        )
+        now = time.time_ns() // 1000
+        record = StateRecord("127.0.0.1", state_key(FLOW_RECORD), now, FLOW_RECORD)
+        work.call(work.receiver.exporters.shared, [record], now + 6 * 3_600_000_000)
+        assert sent == [(None, sent[0][1])]
+        assert int(sent[0][1][AT_HEADER]) == now
