@@ -75,3 +75,29 @@ def test_the_settings_page_is_what_the_command_prints() -> None:
 
 def test_no_colours_where_there_is_no_terminal() -> None:
     assert "\x1b[" not in weir("schemas", "list").stdout
+
+
+def test_services_come_first_in_the_help_and_no_line_of_it_is_cut() -> None:
+    commands = weir("--help", COLUMNS="80").stdout.partition("Commands:")[2].partition("\n\n")[0]
+    names = [line.split()[0] for line in commands.splitlines() if line.strip()]
+    assert names[:4] == ["receive", "process", "sink", "doctor"]
+    assert "..." not in commands
+
+
+def test_a_run_that_sent_nothing_is_not_called_whole(tmp_path: Path) -> None:
+    summary = tmp_path / "run.json"
+    weir("generate", "syslog", "--transport", "tcp", "--target", "127.0.0.1:1", "--count", "5", "--summary", str(summary))
+    done = weir("generate", "verify", str(summary), "--bootstrap", "127.0.0.1:1")
+    assert done.returncode == 1
+    assert "nothing was sent" in done.stderr
+
+
+@pytest.mark.parametrize("option", ["--cert", "--ca"])
+def test_a_file_for_tls_that_cannot_be_used_is_named(option: str, tmp_path: Path) -> None:
+    file = tmp_path / "none.pem"
+    for content in (None, "no certificate"):
+        if content is not None:
+            file.write_text(content, encoding="ascii")
+        done = weir("generate", "syslog", "--transport", "tls", option, str(file), "--count", "1")
+        assert done.returncode == 2
+        assert f"{option} {file}" in done.stderr
