@@ -152,3 +152,14 @@ def test_marked_events_that_were_not_sent_are_no_failure() -> None:
     [finding] = _findings(trail, 1.0)
     assert finding.status is Status.WARNING
     assert finding.cure
+
+
+def test_a_mistake_that_services_share_is_said_once_with_all_their_names() -> None:
+    from weir.tools.doctor.configuration import _together
+    from weir.tools.doctor.finding import failed, good
+
+    same = [failed("settings", name, "no such file", "mend it") for name in ("receive.syslog", "receive.beats")]
+    fine = [good("settings", name, "would start") for name in ("process.syslog", "process.beats")]
+    first, *rest = _together([*same, *fine])
+    assert first.name == "receive.syslog, receive.beats"
+    assert rest == fine

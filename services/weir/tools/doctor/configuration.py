@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 
 import yaml
 
 from weir.ops.settings import PREFIX, ServiceSettings, SettingsError, load
-from weir.tools.doctor.finding import Finding, failed, good, skipped
+from weir.tools.doctor.finding import Finding, Status, failed, good, skipped
 
 __all__ = ["Configuration", "examine"]
 
@@ -67,7 +67,17 @@ def examine(classes: Mapping[str, str], complete: Callable[[], object]) -> tuple
             findings += [finding for finding in _mistakes(service, error) if finding.text not in said]
         else:
             findings.append(good(AREA, service, "would start with these settings"))
-    return found, findings
+    return found, _together(findings)
+
+
+def _together(findings: list[Finding]) -> list[Finding]:
+    """One finding for a mistake that several services share, with the names of all."""
+    merged: dict[tuple[str, str], Finding] = {}
+    for number, one in enumerate(findings):
+        key = (one.text, one.cure) if one.status is Status.FAILED else (str(number), "")
+        before = merged.get(key)
+        merged[key] = one if before is None else replace(before, name=f"{before.name}, {one.name}")
+    return list(merged.values())
 
 
 def _services(classes: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:

@@ -214,7 +214,8 @@ def _findings(trail: Trail, seconds: float) -> list[Finding]:
             )
         ]
     if trail.event is None:
-        cure = "start `weir process …` for that topic, or give it time: is it behind? (its /readyz, its consumer group)"
+        kind = next((raw.removeprefix("raw.") for raw in _RAW[:3] if raw in trail.raw), "…")
+        cure = f"start `weir process {kind}`, or give it time: is it behind? (its /readyz, its consumer group)"
         return [failed(_AREA, name, f"{first}, but no event within {seconds:.0f} s", cure)]
     text = f"{first}, event in {trail.event[0]} after {trail.event_after:.1f} s"
     if trail.delivered:

@@ -105,7 +105,10 @@ def send_all(listeners: list[Listener], client: Client) -> list[Marked]:
             marked.cure = f"start `weir {listener.service.replace('.', ' ')}`"
         except ssl.SSLError as error:
             marked.error = f"TLS: {error.reason or error}"
-            marked.cure = "name the receiver's CA by --ca, and a client certificate it knows by --cert and --key (not encrypted)"
+            marked.cure = (
+                "is it Weir that listens there? If so, name its CA by --ca, "
+                "and a client certificate it knows by --cert and --key (not encrypted)"
+            )
         except ConnectionResetError as error:
             marked.error = str(error)
             marked.cure = "its log says why; " + (
