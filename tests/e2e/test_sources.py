@@ -23,7 +23,7 @@ from weir.bus import topics
 from weir.model.ledger import minute_of
 from weir.model.topics import TopicNames
 from weir.ops.settings import ServiceSettings
-from weir.receivers.syslog import SERVICE, SyslogSettings, build
+from weir.receivers.syslog.receiver import SERVICE, SyslogSettings, build
 
 pytestmark = [pytest.mark.kafka, pytest.mark.e2e]
 

@@ -18,7 +18,7 @@ from weir.model.ledger import LedgerCounts, LedgerEntry
 from weir.processors import beats, netflow, syslog
 from weir.processors.localtime import local_time
 from weir.processors.outcome import Outcome, RawCoordinates, clock_offsets
-from weir.receivers.batching import OpenBatch, Source
+from weir.receivers.publishing.batching import OpenBatch, Source
 
 SECOND = 1_000_000
 HOUR = 3600 * SECOND

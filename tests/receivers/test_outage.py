@@ -21,7 +21,7 @@ from weir.bus.codec import Decoder
 from weir.local.downloads import fetch_kafka
 from weir.local.kafka import Kafka
 from weir.model.batch import RawBatch
-from weir.receivers.spool import Spool
+from weir.receivers.publishing.spool import Spool
 
 pytestmark = pytest.mark.kafka
 

@@ -14,7 +14,7 @@ import structlog
 from tests.support import eventually
 from weir.model.sources import read_catalogue
 from weir.ops.settings import SettingsError, load
-from weir.receivers.batching import Source
+from weir.receivers.publishing.batching import Source
 from weir.receivers.settings import ReceiverSettings
 from weir.receivers.sources import MAX_REMEMBERED, Sources
 

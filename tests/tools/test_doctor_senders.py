@@ -15,7 +15,7 @@ import pytest
 from weir.local.standins.certificates import CertificateFiles, ensure_certificates
 from weir.model.ledger import SequenceRange
 from weir.model.sequences import merge
-from weir.receivers.sequences import Follower, Seen, StreamKey
+from weir.receivers.netflow.sequences import Follower, Seen, StreamKey
 from weir.tools.doctor import machine
 from weir.tools.doctor.machine import Listener
 from weir.tools.doctor.senders import Client, Marked, send_all

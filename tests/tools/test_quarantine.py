@@ -18,7 +18,7 @@ from weir.model.ledger import LedgerCounts, LedgerEntry
 from weir.model.sources import network_of, read_catalogue
 from weir.model.topics import TopicNames
 from weir.ops.settings import ServiceSettings
-from weir.receivers.publisher import TOPIC_HEADER
+from weir.receivers.publishing.publisher import TOPIC_HEADER
 from weir.tools.ledger import read_ledger
 from weir.tools.quarantine import Released, release
 from weir.tools.sources_report import released_lines

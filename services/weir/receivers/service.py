@@ -15,8 +15,8 @@ from weir.ops.logging import configure, get
 from weir.ops.shutdown import on_hangup, on_stop_signals
 from weir.ops.telemetry import HealthServer, setup_metrics, watch_lag
 from weir.ops.tls import ServerTls
-from weir.receivers.batching import BATCH_OVERHEAD
-from weir.receivers.publisher import Publisher
+from weir.receivers.publishing.batching import BATCH_OVERHEAD
+from weir.receivers.publishing.publisher import Publisher
 from weir.receivers.settings import ReceiverSettings
 from weir.receivers.workers import SOCKETS_NOT_OPEN, follow_parent, supervise
 

@@ -20,7 +20,7 @@ from weir.model.sources import Catalogue, CatalogueError, KnownSource, load_cata
 from weir.ops.logging import get
 from weir.ops.settings import SettingsError
 from weir.ops.tls import TlsSettings
-from weir.receivers.batching import Source
+from weir.receivers.publishing.batching import Source
 
 __all__ = ["MAX_REMEMBERED", "Sources", "SourcesSettings"]
 

@@ -20,8 +20,8 @@ from weir.model.batch import RawBatch
 from weir.model.sources import Catalogue
 from weir.model.topics import TopicNames
 from weir.ops.settings import ServiceSettings
-from weir.receivers.batching import content_hash
-from weir.receivers.publisher import TOPIC_HEADER
+from weir.receivers.publishing.batching import content_hash
+from weir.receivers.publishing.publisher import TOPIC_HEADER
 from weir.tools.ledger import read_topic
 
 __all__ = ["RELEASED_HEADER", "Released", "release"]

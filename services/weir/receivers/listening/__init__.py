@@ -1,0 +1,1 @@
+"""What all listeners share: sockets, limits, TLS, the PROXY protocol."""
