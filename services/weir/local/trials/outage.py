@@ -46,7 +46,7 @@ _DRAIN_SECONDS = 180.0
 _SHORT_SECONDS = 120.0
 _LOST_PER_KILL_SECONDS = 12.0
 """What a killed receiver may take with it over a protocol without acknowledgement: what was in memory, five seconds of it where
-Kafka has just gone and the spool has not begun; its kernel buffers; and its absence, of which flows wait three seconds for templates."""
+Kafka has just gone and the spool has not begun; its kernel buffers; and its absence (flows wait three seconds for templates)."""
 
 Say = Callable[[str], None]
 
