@@ -21,6 +21,22 @@ _session = uuid.uuid4().hex[:6]
 def _quiet(_: str) -> None: ...
 
 
+def _settings() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name.startswith(("WEIR_", "KAFKA_"))}
+
+
+@pytest.fixture(autouse=True)
+def _leaves_the_environment_alone() -> Iterator[None]:
+    """A setting that one test leaves behind would reach every service that a later one starts."""
+    before = _settings()
+    yield
+    after = _settings()
+    for name in after.keys() - before.keys():
+        del os.environ[name]
+    os.environ.update(before)
+    assert after == before, "the test has left settings in the environment"
+
+
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Bootstrap servers of the session's broker: KAFKA_BOOTSTRAP_SERVERS, else one started on free ports for this session."""

@@ -338,9 +338,16 @@ def _on_this_machine(target: str) -> None:
 
 
 def _given(plan: Plan, complete: Callable[[], object] | None) -> ServiceSettings:
+    before = os.environ.get("WEIR_KAFKA_BOOTSTRAP_SERVERS")
     if plan.bootstrap:
         os.environ["WEIR_KAFKA_BOOTSTRAP_SERVERS"] = plan.bootstrap
-    settings = load(ServiceSettings, complete=complete)
+    try:
+        settings = load(ServiceSettings, complete=complete)
+    finally:
+        if before is not None:
+            os.environ["WEIR_KAFKA_BOOTSTRAP_SERVERS"] = before
+        elif plan.bootstrap:
+            del os.environ["WEIR_KAFKA_BOOTSTRAP_SERVERS"]
     if not answers(settings.kafka_bootstrap_servers):
         raise LocalError(f"no Kafka answers at {settings.kafka_bootstrap_servers}", "name the receiver's with --bootstrap")
     return settings

@@ -48,6 +48,10 @@ _LOST_PER_KILL_SECONDS = 12.0
 """What a killed receiver may take with it over a protocol without acknowledgement: what was in memory, five seconds of it where
 Kafka has just gone and the spool has not begun; its kernel buffers; and its absence (flows wait three seconds for templates)."""
 
+_BROKERS = "WEIR_KAFKA_BOOTSTRAP_SERVERS"
+# Where this machine keeps what it has downloaded, and the like.
+_KEPT = {"WEIR_CACHE_DIR", "WEIR_CORPUS"}
+
 Say = Callable[[str], None]
 
 
@@ -146,18 +150,29 @@ def schedule(plan: Plan) -> list[Step]:
 def run_outage(plan: Plan, folder: Path, say: Say = lambda _: None) -> dict[str, Any]:
     """Run the trial in an empty folder; returns accounts, drops, steps and a verdict, ready for JSON.
 
+    Settings of services that stand in the environment count for nothing meanwhile.
+
     Raises:
         LocalError: something could not be started, with the way out.
     """
-    for variable in [name for name in os.environ if name.startswith("WEIR_")]:
-        del os.environ[variable]
+    before = {name: value for name, value in os.environ.items() if name.startswith("WEIR_") and name not in _KEPT}
+    for name in before:
+        del os.environ[name]
+    try:
+        return _run(plan, folder, say)
+    finally:
+        os.environ.pop(_BROKERS, None)
+        os.environ.update(before)
+
+
+def _run(plan: Plan, folder: Path, say: Say) -> dict[str, Any]:
     kafka = Kafka(folder / "kafka", bound=True)
     supervisor = Supervisor(folder)
     senders: list[tuple[_Sender, Path, subprocess.Popen[bytes]]] = []
     kills: dict[str, int] = {}
     try:
         kafka.start()
-        os.environ["WEIR_KAFKA_BOOTSTRAP_SERVERS"] = kafka.bootstrap_servers
+        os.environ[_BROKERS] = kafka.bootstrap_servers
         settings = load(ServiceSettings)
         topics.apply(settings)
         ports = _start_receivers(folder, kafka.bootstrap_servers, supervisor)
