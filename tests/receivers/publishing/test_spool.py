@@ -80,7 +80,7 @@ class Machine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.root = Path(tempfile.mkdtemp())
-        self.spool = opened(self.root)
+        self.spool = opened(self.root, max_bytes=1 << 26)
         self.number = 0
         self.open: list[int] = []  # appended and not acknowledged, in order
         self.units: dict[int, int] = {}
@@ -143,7 +143,7 @@ class Machine(RuleBasedStateMachine):
         self._restart()
 
     def _restart(self) -> None:
-        self.spool = opened(self.root)
+        self.spool = opened(self.root, max_bytes=1 << 26)
         assert self.spool.damages() == []
         self.taken.clear()
         self.placed.clear()

@@ -293,6 +293,13 @@ class Segment:
             del self.outstanding[first]
             self.done.pop(first, None)
 
+    def pass_over_acknowledged(self) -> None:
+        """Be done with a file all of whose records were acknowledged, some before they were read: they need not come again."""
+        if self.records == 0 and not self.damaged:
+            self.read_to = self.size
+            self.outstanding.clear()
+            self.done.clear()
+
     def rewind(self) -> None:
         """Everything read but not acknowledged is to be read again."""
         self.read_to = self.acknowledged_to

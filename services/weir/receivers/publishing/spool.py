@@ -338,6 +338,8 @@ class Spool:
 
     def close(self) -> None:
         """Write everything down and let the slot go. Raises OSError where the disk did not take it."""
+        for segment in self._segments:
+            segment.pass_over_acknowledged()
         self.rewind()
         self._clear()
         if self._active is not None and self._active.size == FIRST:
