@@ -541,6 +541,11 @@ class Outbox:
         """Records in memory that Kafka has not acknowledged."""
         return len(self._pending) + len(self._waiting)
 
+    @property
+    def spools(self) -> bool:
+        """Whether there is a disk for what Kafka cannot take."""
+        return self._spool is not None
+
     def problem(self) -> str | None:
         """Why nothing more can be taken, or None. For any thread."""
         if self._spool is not None:

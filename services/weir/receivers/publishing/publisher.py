@@ -105,7 +105,6 @@ class Publisher:
         self._ledgers_out: set[str] = set()
         self._ledger_task = self._loop.create_task(self._tick())
         self._say = Seldom(10.0, time.monotonic)
-        self._spools = spool is not None
         spooling = settings if isinstance(settings, SpoolSettings) else SpoolSettings.model_construct()
         self._outbox = Outbox(
             make_producer=make_producer,
@@ -353,7 +352,7 @@ class Publisher:
     @property
     def spools(self) -> bool:
         """Whether there is a disk for what Kafka cannot take."""
-        return self._spools
+        return self._outbox.spools
 
     def problem(self) -> str | None:
         """Why this receiver cannot take more, or None. May be called from any thread.

@@ -5,19 +5,18 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.hazmat.primitives import serialization
 
+from weir.ops.certificates import SOON, fits, name_text, read_certificates, read_key
 from weir.ops.settings import ServiceSettings
 from weir.tools.doctor.finding import Finding, failed, good, skipped, warning
 from weir.tools.doctor.machine import Listener
 
 __all__ = ["examine"]
 
-_SOON = timedelta(days=21)
 _AREA = "certificates"
 _MAKE = "`weir certs` makes a CA, server and client certificates"
 
@@ -38,17 +37,20 @@ def examine(
             seen.add(file)
             findings += _files(service, file, getattr(settings, "tls_key_file", None), settings, now)
     if not seen:
-        findings.append(skipped(_AREA, "receivers", f"WEIR_TLS_CERTIFICATE_FILE is not set, so no port speaks TLS; {_MAKE}"))
+        findings.append(
+            skipped(
+                _AREA, "receivers", f"no service that would start has WEIR_TLS_CERTIFICATE_FILE, so no port speaks TLS; {_MAKE}"
+            )
+        )
     findings += [_handshake(one, target(one)) for one in ports if one.tls]
     return findings
 
 
 def _files(service: str, file: Path, key: Path | None, settings: ServiceSettings, now: datetime) -> list[Finding]:
     try:
-        chain = x509.load_pem_x509_certificates(file.read_bytes())
-    except (OSError, ValueError) as error:
-        return [failed(_AREA, str(file), f"cannot be read: {error}", f"it must hold PEM certificates, the server's first; {_MAKE}")]
-    leaf = chain[0]
+        leaf = read_certificates(file)[0]
+    except ValueError as error:
+        return [failed(_AREA, str(file), str(error), f"it must hold PEM certificates, the server's first; {_MAKE}")]
     findings = [_validity(str(file), leaf, now)]
     try:
         names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
@@ -68,25 +70,18 @@ def _validity(name: str, leaf: x509.Certificate, now: datetime) -> Finding:
         return failed(_AREA, name, f"expired on {ends:%Y-%m-%d}", "put a new one in its place: receivers take it without a restart")
     if begins > now:
         return failed(_AREA, name, f"not valid before {begins:%Y-%m-%d %H:%M} UTC", "is this host's clock right?")
-    if ends - now < _SOON:
+    if ends - now < SOON:
         return warning(_AREA, name, f"expires in {days} days", "put a new one in its place: receivers take it without a restart")
-    return good(_AREA, name, f"{leaf.subject.rfc4514_string()}, valid for {days} days more")
+    return good(_AREA, name, f"{name_text(leaf.subject)}, valid for {days} days more")
 
 
 def _key(service: str, key: Path, leaf: x509.Certificate, settings: ServiceSettings) -> Finding:
     secret = getattr(settings, "tls_key_password", None)
-    password = secret.get_secret_value().encode() if secret is not None else None
-    encoding, form = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
     try:
-        ours = serialization.load_pem_private_key(key.read_bytes(), password).public_key().public_bytes(encoding, form)
-    except (OSError, ValueError, TypeError) as error:
-        return failed(
-            _AREA,
-            str(key),
-            f"cannot be read by this user: {error}",
-            f"{service} needs it readable, and WEIR_TLS_KEY_PASSWORD where encrypted",
-        )
-    if ours != leaf.public_key().public_bytes(encoding, form):
+        ours = read_key(key, secret.get_secret_value() if secret is not None else None)
+    except ValueError as error:
+        return failed(_AREA, str(key), str(error), f"{service} needs it readable, and WEIR_TLS_KEY_PASSWORD where encrypted")
+    if not fits(leaf, ours):
         return failed(_AREA, str(key), "is not the key of that certificate", "name the pair that belongs together")
     if key.stat().st_mode & 0o077:
         return warning(_AREA, str(key), f"may be read by others (mode {key.stat().st_mode & 0o777:o})", f"chmod 600 {key}")
@@ -103,7 +98,7 @@ def _handshake(listener: Listener, host: str) -> Finding:
         with socket.create_connection((host, listener.port), 3.0) as plain, context.wrap_socket(plain) as tls:
             shown = x509.load_der_x509_certificate(tls.getpeercert(binary_form=True) or b"")
             return good(
-                _AREA, name, f"{tls.version()}, shows {shown.subject.rfc4514_string()} until {shown.not_valid_after_utc:%Y-%m-%d}"
+                _AREA, name, f"{tls.version()}, shows {name_text(shown.subject)} until {shown.not_valid_after_utc:%Y-%m-%d}"
             )
     except ConnectionRefusedError:
         return skipped(_AREA, name, "nothing listens there now")
