@@ -239,7 +239,7 @@ def test_which_keys_have_a_column_is_told_to_the_processor() -> None:
 
 def test_the_processor_joins_exactly_the_pairs_that_have_no_column() -> None:
     """Else a pair would be in the row twice, or not at all."""
-    from weir.processors.cef_fields import COLUMN_KEYS
+    from weir.processors.fields.cef import COLUMN_KEYS
 
     keys = {column.source for column in projection("sentinel", "events.cef").columns}
     assert all(cef_key_has_column(key) for key in COLUMN_KEYS)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from operator import attrgetter
 from typing import Any
 
 from weir.model.batch import RawBatch
 from weir.model.ids import event_id
+from weir.processors.fields import Context
+from weir.processors.localtime import local_time
 from weir.processors.outcome import Dead, Outcome, RawCoordinates, common_fields, event_hash
+from weir.processors.readers import read_document
 from weir.processors.runtime import ProcessorSettings, run_processor
 from weir.processors.signals import load_signal_source
-from weir.protocols import beats, eve, sensorfleet
+from weir.protocols import beats, sensorfleet
 
 __all__ = ["main", "process"]
 
@@ -19,22 +21,6 @@ ERROR_TRANSPORT = "lumberjack-error"
 
 LARGE_DOCUMENT = 400_000
 """Characters of a document from which on its message is not given a second time: the event would not fit into a record."""
-
-_NETWORK = (
-    "source_ip", "source_port", "destination_ip", "destination_port", "network_type", "network_transport",
-    "network_iana_number", "network_application", "network_community_id", "flow_id",
-)  # fmt: skip
-_PROTOCOL = (
-    "url_domain", "url_original", "http_request_method", "user_agent_original", "dns_question_name", "tls_server_name",
-)  # fmt: skip
-_COUNTERS = ("source_bytes", "source_packets", "destination_bytes", "destination_packets")
-_ALERT = (*_NETWORK, *_PROTOCOL, *_COUNTERS, "event_action", "event_severity", "rule_id", "rule_name", "rule_category",
-          "rule_version", "rule_ruleset", "observer_ingress_interface", "host_name")  # fmt: skip
-_FLOW = (*_NETWORK, *_COUNTERS, "event_start", "event_end", "flow_end_reason", "flow_tcp_flags", "flow_icmp_type",
-         "flow_icmp_code", "host_name")  # fmt: skip
-_RECORD = (*_NETWORK, *_PROTOCOL, "dns_question_type", "dns_response_code", "http_response_status_code", "host_name")
-# One call for all of them: a view is asked for some thirty fields.
-_alert_values, _flow_values, _record_values = attrgetter(*_ALERT), attrgetter(*_FLOW), attrgetter(*_RECORD)
 
 
 def process(batch: RawBatch, where: RawCoordinates) -> Outcome:
@@ -48,9 +34,10 @@ def process(batch: RawBatch, where: RawCoordinates) -> Outcome:
         return outcome
     # What a document does not say of itself: by which way it came.
     module = "http" if batch.transport == "http" else "beats"
+    context = Context(batch.received_at, local_time(batch.time_zone, batch.received_at, 0))
     for index, unit in enumerate(batch.units):
         try:
-            dataset, fields = _decode(beats.parse(unit), module)
+            dataset, fields = _decode(beats.parse(unit), module, context)
         except ValueError as error:
             outcome.dead.append(Dead(index, str(error)))
             continue
@@ -61,19 +48,19 @@ def process(batch: RawBatch, where: RawCoordinates) -> Outcome:
     return outcome
 
 
-def _decode(document: dict[str, object], module: str) -> tuple[str, dict[str, Any]]:
+def _decode(document: dict[str, object], module: str, context: Context) -> tuple[str, dict[str, Any]]:
     """Dataset and fields; `module` stands for a shipper that is not named.
 
     Raises ValueError for a document that claims to be what it cannot be.
     """
     kind, record = beats.dispatch(document)
     tags = _tags(document)
-    if kind == "eve" and record is not None and (view := eve.decode(record)) is not None:
-        if sensorfleet.recognise(document):
-            tags = ["sensorfleet_event"]
-        # Suricata writes the time itself; the shipper is asked only where it did not.
-        timestamp = view.timestamp or beats.shipping(document).timestamp
-        return _suricata(view, record, timestamp, tags)
+    if record is not None and (found := read_document(record, context)) is not None:
+        dataset, fields = found
+        fields["tags"] = ["sensorfleet_event"] if sensorfleet.recognise(document) else tags
+        # The sensor writes the time itself; the shipper is asked only where it did not.
+        fields["timestamp"] = fields["timestamp"] or beats.shipping(document).timestamp
+        return dataset, fields
     shipped = beats.shipping(document)
     if kind == "sensorfleet":
         return _sensorfleet(document, shipped, module)
@@ -81,55 +68,6 @@ def _decode(document: dict[str, object], module: str) -> tuple[str, dict[str, An
     if len(fields["document"]) > LARGE_DOCUMENT:
         fields["message"] = None
     return "sensor", fields
-
-
-def _suricata(view: eve.EveEvent, record: dict[str, object], timestamp: int | None, tags: list[str]) -> tuple[str, dict[str, Any]]:
-    fields: dict[str, Any] = {
-        "timestamp": timestamp,
-        "event_module": "suricata",
-        "event_dataset": f"suricata.{view.event_type}",
-        "observer_vendor": "OISF",
-        "observer_product": "Suricata",
-        "tags": tags,
-    }
-    if view.kind == "alert":
-        fields.update(zip(_ALERT, _alert_values(view), strict=True))
-        fields |= {
-            "event_kind": "alert",
-            "event_category": ["network", "intrusion_detection"],
-            "event_type": ["denied"] if view.event_action == "blocked" else ["info"],
-            "threat_technique_id": list(view.threat_technique_ids),
-            "vlan_id": view.vlan_ids[0] if view.vlan_ids else None,
-            "message": view.rule_name,
-            "document": beats.to_json(record),
-        }
-        return "ids-alert", fields
-    fields |= {"event_category": ["network"], "event_type": ["connection"] if view.kind in {"flow", "netflow"} else ["protocol"]}
-    if view.kind in {"flow", "netflow"}:
-        fields.update(zip(_FLOW, _flow_values(view), strict=True))
-        fields |= _totals(view) | {
-            "flow_protocol": "suricata",
-            "event_action": "network_flow",
-            "vlan_id": view.vlan_ids[0] if view.vlan_ids else None,
-        }
-        return "network-flow", fields
-    fields.update(zip(_RECORD, _record_values(view), strict=True))
-    fields |= {"document": beats.to_json(record)}
-    return "network-log", fields
-
-
-def _totals(view: eve.EveEvent) -> dict[str, Any]:
-    """Sums over both directions, and the duration."""
-    totals: dict[str, Any] = {}
-    for name, forth, back in (
-        ("network_bytes", view.source_bytes, view.destination_bytes),
-        ("network_packets", view.source_packets, view.destination_packets),
-    ):
-        if forth is not None or back is not None:
-            totals[name] = (forth or 0) + (back or 0)
-    if view.event_start is not None and view.event_end is not None and view.event_end >= view.event_start:
-        totals["event_duration"] = (view.event_end - view.event_start) * 1000
-    return totals
 
 
 def _sensorfleet(document: dict[str, object], shipped: beats.Shipping, module: str) -> tuple[str, dict[str, Any]]:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import orjson
-
 from weir.model.batch import RawBatch
 from weir.model.ids import event_id
-from weir.processors import sflow_fields
+from weir.processors.fields import netflow as netflow_fields
+from weir.processors.fields import sflow as sflow_fields
 from weir.processors.outcome import Dead, Outcome, RawCoordinates, common_fields, event_hash
 from weir.processors.runtime import ProcessorSettings, run_processor
 from weir.processors.signals import load_signal_source
@@ -22,25 +19,11 @@ ERROR_TRANSPORT = "ipfix-error"
 # Over these a template can be withdrawn; over UDP a withdrawal must be ignored (RFC 7011 section 8.4).
 _SESSIONS = ("tcp", "tls")
 
-CONSTANT: dict[str, Any] = {
-    "event_module": "netflow",
-    "event_dataset": "netflow.flow",
-    "event_category": ["network"],
-    "event_type": ["connection"],
-    "event_action": "netflow_flow",
-}
-# Decoder's name and event's name, where they differ; the times, which every flow is asked for, are in `_fill`.
-RENAMED = (
-    ("flow_direction", "network_direction"),
-    ("observation_domain", "flow_observation_domain"),
-    ("application_name", "network_application"),
-)
-
 
 def process(batch: RawBatch, where: RawCoordinates) -> Outcome:
     """Flows of a batch of datagrams. A datagram that decodes in part gives its flows and is dead-lettered as well."""
     outcome = Outcome()
-    common = common_fields(batch, where) | CONSTANT
+    common = common_fields(batch, where) | netflow_fields.CONSTANT
     batch_hex = batch.batch_id.hex()
     if batch.transport == ERROR_TRANSPORT:
         reason = "no IPFIX message begins here, or the connection ended within one; the connection was closed"
@@ -66,7 +49,7 @@ def process(batch: RawBatch, where: RawCoordinates) -> Outcome:
             record["event_id"] = event_id(batch_hex, unit, number)
             if batch.content_hashes:
                 record["event_hash"] = event_hash(batch, index, number)
-            _fill(record, flow)
+            netflow_fields.fill(record, flow)
             outcome.add("network-flow", record)
         if not result.complete:
             outcome.dead.append(Dead(index, "; ".join(result.errors + _unknown(batch, index, result))))
@@ -82,22 +65,6 @@ def _unknown(batch: RawBatch, index: int, result: netflow.DecodeResult) -> list[
         f"template not known: exporter {batch.source_ip}, domain {domain}, template {template}{when}"
         for domain, template in sorted(result.unknown_templates)
     ]
-
-
-def _fill(record: dict[str, Any], flow: netflow.FlowRecord) -> None:
-    """Put a flow's fields into its record; one dict for both, because copying costs more than all else here."""
-    record.update(flow)
-    for name, ours in RENAMED:
-        if name in record:
-            record[ours] = record.pop(name)
-    additional = record.pop("additional", None)
-    if additional:
-        record["flow_additional"] = orjson.dumps(additional).decode()
-    start = record["event_start"] = record.pop("event_start_us", None)
-    end = record["event_end"] = record.pop("event_end_us", None)
-    record["timestamp"] = end or start
-    if start is not None and end is not None and end >= start:
-        record["event_duration"] = (end - start) * 1000
 
 
 def main(settings: ProcessorSettings) -> int:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import PurePosixPath
-from typing import Any
-
-import orjson
+from typing import Any, Final
 
 from weir.model.batch import RawBatch
 from weir.model.ids import event_id
-from weir.processors.cef_fields import cef_fields
-from weir.processors.localtime import ToUtc, local_time
+from weir.processors.fields import Context, Decoded
+from weir.processors.fields import qumulo as qumulo_fields
+from weir.processors.fields import syslog as syslog_fields
+from weir.processors.fields.cef import cef_fields
+from weir.processors.localtime import local_time
 from weir.processors.outcome import Dead, Outcome, RawCoordinates, common_fields, event_hash
+from weir.processors.readers import read_text
 from weir.processors.runtime import ProcessorSettings, run_processor
 from weir.processors.signals import load_signal_source
-from weir.protocols import cef, qumulo, qumulo_operations, syslog
+from weir.protocols import cef, qumulo, syslog
 
 __all__ = ["ERROR_TRANSPORT", "main", "make_process"]
 
@@ -38,7 +39,7 @@ def make_process(utc_offset_minutes: int = 0) -> Callable[[RawBatch, RawCoordina
             return outcome
         common = common_fields(batch, where)
         batch_hex = batch.batch_id.hex()
-        to_utc = local_time(batch.time_zone, batch.received_at, utc_offset_minutes)
+        context = Context(batch.received_at, local_time(batch.time_zone, batch.received_at, utc_offset_minutes))
         for index, unit in enumerate(batch.units):
             if not unit.strip():
                 outcome.units_empty += 1
@@ -48,7 +49,7 @@ def make_process(utc_offset_minutes: int = 0) -> Callable[[RawBatch, RawCoordina
             if batch.content_hashes:
                 record["event_hash"] = event_hash(batch, index)
             try:
-                dataset = _decode(unit, record, batch.received_at, to_utc)
+                dataset = _decode(unit, record, context)
             except ValueError as error:
                 outcome.dead.append(Dead(index, str(error)))
                 continue
@@ -58,81 +59,42 @@ def make_process(utc_offset_minutes: int = 0) -> Callable[[RawBatch, RawCoordina
     return process
 
 
-def _decode(unit: bytes, record: dict[str, Any], received_us: int, to_utc: ToUtc) -> str:
+_WITHOUT_PRIORITY: Final = frozenset({"network-flow"})
+"""Datasets that have no fields for a syslog priority."""
+
+
+def _decode(unit: bytes, record: dict[str, Any], context: Context) -> str:
     """Put the fields of one line into its record and return the dataset.
 
     Raises ValueError for what announces a format and does not keep to it.
     """
     if not syslog.is_text(unit):
         raise ValueError("not text: no syslog priority, and control or undecodable bytes")
-    message = syslog.parse(unit, received_us=received_us, to_utc=to_utc)
-    record["timestamp"] = message.timestamp_us
-    record["host_name"] = message.hostname
-    record["log_syslog_facility"] = message.facility
-    record["log_syslog_severity"] = message.severity
+    message = syslog.parse(unit, received_us=context.received_us, to_utc=context.to_utc)
+    dataset, fields = _fields(message, context)
+    record.update(fields)
+    # What the message says of itself is better than what its header does.
+    if record.get("timestamp") is None:
+        record["timestamp"] = message.timestamp_us
+    if record.get("host_name") is None:
+        record["host_name"] = message.hostname
+    if dataset not in _WITHOUT_PRIORITY:
+        record["log_syslog_facility"] = message.facility
+        record["log_syslog_severity"] = message.severity
+    return dataset
+
+
+def _fields(message: syslog.SyslogMessage, context: Context) -> Decoded:
+    """What the message is, the most frequent kinds first."""
     if (body := qumulo.recognise(message)) is not None:
-        record.update(_file_audit(qumulo.parse(body), body))
-        return "file-audit"
+        return "file-audit", qumulo_fields.audit_fields(qumulo.parse(body), body)
     if (start := cef.find(message.message)) >= 0:
         text = message.message[start:]
-        record.update(cef_fields(cef.parse(text), to_utc))
-        record["event_original"] = text
-        return "cef"
-    record.update(_plain(message))
-    return "syslog"
-
-
-def _plain(message: syslog.SyslogMessage) -> dict[str, Any]:
-    structured = orjson.dumps(message.structured_data).decode() if message.structured_data else None
-    return {
-        "event_module": "syslog",
-        "event_dataset": "syslog",
-        "event_severity": message.severity,
-        "message": message.message,
-        "log_syslog_version": message.format,
-        "process_name": message.app_name,
-        "process_pid": message.proc_id,
-        "log_syslog_msgid": message.msg_id,
-        "log_syslog_structured_data": structured,
-    }
-
-
-def _file_audit(audit: qumulo.QumuloAudit, body: str) -> dict[str, Any]:
-    domain, _, name = audit.user_id.rpartition("\\")
-    file_name = _last_part(audit.file_path)
-    dot = file_name.rfind(".")
-    # A leading dot hides a file and a trailing one ends its name: neither begins an extension.
-    suffix = file_name[dot + 1 :].lower() if 0 < dot < len(file_name) - 1 else ""
-    kind = qumulo_operations.classify(audit.operation)
-    return {
-        "event_module": "qumulo",
-        "event_dataset": "qumulo.audit",
-        "event_category": list(kind.category),
-        "event_type": list(kind.type),
-        "event_action": audit.operation,
-        "event_outcome": "success" if audit.error_status == "ok" else "failure",
-        "event_original": body,
-        "observer_vendor": "Qumulo",
-        "observer_product": "Core",
-        "source_ip": audit.client_ip or None,
-        "user_id": audit.user_id or None,
-        "user_name": name or None,
-        "user_domain": domain or None,
-        "network_protocol": audit.protocol or None,
-        "error_code": audit.error_status or None,
-        "file_id": audit.file_id or None,
-        "file_path": audit.file_path or None,
-        "file_name": file_name or None,
-        "file_extension": suffix or None,
-        "file_target_path": audit.secondary_file_path or None,
-        "node_name": audit.node_name,
-    }
-
-
-def _last_part(path: str) -> str:
-    """Name of the file or folder at a path. Slashes and "." at its end are rare: only then the whole path is taken apart."""
-    name = path.rpartition("/")[2]
-    return PurePosixPath(path).name if name in {"", "."} and path else name
+        return "cef", cef_fields(cef.parse(text), context.to_utc) | {"event_original": text}
+    context.program = message.app_name
+    if (found := read_text(message.message, context)) is not None:
+        return found
+    return "syslog", syslog_fields.message_fields(message)
 
 
 def main(settings: ProcessorSettings) -> int:

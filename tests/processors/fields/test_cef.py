@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from weir.bus.codec import Encoder
 from weir.model.batch import RawBatch
-from weir.processors.cef_fields import FIELDS
+from weir.processors.fields.cef import FIELDS
 from weir.processors.outcome import Outcome, RawCoordinates
 from weir.processors.syslog import make_process
 

@@ -119,9 +119,9 @@ def _interfaces(record: dict[str, Any], additional: dict[str, sflow.Value], samp
     kind, index = sample.source
     if kind == 0 and index and entry != leave:
         if index == entry:
-            record["network_direction"] = "ingress"
+            record["flow_direction"] = "ingress"
         elif index == leave:
-            record["network_direction"] = "egress"
+            record["flow_direction"] = "egress"
     reason = sample.reason
     if entry is None and sample.input.value:
         additional["input"] = _interface_text(sample.input)

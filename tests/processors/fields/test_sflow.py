@@ -86,7 +86,7 @@ def test_a_sample_is_one_flow_scaled_by_its_rate() -> None:
         "destination_bytes": None,
         "observer_ingress_interface": 7,
         "observer_egress_interface": 8,
-        "network_direction": "ingress",
+        "flow_direction": "ingress",
         "flow_observation_domain": 4,
         "timestamp": None,
         "event_start": None,
@@ -104,9 +104,9 @@ def test_a_sample_is_one_flow_scaled_by_its_rate() -> None:
 )
 def test_the_data_source_tells_the_direction(source: tuple[int, int], direction: str | None) -> None:
     found = event(HEADER, source=source, input=encode.Interface(0, 7), output=encode.Interface(0, 8))
-    assert found["network_direction"] == direction
+    assert found["flow_direction"] == direction
     same = event(HEADER, source=(0, 7), input=encode.Interface(0, 7), output=encode.Interface(0, 7))
-    assert same["network_direction"] is None
+    assert same["flow_direction"] is None
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_an_output_that_is_no_interface_is_told_as_what_it_is(output: sflow.Inte
 def test_a_packet_the_device_sent_itself_has_no_input() -> None:
     found = event(HEADER, source=(0, 8), input=encode.INTERNAL_INTERFACE, output=encode.Interface(0, 8))
     assert (found["observer_ingress_interface"], found["additional"]["input"]) == (None, "internal")
-    assert found["network_direction"] == "egress"
+    assert found["flow_direction"] == "egress"
 
 
 def test_a_sampled_packet_that_was_discarded_says_why() -> None:
@@ -148,7 +148,7 @@ def test_a_discarded_packet_counts_as_itself() -> None:
     )
     assert found["additional"]["drop_reason"] == "ttl_exceeded"
     assert (found["network_packets"], found["network_bytes"], found["flow_sampling_interval"]) == (1, 1522, None)
-    assert (found["observer_ingress_interface"], found["network_direction"]) == (3, "ingress")
+    assert (found["observer_ingress_interface"], found["flow_direction"]) == (3, "ingress")
     assert found["source_ip"] == "10.0.0.1"
 
 
