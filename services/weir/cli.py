@@ -224,6 +224,7 @@ def decode(
     port: Annotated[list[int] | None, typer.Option(help="destination port to take out of a capture; may be repeated")] = None,
     split: Annotated[bool, typer.Option("--split", help="read several flow datagrams that are glued in one file")] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="stop after so many events")] = None,
+    plugins: Annotated[str, typer.Option(envvar="WEIR_PLUGINS", help="plug-ins to load, by name, comma separated")] = "",
     everything: Annotated[bool, typer.Option("--all", help="fields that are not set as well")] = False,
     raw_times: Annotated[bool, typer.Option("--raw-times", help="times as microseconds since 1970")] = False,
     verbatim: Annotated[bool, typer.Option("--verbatim", help="texts that hold JSON as they are published")] = False,
@@ -233,13 +234,19 @@ def decode(
 
     Exit 1 if a unit could not be decoded, 2 if a file could not be read.
     """
+    from weir.ops.settings import SettingsError
+    from weir.processors.plugins import load
     from weir.tools.decode.command import UsageError, find_family, make_options, run_decode
 
     try:
         found = find_family(family)
-        options = make_options(received=received, time_zone=time_zone, source=source, ports=port or [], split=split)
+        options = make_options(
+            received=received, time_zone=time_zone, source=source, ports=port or [], split=split, plugins=load(plugins)
+        )
     except UsageError as error:
         _fail(EXIT_SETTINGS, [str(error)])
+    except SettingsError as error:
+        _fail(EXIT_SETTINGS, error.mistakes)
     code = run_decode(
         found,
         files or [],
@@ -250,6 +257,22 @@ def decode(
         quiet=quiet,
         limit=limit,
     )
+    raise typer.Exit(code)
+
+
+@app.command(short_help="Judge the decoders by what others recorded and expect.")
+def conformance(
+    corpus: Annotated[Path | None, typer.Option(help="folder of recorded inputs [default: the one WEIR_CORPUS names]")] = None,
+    family: Annotated[list[str] | None, typer.Option(help="only this family; may be repeated")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Judge the decoders by inputs that others recorded, with known answers. Exit 1 where a difference has no written reason."""
+    from weir.tools.conformance.command import CorpusError, run_conformance
+
+    try:
+        code = run_conformance(corpus, family or [], as_json=as_json)
+    except CorpusError as error:
+        _fail(EXIT_SETTINGS, [str(error)])
     raise typer.Exit(code)
 
 

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 import orjson
 
 from weir.processors.fields import Context, Decoded, Reader, suricata
 
-__all__ = ["READERS", "read_document", "read_text"]
+__all__ = ["READERS", "ask_first", "read_document", "read_text"]
 
 READERS: Final[tuple[Reader, ...]] = (suricata,)
-"""In the order in which they are asked."""
+"""Weir's own, in the order in which they are asked."""
+
+_asked: tuple[Reader, ...] = READERS
+
+
+def ask_first(readers: Iterable[Reader]) -> None:
+    """Have these asked before Weir's own, so that they can take a source over; called once, at start (`plugins.activate`)."""
+    global _asked  # noqa: PLW0603 - set before the first unit is read
+    _asked = (*readers, *READERS)
 
 
 def read_document(document: dict[str, object], context: Context) -> Decoded | None:
     """Dataset and fields of a JSON object; None where no reader knows it. Raises ValueError for what claims to be and cannot be."""
-    for reader in READERS:
+    for reader in _asked:
         if (found := reader.document(document, context)) is not None:
             return found
     return None
@@ -30,7 +39,7 @@ def read_text(text: str, context: Context) -> Decoded | None:
         except orjson.JSONDecodeError:
             document = None
         return read_document(document, context) if isinstance(document, dict) else None
-    for reader in READERS:
+    for reader in _asked:
         if (found := reader.line(text, context)) is not None:
             return found
     return None

@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
+from weir.bus.codec import Encoder
 from weir.model.batch import FlowName, FlowSampling, FlowTemplate, RawBatch
 from weir.model.ids import parse_event_id
-from weir.processors import beats, netflow
+from weir.model.topics import DATASETS
+from weir.processors import beats, netflow, readers
 from weir.processors.outcome import Dead, Outcome, RawCoordinates
 from weir.processors.syslog import make_process
 from weir.protocols.netflow import Needs
@@ -115,8 +117,14 @@ class _Rounds:
         self._headings: dict[str, Unit] = {}
         self._groups: dict[tuple[Kind, str, str], _Group] = {}
         self._done: list[tuple[int, int, Decoded | DeadUnit]] = []
-        syslog = make_process()
-        self._process: dict[Kind, Process] = {"syslog": syslog, "beats": beats.process, "netflow": netflow.process}
+        readers.ask_first(options.plugins.readers)
+        wrap = options.plugins.wrap
+        self._process: dict[Kind, Process] = {
+            "syslog": wrap(make_process()),
+            "beats": wrap(beats.process),
+            "netflow": wrap(netflow.process),
+        }
+        self._encoders = {dataset: Encoder(dataset) for dataset in DATASETS}
 
     def take(self, unit: Unit) -> Iterator[Decoded | DeadUnit]:
         """Take a unit; gives what is ready."""
@@ -207,6 +215,14 @@ class _Rounds:
         self._batches += 1
         self._take_outcome(outcome, numbers, units, len(again))
 
+    def _unfit(self, dataset: str, record: dict[str, Any]) -> str | None:
+        """Why a processor could not publish this event."""
+        try:
+            self._encoders[dataset](record)
+        except Exception as error:  # fastavro raises many kinds for values that do not fit
+            return f"a value does not fit schema {dataset}: {error}"
+        return None
+
     def _take_outcome(self, outcome: Outcome, numbers: list[int], units: list[Unit], again: int) -> None:
         left = len(units)
         dead: dict[int, str] = {}
@@ -220,8 +236,12 @@ class _Rounds:
             for record in records:
                 _, unit, place = parse_event_id(record["event_id"])
                 index = unit - again
-                if index >= 0:
-                    seen.add(index)
+                if index < 0:
+                    continue
+                seen.add(index)
+                if (wrong := self._unfit(dataset, record)) is not None:
+                    self._dead(numbers[index], units[index].place, wrong)
+                else:
                     self._totals.events[dataset] += 1
                     self._done.append((numbers[index], place, Decoded(dataset, record, units[index].place)))
         self._totals.empty += left - len([index for index in seen if index >= 0])

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from ipaddress import ip_address
 from zoneinfo import ZoneInfo
 
+from weir.processors.plugins import Plugins
 from weir.tools.decode.batches import DeadUnit, Totals, decode
 from weir.tools.decode.families import FAMILIES, Family
 from weir.tools.decode.output import json_line
@@ -36,7 +37,15 @@ def find_family(name: str) -> Family:
     return family
 
 
-def make_options(*, received: str | None, time_zone: str | None, source: str | None, ports: Sequence[int], split: bool) -> Options:
+def make_options(
+    *,
+    received: str | None = None,
+    time_zone: str | None = None,
+    source: str | None = None,
+    ports: Sequence[int] = (),
+    split: bool = False,
+    plugins: Plugins | None = None,
+) -> Options:
     """Options from their text. Raises UsageError for what is no time, zone, address or port."""
     if time_zone is not None:
         try:
@@ -58,6 +67,7 @@ def make_options(*, received: str | None, time_zone: str | None, source: str | N
         time_zone=time_zone,
         ports=frozenset(ports),
         split=split,
+        plugins=plugins or Plugins(),
     )
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from weir.processors.plugins import Plugins
 from weir.protocols.inflate import InflateError, Inflater
 from weir.tools.decode.units import DecodeError
 
@@ -36,7 +37,7 @@ class Options:
 
     `received_us`: receive time, microseconds UTC; in captures the packets' own unless given. `source_ip`: sender; in captures
     the packets' own unless given. `ports`: those to take out of captures; without any, by what family it looks like. `split`:
-    a file may hold several flow datagrams behind one another.
+    a file may hold several flow datagrams behind one another. `plugins`: readers and enrichers of others, loaded.
     """
 
     received_us: int
@@ -46,6 +47,7 @@ class Options:
     time_zone: str | None = None
     ports: frozenset[int] = frozenset()
     split: bool = False
+    plugins: Plugins = field(default_factory=Plugins)
 
 
 @dataclass(slots=True)

@@ -44,9 +44,7 @@ def _datagrams(family: Family, source: Input, split: bool) -> Iterator[Unit | No
     if len(parts) > 1 and not split:
         more = sum(map(len, parts[1:]))
         yield Unit(parts[0], "netflow", source.name, "udp")
-        text = (
-            f"{more:,} bytes behind the first datagram look like {len(parts) - 1} more: not decoded; --split decodes them as well"
-        )
+        text = f"{more:,} bytes behind the first datagram look like {len(parts) - 1} more: not decoded; --split does"
         yield Note(source.name, text)
         return
     for number, part in enumerate(parts, 1):
