@@ -21,7 +21,7 @@ from weir.tools.decode.families import Family
 from weir.tools.decode.flows import FlowState
 from weir.tools.decode.sources import Options, open_input
 from weir.tools.decode.text import units_of
-from weir.tools.decode.units import DecodeError, Kind, Note, Unit
+from weir.tools.decode.units import LINGER_US, DecodeError, Kind, Note, Unit
 
 __all__ = ["DeadUnit", "Decoded", "Totals", "decode"]
 
@@ -99,6 +99,7 @@ class _Group:
     """Units of one batch under way, by number, and the headings of the file that are given to it again."""
 
     headings: list[Unit]
+    opened_us: int | None
     numbers: list[int] = field(default_factory=list)
 
 
@@ -161,14 +162,17 @@ class _Rounds:
     def _group(self, number: int, unit: Unit) -> None:
         source_ip = unit.source_ip if unit.source_ip and not self._options.source_given else self._options.source_ip
         if unit.kind == "netflow":
-            for batch in self._flows.add(source_ip, number, unit.data):
+            for batch in self._flows.add(source_ip, number, unit.data, unit.received_us):
                 self._decode("netflow", batch.source_ip, unit.transport, batch.units, batch.needs)
             return
         key = (unit.kind, source_ip, unit.transport)
         group = self._groups.get(key)
+        if group is not None and unit.received_us is not None and unit.received_us - (group.opened_us or 0) > LINGER_US:
+            self._decode(*key, group.numbers, _NO_NEEDS, group.headings)
+            group = None
         if group is None:
             # A later batch of a file is given the file's headings again; what comes of them there has been printed.
-            group = self._groups[key] = _Group([] if unit.heading else list(self._headings.values()))
+            group = self._groups[key] = _Group([] if unit.heading else list(self._headings.values()), unit.received_us)
         group.numbers.append(number)
         if unit.heading and (unit.heading in self._headings or len(self._headings) < MAX_HEADINGS):
             self._headings[unit.heading] = unit

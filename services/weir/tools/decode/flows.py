@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 
 from weir.protocols.netflow import FlowError, Needs, Scan, TemplateRecord, TemplateStore, scan
 from weir.protocols.netflow.wire import WireSet, layout, records_in
+from weir.tools.decode.units import LINGER_US
 
 __all__ = ["FlowBatch", "FlowState"]
 
@@ -32,6 +33,7 @@ class _Exporter:
     ip: str
     store: TemplateStore = field(default_factory=lambda: TemplateStore(withdrawals=False))
     open: list[tuple[int, bytes]] = field(default_factory=list)
+    opened_us: int | None = None
     waiting: OrderedDict[int, bytes] = field(default_factory=OrderedDict)
 
 
@@ -48,8 +50,8 @@ class FlowState:
         self._exporters: OrderedDict[str, _Exporter] = OrderedDict()
         self._waiting = 0
 
-    def add(self, source_ip: str, number: int, data: bytes) -> Iterator[FlowBatch]:
-        """Take a datagram; gives the batches that are closed by it."""
+    def add(self, source_ip: str, number: int, data: bytes, received_us: int | None = None) -> Iterator[FlowBatch]:
+        """Take a datagram; gives the batches that are closed by it: by what it announces, or by its time."""
         exporter = self._exporters.get(source_ip)
         if exporter is None:
             exporter = self._exporters[source_ip] = _Exporter(source_ip)
@@ -58,6 +60,11 @@ class FlowState:
                 yield from self._finish(oldest)
         else:
             self._exporters.move_to_end(source_ip)
+        if received_us is not None:
+            if exporter.open and received_us - (exporter.opened_us or received_us) > LINGER_US:
+                yield from _closed(exporter)
+            if not exporter.open:
+                exporter.opened_us = received_us
         try:
             found = scan(data)
         except FlowError:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
-__all__ = ["DecodeError", "Kind", "Note", "Unit"]
+__all__ = ["LINGER_US", "DecodeError", "Kind", "Note", "Unit"]
+
+LINGER_US: Final = 200_000
+"""Microseconds of a capture's clock that a batch collects units, as receivers do: its receive time is that of its first."""
 
 Kind = Literal["syslog", "beats", "netflow"]
 """Whose unit it is, by the processor."""
