@@ -2,8 +2,8 @@
 
 Of an event's hundred-odd fields most are absent, and an absent field is one zero byte: null is branch 0 of its union, and an empty
 array or map is a block of length 0. So a run of absent fields is a run of zero bytes, and is passed over in one step; fastavro asks
-each field. What is out of the ordinary is refused with `Unusual`, so that fastavro can judge it; the record is the one that fastavro
-gives.
+each field. What is out of the ordinary is refused with `Unusual`, so that fastavro can judge it; the record is the one
+that fastavro gives.
 
 Encoding: Apache Avro specification, "Binary Encoding".
 """
@@ -92,7 +92,8 @@ def _string_map(data: bytes, position: int) -> tuple[dict[str, str], int]:
 def flat_reader(schema: dict[str, Any]) -> Read | None:
     """A reader for a schema without logical types; None where that is not flat.
 
-    It takes the bytes of a record and the position of the body in them. Flat is as for `flatavro.flat_writer`. The reader raises Unusual for whatever is not plainly right.
+    It takes the bytes of a record and the position of the body in them, and raises Unusual for what is not plainly right. Flat is
+    as for `flatavro.flat_writer`.
     """
     fields: list[tuple[str, int, bool]] = []
     for field in schema["fields"]:
