@@ -94,7 +94,7 @@ def _fields(message: syslog.SyslogMessage, context: Context) -> Decoded:
     context.program = message.app_name
     if (found := read_text(message.message, context)) is not None:
         return found
-    return "syslog", syslog_fields.message_fields(message)
+    return "syslog", syslog_fields.message_fields(message, context)
 
 
 def main(settings: ProcessorSettings) -> int:
