@@ -264,7 +264,7 @@ def converter(target: str | None, abstract_type: str, length: int) -> Callable[.
     code = struct_code(abstract_type, length)
     numeric = not code.endswith("s")
     if target == "flow_id":
-        return _number_text if numeric else lambda raw: _number_text(int.from_bytes(raw, "big"))
+        return str if numeric else lambda raw: str(int.from_bytes(raw, "big"))
     if target in ("flow_direction", "flow_end_reason") and numeric:
         return _direction if target == "flow_direction" else _end_reason
     if abstract_type == "string":
@@ -322,10 +322,6 @@ def _date_time(abstract_type: str) -> Callable[[int], FlowValue]:
     if abstract_type == "dateTimeNanoseconds":
         return lambda value: _ntp(value, 1_000_000_000)
     return _countable
-
-
-def _number_text(value: int) -> str | None:
-    return str(value) if value else None
 
 
 def _text(raw: bytes) -> str:

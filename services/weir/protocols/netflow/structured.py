@@ -1,7 +1,8 @@
 """Structured data (RFC 6313): fields that are lists of values (basicList) or of records (subTemplateList, subTemplateMultiList).
 
 A list becomes what JSON has: `{"semantic": …, "<element>": [values]}` or `{"semantic": …, "records": [{element: value}]}`. What
-does not keep to its form is given in hexadecimal; the field's own length says where the next one begins, so that nothing is misaligned.
+does not keep to its form is given in hexadecimal; the field's own length says where the next one begins, so that nothing is
+misaligned.
 A byte is read at most once for each of MAX_DEPTH levels.
 """
 
