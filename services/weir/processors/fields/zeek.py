@@ -13,7 +13,7 @@ import orjson
 
 from weir.processors.fields import NOTHING, Context, Decoded
 from weir.processors.fields.zeek_table import LOGS, OTHER
-from weir.processors.fields.zeek_values import address, integer, mac, port, text
+from weir.processors.fields.zeek_values import address, code, integer, mac, port, text
 from weir.protocols import beats, zeek, zeek_json
 
 __all__ = ["document", "line", "name"]
@@ -30,7 +30,9 @@ _CONN: Final = {
     "ts": "timestamp",
     "uid": "flow_id",
     "id.orig_h": "source_ip",
+    "id.orig_p": "source_port",
     "id.resp_h": "destination_ip",
+    "id.resp_p": "destination_port",
     "proto": "network_transport",
     "service": "network_application",
     "duration": "event_duration",
@@ -44,7 +46,7 @@ _CONN: Final = {
     "orig_l2_addr": "source_mac",
     "resp_l2_addr": "destination_mac",
 }
-_CONN_TAKEN: Final = frozenset(_CONN) | {"id.orig_p", "id.resp_p"}
+_ICMP: Final = {"id.orig_p": "flow_icmp_type", "id.resp_p": "flow_icmp_code"}
 
 
 def line(text: str, context: Context) -> Decoded | None:
@@ -128,12 +130,14 @@ def _event(log: str | None, values: dict[str, object]) -> tuple[str, dict[str, A
     fields["timestamp"] = zeek_json.time_us(get("ts", get("_write_ts")))
     fields["host_name"] = text(get("_system_name"))
     if log == "notice":
-        return "ids-alert", fields | _connection(values, icmp=True) | _notice(values)
+        _connection(fields, values, icmp=True)
+        _notice(fields, values)
+        return "ids-alert", fields
     known = LOGS.get(log or "", OTHER)
     fields["event_kind"] = known.kind
     fields["event_category"] = list(known.category)
     fields["event_type"] = list(known.type)
-    fields |= _connection(values, icmp=False)
+    _connection(fields, values, icmp=False)
     fields["network_application"] = known.application
     if fields.get("network_transport") is None and known.transport is not None:
         fields["network_transport"] = known.transport
@@ -153,36 +157,35 @@ def _network_type(ip: str | None) -> str | None:
     return None if ip is None else "ipv6" if ":" in ip else "ipv4"
 
 
-def _connection(values: dict[str, object], *, icmp: bool) -> dict[str, Any]:
-    """What the columns say that most logs share. With ICMP, a connection's ports are its type and code."""
+def _connection(fields: dict[str, Any], values: dict[str, object], *, icmp: bool) -> None:
+    """Add what the columns say that most logs share. With ICMP, a connection's ports are its type and code."""
     get = values.get
     source, destination = address(get("id.orig_h")), address(get("id.resp_h"))
-    network_type = _network_type(source or destination)
-    fields: dict[str, Any] = {
-        "flow_id": text(get("uid")),
-        "source_ip": source,
-        "source_port": port(get("id.orig_p")),
-        "destination_ip": destination,
-        "destination_port": port(get("id.resp_p")),
-        "network_type": network_type,
-    }
+    source_port, destination_port = port(get("id.orig_p")), port(get("id.resp_p"))
+    fields["flow_id"] = text(get("uid"))
+    fields["source_ip"] = source
+    fields["destination_ip"] = destination
+    fields["network_type"] = network_type = _network_type(source or destination)
     proto = get("proto")
     if isinstance(proto, str) and proto and proto != "unknown_transport":
         transport = proto.lower()
         if transport == "icmp":
             if network_type == "ipv6":
                 transport = "ipv6-icmp"
-            type_, code = fields["source_port"], fields["destination_port"]
-            fields["source_port"] = fields["destination_port"] = None
             if icmp:
-                fields["flow_icmp_type"] = type_ if type_ is not None and type_ < 256 else None
-                fields["flow_icmp_code"] = code if code is not None and code < 256 else None
+                fields["flow_icmp_type"], fields["flow_icmp_code"] = _octet(source_port), _octet(destination_port)
+            source_port = destination_port = None
         fields["network_transport"] = transport
         fields["network_iana_number"] = _TRANSPORTS.get(transport)
+    fields["source_port"] = source_port
+    fields["destination_port"] = destination_port
     for column, field, convert in _EXTRAS:
         if column in values:
             fields[field] = convert(values[column])
-    return fields
+
+
+def _octet(number: int | None) -> int | None:
+    return number if number is not None and number < 256 else None
 
 
 def _vlan(value: object) -> int | None:
@@ -202,77 +205,66 @@ _EXTRAS: Final = (
 def _flow(log: str, values: dict[str, object]) -> dict[str, Any]:
     get = values.get
     start = zeek_json.time_us(get("ts", get("_write_ts")))
-    fields = _base(log) | _connection(values, icmp=True)
-    fields |= {
-        "timestamp": start,
-        "host_name": text(get("_system_name")),
-        "event_category": ["network"],
-        "event_type": ["connection"],
-        "event_action": "network_flow",
-        "event_start": start,
-        "flow_protocol": "zeek",
-        "network_application": text(get("service")),
-        "flow_state": text(get("conn_state")),
-        "source_packets": integer(get("orig_pkts")),
-        "destination_packets": integer(get("resp_pkts")),
-        "source_bytes": integer(get("orig_ip_bytes")),
-        "destination_bytes": integer(get("resp_ip_bytes")),
-    }
+    fields = _base(log)
+    _connection(fields, values, icmp=True)
+    fields["timestamp"] = fields["event_start"] = start
+    fields["host_name"] = text(get("_system_name"))
+    fields["event_category"] = ["network"]
+    fields["event_type"] = ["connection"]
+    fields["event_action"] = "network_flow"
+    fields["flow_protocol"] = "zeek"
+    fields["network_application"] = text(get("service"))
+    fields["flow_state"] = text(get("conn_state"))
+    fields["source_packets"] = integer(get("orig_pkts"))
+    fields["destination_packets"] = integer(get("resp_pkts"))
+    fields["source_bytes"] = integer(get("orig_ip_bytes"))
+    fields["destination_bytes"] = integer(get("resp_ip_bytes"))
     duration = get("duration")
     if start is not None and isinstance(duration, float | int) and 0 <= duration < 1e9:
         micros = round(duration * 1_000_000)
         fields["event_end"] = start + micros
         fields["event_duration"] = micros * 1_000
     if fields.get("network_iana_number") is None:
-        number = integer(get("ip_proto"))
-        fields["network_iana_number"] = number if number is not None and number < 256 else None
-    additional = {column: value for column, value in values.items() if column not in _CONN_TAKEN}
-    for column, field in _CONN.items():
-        if fields.get(field) is None and column in values:
-            additional[column] = values[column]
+        fields["network_iana_number"] = _octet(integer(get("ip_proto")))
+    # What has no field, and what a field did not take.
+    additional = {
+        column: value
+        for column, value in values.items()
+        if (field := _CONN.get(column)) is None or (fields.get(field) is None and fields.get(_ICMP.get(column, "")) is None)
+    }
     for field, column in (("source_bytes", "orig_bytes"), ("destination_bytes", "resp_bytes")):
         if fields[field] is None and (payload := integer(get(column))) is not None:
             fields[field] = payload
             additional[f"{field}_from"] = column
-    for field in ("bytes", "packets"):
-        forth, back = fields[f"source_{field}"], fields[f"destination_{field}"]
-        if forth is not None or back is not None:
-            total = (forth or 0) + (back or 0)
-            fields[f"network_{field}"] = total if total < 2**63 else None
+    fields["network_bytes"] = _sum(fields["source_bytes"], fields["destination_bytes"])
+    fields["network_packets"] = _sum(fields["source_packets"], fields["destination_packets"])
     fields["flow_additional"] = orjson.dumps(additional).decode() if additional else None
     return fields
 
 
-def _notice(values: dict[str, object]) -> dict[str, Any]:
-    """A notice names its hosts itself (src, dst, p) where it is of no connection."""
+def _sum(forth: int | None, back: int | None) -> int | None:
+    total = (forth or 0) + (back or 0)
+    return None if (forth is None and back is None) or total >= 2**63 else total
+
+
+def _notice(fields: dict[str, Any], values: dict[str, object]) -> None:
+    """A notice that is of no connection names its hosts itself: src, dst, p."""
     get = values.get
     note = text(get("note"))
-    fields: dict[str, Any] = {
-        "event_kind": "alert",
-        "event_category": ["network", "intrusion_detection"],
-        "event_type": ["denied"] if get("dropped") is True else ["info"],
-        "event_action": text(get("actions")),
-        "event_severity": _severity(get("severity.level")),
-        "event_reason": text(get("sub")),
-        "rule_name": note,
-        "rule_category": note.rpartition("::")[0] or None if note else None,
-        "message": text(get("msg")),
-        "file_name": text(get("file_desc")),
-    }
+    fields["event_kind"] = "alert"
+    fields["event_category"] = ["network", "intrusion_detection"]
+    fields["event_type"] = ["denied"] if get("dropped") is True else ["info"]
+    fields["event_action"] = text(get("actions"))
+    fields["event_severity"] = code(get("severity.level"))
+    fields["event_reason"] = text(get("sub"))
+    fields["rule_name"] = note
+    fields["rule_category"] = note.rpartition("::")[0] or None if note else None
+    fields["message"] = text(get("msg"))
     if "id.orig_h" not in values:
-        source, destination = address(get("src")), address(get("dst"))
-        fields |= {
-            "source_ip": source,
-            "destination_ip": destination,
-            "destination_port": port(get("p")),
-            "network_type": _network_type(source or destination),
-        }
-    return fields
-
-
-def _severity(value: object) -> int | None:
-    number = integer(value)
-    return number if number is not None and number < 2**31 else None
+        fields["source_ip"] = address(get("src"))
+        fields["destination_ip"] = address(get("dst"))
+        fields["destination_port"] = port(get("p"))
+        fields["network_type"] = _network_type(fields["source_ip"] or fields["destination_ip"])
 
 
 def _kerberos(values: dict[str, object], fields: dict[str, Any]) -> None:

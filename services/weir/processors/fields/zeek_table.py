@@ -171,7 +171,6 @@ LOGS: Final[dict[str, Log]] = {
             ("seen.indicator_type", "rule_category", text),
             ("seen.where", "event_action", text),
             ("file_mime_type", "file_mime_type", text),
-            ("file_desc", "file_name", text),
         ),
         kind="alert",
     ),
