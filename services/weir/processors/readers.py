@@ -6,11 +6,11 @@ from typing import Final
 
 import orjson
 
-from weir.processors.fields import Context, Decoded, Reader, suricata, zeek
+from weir.processors.fields import Context, Decoded, Reader, snort, suricata, zeek
 
 __all__ = ["READERS", "read_document", "read_text"]
 
-READERS: Final[tuple[Reader, ...]] = (suricata, zeek)
+READERS: Final[tuple[Reader, ...]] = (suricata, zeek, snort)
 """In the order in which they are asked."""
 
 
