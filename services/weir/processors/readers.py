@@ -6,11 +6,11 @@ from typing import Final
 
 import orjson
 
-from weir.processors.fields import Context, Decoded, Reader, cef, leef, suricata
+from weir.processors.fields import Context, Decoded, Reader, cef, leef, snort, suricata, zeek
 
 __all__ = ["READERS", "read_document", "read_text"]
 
-READERS: Final[tuple[Reader, ...]] = (suricata, cef, leef)
+READERS: Final[tuple[Reader, ...]] = (suricata, zeek, snort, cef, leef)
 """In the order in which they are asked."""
 
 
