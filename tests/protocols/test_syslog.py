@@ -109,7 +109,7 @@ class TestRfc3164:
             ("<34>May 11 22:14:15 ABC-1-234567 Some message here", "ABC-1-234567", None, None, "Some message here"),
             ("<34>May 11 22:14:15 ABC http://x/ y", "ABC", None, None, "http://x/ y"),
             ("<34>2024-05-01T10:00:00.123+02:00 lb l4d: up", "lb", "l4d", None, "up"),
-            ("<166>May 11 2024 22:14:15: %ASA-6-302021: Teardown", None, "%ASA-6-302021", None, "Teardown"),
+            ("<166>May 11 2024 22:14:15: %ASA-6-302021: Teardown", None, None, None, "%ASA-6-302021: Teardown"),
             ("<34>May 11 22:14:15 fe80::1 a.b/c[7] (x): y", "fe80::1", "a.b/c", "7", "(x): y"),
         ],
     )

@@ -6,7 +6,7 @@ from typing import Any
 
 from weir.model.batch import RawBatch
 from weir.model.ids import event_id
-from weir.processors.fields import Context
+from weir.processors.fields import NOTHING, Context
 from weir.processors.localtime import local_time
 from weir.processors.outcome import Dead, Outcome, RawCoordinates, common_fields, event_hash
 from weir.processors.readers import read_document
@@ -41,6 +41,9 @@ def process(batch: RawBatch, where: RawCoordinates) -> Outcome:
         except ValueError as error:
             outcome.dead.append(Dead(index, str(error)))
             continue
+        if not dataset:
+            outcome.units_empty += 1
+            continue
         record = {**common, **fields, "event_id": event_id(batch_hex, batch.position(index))}
         if batch.content_hashes:
             record["event_hash"] = event_hash(batch, index)
@@ -57,6 +60,8 @@ def _decode(document: dict[str, object], module: str, context: Context) -> tuple
     tags = _tags(document)
     if record is not None and (found := read_document(record, context)) is not None:
         dataset, fields = found
+        if found is NOTHING:
+            return found
         fields["tags"] = ["sensorfleet_event"] if sensorfleet.recognise(document) else tags
         # The sensor writes the time itself; the shipper is asked only where it did not.
         fields["timestamp"] = fields["timestamp"] or beats.shipping(document).timestamp

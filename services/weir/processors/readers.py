@@ -7,11 +7,11 @@ from typing import Final
 
 import orjson
 
-from weir.processors.fields import Context, Decoded, Reader, suricata
+from weir.processors.fields import Context, Decoded, Reader, cef, leef, snort, suricata, zeek
 
 __all__ = ["READERS", "ask_first", "read_document", "read_text"]
 
-READERS: Final[tuple[Reader, ...]] = (suricata,)
+READERS: Final[tuple[Reader, ...]] = (suricata, zeek, snort, cef, leef)
 """Weir's own, in the order in which they are asked."""
 
 _asked: tuple[Reader, ...] = READERS
