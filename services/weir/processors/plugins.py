@@ -8,7 +8,7 @@ return fits the schema or is refused with a reason.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -21,7 +21,7 @@ from weir.ops import logging as ops_logging
 from weir.ops.settings import SettingsError
 from weir.processors import readers
 from weir.processors.enrichment import Record, Step
-from weir.processors.fields import Context, Decoded, Reader
+from weir.processors.fields import NOTHING, Context, Decoded, Reader
 from weir.processors.outcome import Outcome, RawCoordinates
 
 __all__ = ["ENRICHERS", "READERS", "Installed", "PluginError", "Plugins", "activate", "installed", "load"]
@@ -169,7 +169,7 @@ class _GuardedReader:
         except Exception as error:
             _report(self.name, type(error).__name__, str(error))
             raise PluginError(f"plug-in {self.name} failed: {error!r}") from error
-        return None if found is None else _checked(self.name, found)
+        return found if found is None or found is NOTHING else _checked(self.name, found)
 
 
 @cache
@@ -290,8 +290,3 @@ def _take_over(name: str, dataset: str, record: Record, changed: Record) -> None
             record[key] = value
         else:
             record["labels"] = {**(record.get("labels") or {}), key: str(value)}
-
-
-def steps_of(plugins: Plugins, dataset: str) -> Sequence[Step]:
-    """The enrichers' steps for a dataset, in the order in which they were named."""
-    return plugins.steps.get(dataset, [])
