@@ -137,18 +137,18 @@ def records(document: dict[str, object]) -> Iterator[dict[str, object]]:
     yield document
     if (line := original(document)) is not None and line.startswith("{") and (record := json_object(line)) is not None:
         yield record
-    record = document.get("json")
-    if isinstance(record, dict):
-        yield record
+    inner = document.get("json")
+    if isinstance(inner, dict):
+        yield inner
     if "suricata" in document or "suricata.eve" in document:
-        record = child(document, "suricata.eve")
-        if isinstance(record, dict):
-            yield record if "timestamp" in record else _moved_back(document, record, _SURICATA_MOVED)
+        inner = child(document, "suricata.eve")
+        if isinstance(inner, dict):
+            yield inner if "timestamp" in inner else _moved_back(document, inner, _SURICATA_MOVED)
     zeek = document.get("zeek")
     if isinstance(zeek, dict):
-        for name, record in zeek.items():
-            if isinstance(record, dict):
-                yield {"_path": _ZEEK_LOGS.get(name, name), **_moved_back(document, record, _ZEEK_MOVED)}
+        for name, part in zeek.items():
+            if isinstance(part, dict):
+                yield {"_path": _ZEEK_LOGS.get(name, name), **_moved_back(document, part, _ZEEK_MOVED)}
 
 
 # Filebeat's modules for Suricata and Zeek move some fields of a record into ECS already in the Beat (x-pack/filebeat/module,

@@ -70,8 +70,8 @@ def _dns(fields: Fields, dns: dict[str, object]) -> None:
             if isinstance(inner, dict):
                 question = inner
                 break
-    if name := text(question.get("rrname")):
-        fields["dns_question_name"] = name
+    if asked := text(question.get("rrname")):
+        fields["dns_question_name"] = asked
     if kind := text(question.get("rrtype")):
         fields["dns_question_type"] = kind
     answer = object_of(dns.get("answer"))
@@ -86,8 +86,8 @@ def _answers(dns: dict[str, object]) -> list[str]:
     answers = dns.get("answers")
     if isinstance(answers, list):
         return [data for answer in answers[:_MOST_ANSWERS] if (data := _rdata(answer))]
-    if isinstance(data := dns.get("rdata"), str) and data:
-        return [data]
+    if only := text(dns.get("rdata")):
+        return [only]
     grouped = dns.get("grouped")
     if not isinstance(grouped, dict):
         return []

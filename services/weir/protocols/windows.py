@@ -256,7 +256,7 @@ def _event(
         _first(parts, names.provider),
         _first(parts, names.computer),
         next((found for name in names.record if (found := identifier(parts.get(name)))), None),
-        _keywords(next((found for name in names.keywords if (found := parts.get(name))), None)),
+        _keywords(next((parts[name] for name in names.keywords if parts.get(name)), None)),
         _data(data),
         time,
     )
@@ -340,8 +340,12 @@ def _keywords(value: object) -> tuple[str, ...]:
 
 
 def _hexadecimal(value: object) -> int | None:
-    if not isinstance(value, str) or not 2 < len(value) <= 18 or value[:2].lower() != "0x":
+    """A mask or status as Windows prints it, or the same in decimal, which may have a sign."""
+    if not isinstance(value, str) or not 0 < len(value) <= 20:
         return None
+    if value[:2].lower() != "0x":
+        digits = value[1:] if value[0] == "-" else value
+        return int(value) if digits.isascii() and digits.isdigit() else None
     try:
         return int(value, 16)
     except ValueError:
