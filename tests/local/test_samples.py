@@ -42,10 +42,10 @@ def test_every_file_is_described() -> None:
 
 def test_every_suricata_line_decodes_with_its_addresses_time_and_kind() -> None:
     events = [decode(beats.parse(line.encode())) for line in lines("suricata-eve.ndjson")]
-    assert all(event is not None and event.timestamp is not None for event in events)
+    assert all(event is not None and event.fields["timestamp"] is not None for event in events)
     assert {event.kind for event in events if event} == {"alert", "flow", "netflow", "record"}
-    assert {event.event_severity for event in events if event and event.kind == "alert"} == {1, 2, 3, 4}
-    assert all(event.source_ip and event.destination_ip for event in events if event and event.event_type != "stats")
+    assert {event.fields["event_severity"] for event in events if event and event.kind == "alert"} == {1, 2, 3, 4}
+    assert all({"source_ip", "destination_ip"} <= event.fields.keys() for event in events if event and event.event_type != "stats")
     assert {"dns", "http", "tls"} <= {event.event_type for event in events if event}
 
 

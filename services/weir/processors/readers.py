@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-import orjson
-
-from weir.processors.fields import Context, Decoded, Reader, cef, leef, snort, suricata, zeek
+from weir.processors.fields import Context, Decoded, Reader, cef, filebeat_netflow, leef, snort, suricata, windows, zeek
+from weir.processors.fields import sensorfleet as sensorfleet_fields
+from weir.protocols import beats, sensorfleet
 
 __all__ = ["READERS", "ask_first", "read_document", "read_text"]
 
-READERS: Final[tuple[Reader, ...]] = (suricata, zeek, snort, cef, leef)
+READERS: Final[tuple[Reader, ...]] = (suricata, zeek, windows, filebeat_netflow, snort, cef, leef)
 """Weir's own, in the order in which they are asked."""
 
 _asked: tuple[Reader, ...] = READERS
@@ -24,7 +24,16 @@ def ask_first(readers: Iterable[Reader]) -> None:
 
 
 def read_document(document: dict[str, object], context: Context) -> Decoded | None:
-    """Dataset and fields of a JSON object; None where no reader knows it. Raises ValueError for what claims to be and cannot be."""
+    """Dataset and fields of a JSON object; None where no reader knows it. Raises ValueError for what claims to be and cannot be.
+
+    What is in a SensorFleet envelope is read as if it had come alone.
+    """
+    if ("source_sensor" in document or sensorfleet.ENVELOPE_KEY in document) and sensorfleet.recognise(document):
+        return sensorfleet_fields.envelope(document, context, _read)
+    return _read(document, context)
+
+
+def _read(document: dict[str, object], context: Context) -> Decoded | None:
     for reader in _asked:
         if (found := reader.document(document, context)) is not None:
             return found
@@ -34,11 +43,8 @@ def read_document(document: dict[str, object], context: Context) -> Decoded | No
 def read_text(text: str, context: Context) -> Decoded | None:
     """The same of a line; one that is a JSON object is read as a document."""
     if text.startswith("{"):
-        try:
-            document = orjson.loads(text)
-        except orjson.JSONDecodeError:
-            document = None
-        return read_document(document, context) if isinstance(document, dict) else None
+        document = beats.json_object(text)
+        return read_document(document, context) if document is not None else None
     for reader in _asked:
         if (found := reader.line(text, context)) is not None:
             return found

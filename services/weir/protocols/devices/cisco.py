@@ -32,8 +32,31 @@ _WITHIN: Final = 320  # characters from the begin within which the message must 
 
 _FIREWALLS: Final = {"ASA": "asa", "PIX": "asa", "FWSM": "asa", "FTD": "ftd", "NGIPS": "ftd"}
 _NEXUS: Final = frozenset(
-    "ACLLOG ACLMGR AUTHPRIV BOOTVAR DAEMON ETHPORT ETH_PORT_CHANNEL ETH-PORT-CHANNEL FEX FWM KERN LOCAL7 MODULE MONITOR PFMA PLATFORM"
-    " PORT_SECURITY SYSMGR USER VDC_MGR VLAN_MGR VPC VSHD".split()  # noqa: SIM905 - easier to read than so many quotes
+    [
+        "ACLLOG",
+        "ACLMGR",
+        "AUTHPRIV",
+        "BOOTVAR",
+        "DAEMON",
+        "ETHPORT",
+        "ETH_PORT_CHANNEL",
+        "ETH-PORT-CHANNEL",
+        "FEX",
+        "FWM",
+        "KERN",
+        "LOCAL7",
+        "MODULE",
+        "MONITOR",
+        "PFMA",
+        "PLATFORM",
+        "PORT_SECURITY",
+        "SYSMGR",
+        "USER",
+        "VDC_MGR",
+        "VLAN_MGR",
+        "VPC",
+        "VSHD",
+    ]
 )
 
 _IP = r"[0-9A-Fa-f:.]{2,45}+"

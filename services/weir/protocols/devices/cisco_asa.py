@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-__all__ = ["ACTIONS", "AsaAction", "MESSAGE_IDS", "read_asa", "read_ftd"]
+__all__ = ["ACTIONS", "MESSAGE_IDS", "AsaAction", "read_asa", "read_ftd"]
 
 
 class AsaAction(NamedTuple):

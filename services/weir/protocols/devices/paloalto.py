@@ -74,7 +74,9 @@ _OTHER: Final = tuple(_HEAD.split())
 _CONFIG_DETAILS: Final = ("before_change_detail", "after_change_detail")
 _CONFIG_DETAILS_AT: Final = 14  # index of the column behind "path"
 
-_BEGIN = re.compile(r"[0-9]{0,10},[0-9]{4}/[0-9]{2}/[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2},[0-9A-Za-z ]{0,40},\"?([A-Z][A-Z0-9_-]{2,31})\"?,")
+_BEGIN = re.compile(
+    r"[0-9]{0,10},[0-9]{4}/[0-9]{2}/[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2},[0-9A-Za-z ]{0,40},\"?([A-Z][A-Z0-9_-]{2,31})\"?,"
+)
 _FIELD = re.compile(r'"([^"]*+(?:""[^"]*+)*+)"[^,]*+|([^,]*+)', re.DOTALL)
 _MAX_COLUMNS: Final = 400
 

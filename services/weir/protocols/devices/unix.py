@@ -54,7 +54,7 @@ _SSHD: Final = (
     ("ssh_refused", "failure", rf"reverse mapping checking getaddrinfo for (?P<name>\S+) \[{_SRC}\] failed - (?P<reason>.*)"),
     ("ssh_refused", "failure", rf"(?:fatal: )?Unable to negotiate with {_SRC} port (?P<port>\d+): (?P<reason>.*)"),
     ("ssh_session", None, rf"Starting session: (?P<what>.*?) for {_USER} from {_SRC} port (?P<port>\d+)"),
-    ("server_started", None, rf"Server listening on (?P<dst>\S+) port (?P<dst_port>\d+)"),
+    ("server_started", None, r"Server listening on (?P<dst>\S+) port (?P<dst_port>\d+)"),
 )  # fmt: skip
 
 _PAM_BEGIN = re.compile(r"(?:error: )?(?:PAM: )?(?P<module>pam_[a-z0-9_]+)\((?P<service>[^:)]+)(?::(?P<type>[a-z]+))?\): ")
@@ -88,7 +88,11 @@ _LOGIN: Final = (
     ("login", "success", rf"(?:ROOT LOGIN|LOGIN ON) +(?:on '?)?(?P<tty>[^\s']+)'?(?: BY (?P<user>\S+))?(?: (?:FROM|from) '?{_SRC}'?)?$"),
 )  # fmt: skip
 _LOGIND: Final = (
-    ("session_started", "success", r"New session '?(?P<session>[^\s']+)'? of user '?(?P<user>[^\s'.]+)'?(?: with class '(?P<class>[^']+)')?"),
+    (
+        "session_started",
+        "success",
+        r"New session '?(?P<session>[^\s']+)'? of user '?(?P<user>[^\s'.]+)'?(?: with class '(?P<class>[^']+)')?",
+    ),
     ("session_ended", "success", r"(?:Removed session|Session) (?P<session>[^\s.]+)(?: logged out)?\."),
 )
 _ACCOUNTS: Final = (

@@ -6,7 +6,22 @@ from typing import Any, Final
 
 from weir.processors.fields import Context
 from weir.processors.fields.devices.table import (
-    Table, address, best_time, fill, integer, lower, mac, md5, port, sha1, sha256, status, text, time_us, transport, user,
+    Table,
+    address,
+    best_time,
+    fill,
+    integer,
+    lower,
+    mac,
+    md5,
+    port,
+    sha1,
+    sha256,
+    status,
+    text,
+    time_us,
+    transport,
+    user,
 )  # fmt: skip
 from weir.protocols import syslog
 from weir.protocols.devices import fortinet
@@ -90,7 +105,13 @@ _REFUSED: Final = frozenset({
     "client-rst-block", "detected-block", "blocked-by-policy",
 })  # fmt: skip
 _SUCCESS: Final = frozenset({"success", "succeeded", "ok"})
-_SUBTYPES: Final = {"ips": "intrusion_detection", "anomaly": "intrusion_detection", "virus": "malware", "webfilter": "web", "dns": "network"}
+_SUBTYPES: Final = {
+    "ips": "intrusion_detection",
+    "anomaly": "intrusion_detection",
+    "virus": "malware",
+    "webfilter": "web",
+    "dns": "network",
+}
 
 
 def fields(message: syslog.SyslogMessage, body: str, context: Context) -> dict[str, Any] | None:

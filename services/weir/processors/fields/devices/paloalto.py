@@ -7,7 +7,20 @@ from typing import Any, Final
 
 from weir.processors.fields import Context
 from weir.processors.fields.devices.table import (
-    Table, address, best_time, fill, integer, lower, mac, md5, port, sha256, text, time_us, transport, user,
+    Table,
+    address,
+    best_time,
+    fill,
+    integer,
+    lower,
+    mac,
+    md5,
+    port,
+    sha256,
+    text,
+    time_us,
+    transport,
+    user,
 )  # fmt: skip
 from weir.protocols import syslog
 from weir.protocols.devices import paloalto
