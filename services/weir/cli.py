@@ -411,6 +411,15 @@ def schemas_list(as_json: JsonOption = False) -> None:
     Console(highlight=False).print(table)
 
 
+@schemas_app.command("docs")
+def schemas_docs() -> None:
+    """Print every field of every event and which source fills it: the Markdown of docs/events.md."""
+    from weir import local
+    from weir.tools.events_doc import events_markdown
+
+    sys.stdout.write(events_markdown(Path(local.__path__[0]) / "samples"))
+
+
 @schemas_app.command("lock")
 def schemas_lock() -> None:
     """Give new schema versions their ids in schemas/catalogue.json; refuse a changed one that has an id already."""

@@ -121,7 +121,7 @@ def test_the_capture_decodes_whole_and_has_no_address_of_anybody(family: str) ->
 )
 def test_every_other_file_is_read_as_what_it_is_said_to_be(name: str, family: str, modules: set[str]) -> None:
     totals = Totals()
-    found = [one for one in decode_files(FAMILIES[family], [str(SAMPLES / name)], Options(1_709_294_460_000_000), totals)]
+    found = list(decode_files(FAMILIES[family], [str(SAMPLES / name)], Options(1_709_294_460_000_000), totals))
     assert totals.dead == 0
     events = [one for one in found if isinstance(one, Decoded)]
     assert events

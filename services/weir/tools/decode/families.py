@@ -68,6 +68,7 @@ FAMILIES: Final[dict[str, Family]] = {
         Family("snort", "beats", "snort"),
         Family("lumberjack", "beats", "lumberjack", frozenset({5044}), None, _is_lumberjack),
         Family("sensorfleet", "beats", "document"),
+        Family("beats", "beats", "document"),
     )
 }
 """By name, in the order in which they are named to people."""
