@@ -59,12 +59,12 @@ Every field of every event. `make docs` writes this page from the Avro schemas, 
 - **type**: a time is microseconds since 1970 UTC in Kafka, and ISO 8601 with six digits in `weir decode`, Sentinel and Azure Data
   Explorer. Any field may be absent.
 - **ECS** is the field's name in the Elastic Common Schema.
-- **Sentinel** is the column of the table that the heading names; "(2.)" means that the column takes this field where the first one
-  is absent. The table has `EventTopic`, `EventPartition` and `EventOffset` besides. In Azure Data Explorer each field has a column of
-  its own name in PascalCase.
-- **filled by** names the sources whose samples have it: that is what Weir's own samples show, not all that a source can send. `Weir`
-  is the receiver, the catalogue of sources or a default; `enrichment` is what tables and rules add where they are configured; `-`
-  means that no sample has it.
+- **Sentinel** is the column of the table that the heading names; "(2.)" means that the column takes this field where the first
+  one is absent. The table has `EventTopic`, `EventPartition` and `EventOffset` besides. In Azure Data Explorer each field has a
+  column of its own name in PascalCase.
+- **filled by** names the sources whose samples have it: that is what Weir's own samples show, not all that a source can send.
+  `Weir` is the receiver, the catalogue of sources or a default; `enrichment` is what tables and rules add where they are
+  configured; `-` means that no sample has it.
 """
 
 
