@@ -133,7 +133,9 @@ def test_kerberos_and_ntlm_are_named() -> None:
     _, ticket = event_of(winlog(4769, {"TargetUserName": "a@R", "ServiceName": "FS1$", "TicketEncryptionType": "0x17"}))
     assert (ticket["authentication_protocol"], ticket["service_name"], ticket["user_domain"]) == ("Kerberos", "FS1$", "R")
     assert ticket["labels"] == {"TicketEncryptionType": "0x17"}
-    _, ntlm = event_of(winlog(4776, {"PackageName": "MICROSOFT_AUTHENTICATION_PACKAGE_V1_0", "Workstation": "\\\\WS1", "Status": "0x0"}))
+    _, ntlm = event_of(
+        winlog(4776, {"PackageName": "MICROSOFT_AUTHENTICATION_PACKAGE_V1_0", "Workstation": "\\\\WS1", "Status": "0x0"})
+    )
     assert (ntlm["authentication_protocol"], ntlm["source_host"], ntlm["event_outcome"]) == ("NTLM", "WS1", "success")
     _, version = event_of(winlog(4624, {**TARGET, "AuthenticationPackageName": "Negotiate", "LmPackageName": "NTLM V1"}))
     assert (version["authentication_protocol"], version["labels"]["LmPackageName"]) == ("NTLM", "NTLM V1")
