@@ -13,7 +13,8 @@ from weir.processors.fields import Context, Decoded
 
 EVE: dict[str, Any] = {
     "timestamp": "2024-03-01T12:00:00.000000+0000", "flow_id": 7, "event_type": "dns", "src_ip": "10.0.0.1", "src_port": 5353,
-    "dest_ip": "10.0.0.2", "dest_port": 53, "proto": "UDP", "dns": {"version": 2, "type": "query", "rrname": "w.example", "rrtype": "A"},
+    "dest_ip": "10.0.0.2", "dest_port": 53, "proto": "UDP", "dns": {"version": 2, "type": "query", "rrname": "w.example",
+    "rrtype": "A"},
 }  # fmt: skip
 TEXT = json.dumps(EVE)
 FILEBEAT: dict[str, Any] = {
@@ -26,7 +27,8 @@ FILEBEAT: dict[str, Any] = {
     "tags": ["dmz"],
 }
 SHIPPED = {
-    "agent_name": "sensor-1", "agent_type": "filebeat", "agent_version": "8.12.2", "log_offset": 4711, "host_name": "sensor-1.example",
+    "agent_name": "sensor-1", "agent_type": "filebeat", "agent_version": "8.12.2", "log_offset": 4711,
+    "host_name": "sensor-1.example",
     "log_file_path": "/var/log/suricata/eve.json", "tags": ["dmz"],
 }  # fmt: skip
 MOVED = {
@@ -50,7 +52,8 @@ def test_a_suricata_record_is_the_same_event_in_every_wrapping(inner: dict[str, 
     assert dataset == "network-log"
     assert SHIPPED.items() <= event.items()
     assert {
-        "event_dataset": "suricata.dns", "source_ip": "10.0.0.1", "destination_port": 53, "network_transport": "udp", "flow_id": "7",
+        "event_dataset": "suricata.dns", "source_ip": "10.0.0.1", "destination_port": 53, "network_transport": "udp",
+        "flow_id": "7",
         "dns_question_name": "w.example",
     }.items() <= event.items()  # fmt: skip
     seconds = 1 if inner is MOVED else 0  # the module has dropped the record's own
@@ -63,7 +66,8 @@ def test_a_record_that_came_alone_has_no_shipper() -> None:
 
 
 ENVELOPE: dict[str, Any] = {
-    "@timestamp": "2024-03-01T12:00:09Z", "@version": "1", "headers": {"h": 1}, "host": "203.0.113.5", "tags": ["beats_input_raw_event"],
+    "@timestamp": "2024-03-01T12:00:09Z", "@version": "1", "headers": {"h": 1}, "host": "203.0.113.5",
+    "tags": ["beats_input_raw_event"],
     "source_sensor": "plant-7", "source_instrument": "suricata_0@plant-7", "type": "instruments.suricata.dns", "message": "dns",
     "context_uuid": "6c0c", "uuid": "0e4c", "sensor_event_id": 871, "timestamp": 1709294400.123457,
 }  # fmt: skip
@@ -116,7 +120,8 @@ def test_the_sensors_own_events_stay_sensor_events(data: object) -> None:
     dataset, event = event_of({**ENVELOPE, "type": "instruments.logforwarder.pipeline_stats", "data": data})
     assert dataset == "sensor"
     assert {
-        "event_module": "sensorfleet", "event_dataset": "sensorfleet.instruments.logforwarder.pipeline_stats", "event_kind": "metric",
+        "event_module": "sensorfleet", "event_dataset": "sensorfleet.instruments.logforwarder.pipeline_stats",
+        "event_kind": "metric",
         "host_name": "plant-7", "timestamp": 1_709_294_400_123_457, "message": "dns", "tags": ["sensorfleet_event"],
     }.items() <= event.items()  # fmt: skip
 

@@ -54,7 +54,8 @@ def test_a_flow_has_the_fields_of_a_flow() -> None:
     assert {
         "event_module": "netflow", "event_dataset": "netflow.flow", "event_action": "netflow_flow", "flow_protocol": "netflow-v9",
         "flow_observation_domain": 7, "source_ip": "10.0.0.1", "destination_ip": "198.51.100.2", "source_port": 50000,
-        "destination_port": 443, "network_transport": "tcp", "network_iana_number": 6, "network_type": "ipv4", "network_bytes": 1000,
+        "destination_port": 443, "network_transport": "tcp", "network_iana_number": 6, "network_type": "ipv4",
+        "network_bytes": 1000,
         "network_packets": 10, "flow_raw_bytes": 1000, "flow_raw_packets": 10, "flow_tcp_flags": 27, "flow_tos": 8,
         "observer_ingress_interface": 3, "observer_egress_interface": 4, "source_as": 64496, "destination_as": 64497,
         "next_hop_ip": "10.0.0.254", "flow_direction": "ingress", "vlan_id": 12, "source_mac": "00-11-22-AA-BB-CC",
@@ -98,13 +99,15 @@ def test_both_directions_of_a_biflow_are_counted() -> None:
 
 def test_ipv6_icmp_and_translated_addresses() -> None:
     netflow = {
-        "type": "netflow_flow", "exporter": EXPORTER, "source_ipv6_address": "2001:DB8::0:1", "destination_ipv6_address": "2001:db8::2",
+        "type": "netflow_flow", "exporter": EXPORTER, "source_ipv6_address": "2001:DB8::0:1",
+        "destination_ipv6_address": "2001:db8::2",
         "protocol_identifier": 58, "icmp_type_code_ipv6": 0x8000, "post_nat_source_ipv4_address": "203.0.113.9",
         "post_napt_source_transport_port": 4000, "application_name": "ping", "flow_end_reason": 1,
     }  # fmt: skip
     _, event = event_of({"@timestamp": FLOW["@timestamp"], "netflow": netflow})
     assert {
-        "source_ip": "2001:db8::1", "network_type": "ipv6", "network_transport": "ipv6-icmp", "flow_icmp_type": 128, "flow_icmp_code": 0,
+        "source_ip": "2001:db8::1", "network_type": "ipv6", "network_transport": "ipv6-icmp", "flow_icmp_type": 128,
+        "flow_icmp_code": 0,
         "source_nat_ip": "203.0.113.9", "source_nat_port": 4000, "network_application": "ping", "flow_end_reason": "idle timeout",
         "timestamp": NOON,
     }.items() <= event.items()  # fmt: skip

@@ -62,7 +62,8 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"dns_question_name": "_x._tcp.local", "dns_answers": ["y._x._tcp.local"], "network_application": "mdns"},
     ),
     "tls": (
-        record("tls", {"sni": "a.example", "version": "TLS 1.2", "subject": "CN=a.example", "issuerdn": "CN=CA", "ja3": {"hash": "j3"},
+        record("tls", {"sni": "a.example", "version": "TLS 1.2", "subject": "CN=a.example", "issuerdn": "CN=CA",
+        "ja3": {"hash": "j3"},
                        "ja3s": {"hash": "j3s"}, "ja4": "t12", "server_handshake": {"cipher": 49199}}),
         {"tls_server_name": "a.example", "tls_version": "1.2", "tls_server_subject": "CN=a.example", "tls_server_issuer": "CN=CA",
          "tls_client_ja3": "j3", "tls_server_ja3s": "j3s", "tls_client_ja4": "t12", "tls_cipher": "0xC02F"},
@@ -75,17 +76,20 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
          "tls_version": None},
     ),
     "ssh": (
-        record("ssh", {"client": {"software_version": "Go"}, "server": {"software_version": "OpenSSH_9.6", "hassh": {"hash": "h"}}}),
+        record("ssh", {"client": {"software_version": "Go"}, "server": {"software_version": "OpenSSH_9.6",
+        "hassh": {"hash": "h"}}}),
         {"ssh_client": "Go", "ssh_server": "OpenSSH_9.6", "network_application": "ssh"},
     ),
     "smb": (
-        record("smb", {"command": "SMB2_COMMAND_CREATE", "status": "STATUS_ACCESS_DENIED", "filename": "share\\a\\b.txt", "ntlmssp": {
+        record("smb", {"command": "SMB2_COMMAND_CREATE", "status": "STATUS_ACCESS_DENIED", "filename": "share\\a\\b.txt",
+        "ntlmssp": {
             "domain": "CORP", "user": "alice", "host": "WS1"}}),
         {"event_action": "SMB2_COMMAND_CREATE", "event_reason": "STATUS_ACCESS_DENIED", "event_outcome": "failure",
          "file_path": "share\\a\\b.txt", "file_name": "b.txt", "user_name": "alice", "user_domain": "CORP", "source_host": "WS1"},
     ),
     "fileinfo": (
-        record("fileinfo", {"filename": "/a/b.bin", "size": 9, "md5": "D" * 32, "sha1": "a" * 40, "sha256": "b" * 64, "magic": "data"},
+        record("fileinfo", {"filename": "/a/b.bin", "size": 9, "md5": "D" * 32, "sha1": "a" * 40, "sha256": "b" * 64,
+        "magic": "data"},
                app_proto="http", http={"hostname": "a.example"}),
         {"file_name": "b.bin", "file_path": "/a/b.bin", "file_size": 9, "file_hash_md5": "d" * 32, "file_hash_sha1": "a" * 40,
          "file_hash_sha256": "b" * 64, "url_domain": "a.example", "network_application": "http"},
@@ -102,11 +106,14 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     ),
     "ftp file": (record("ftp", {"command": "RETR", "command_data": "/x/y.z", "completion_code": ["550"]}),
                  {"file_name": "y.z", "event_outcome": "failure"}),
-    "ftp_data": (record("ftp_data", {"command": "STOR", "filename": "y.z"}), {"file_name": "y.z", "network_application": "ftp-data"}),
+    "ftp_data": (record("ftp_data", {"command": "STOR", "filename": "y.z"}), {"file_name": "y.z",
+    "network_application": "ftp-data"}),
     "rdp": (record("rdp", {"event_type": "connect_request", "cookie": "alice", "client": {"client_name": "WS1"}}),
             {"event_action": "connect_request", "user_name": "alice", "source_host": "WS1"}),
-    "sip": (record("sip", {"method": "INVITE", "uri": "sip:a@b.example"}), {"event_action": "INVITE", "url_original": "sip:a@b.example"}),
-    "snmp": (record("snmp", {"version": 3, "pdu_type": "get_request", "usm": "op"}), {"event_action": "get_request", "user_name": "op"}),
+    "sip": (record("sip", {"method": "INVITE", "uri": "sip:a@b.example"}), {"event_action": "INVITE",
+    "url_original": "sip:a@b.example"}),
+    "snmp": (record("snmp", {"version": 3, "pdu_type": "get_request", "usm": "op"}), {"event_action": "get_request",
+    "user_name": "op"}),
     "nfs": (
         record("nfs", {"procedure": "LOOKUP", "filename": "bln", "status": "OK"}, rpc={"creds": {"uid": 0, "machine_name": "ws1"}}),
         {"event_action": "LOOKUP", "file_name": "bln", "event_outcome": "success", "user_id": "0", "source_host": "ws1"},
@@ -125,14 +132,16 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"event_action": "bind_request", "user_name": "cn=a", "event_reason": "invalid_credentials", "event_outcome": "failure"},
     ),
     "pgsql": (
-        record("pgsql", {"request": {"startup_parameters": {"user": "rep"}}, "response": {"code": "28P01", "severity_non_localizable":
+        record("pgsql", {"request": {"startup_parameters": {"user": "rep"}}, "response": {"code": "28P01",
+        "severity_non_localizable":
                          "FATAL", "message": "no"}}),
         {"user_name": "rep", "event_code": "28P01", "event_outcome": "failure", "event_reason": "no"},
     ),
     "pop3": (record("pop3", {"request": {"command": "USER", "args": ["bob"]}, "response": {"success": False}}),
              {"event_action": "USER", "user_name": "bob", "event_outcome": "failure"}),
     "arp": (
-        {"timestamp": BASE["timestamp"], "event_type": "arp", "arp": {"opcode": "request", "src_ip": "10.0.0.9", "dest_ip": "10.0.0.1",
+        {"timestamp": BASE["timestamp"], "event_type": "arp", "arp": {"opcode": "request", "src_ip": "10.0.0.9",
+        "dest_ip": "10.0.0.1",
          "src_mac": "00:11:22:33:44:55", "dest_mac": "ff:ff:ff:ff:ff:ff"}},
         {"event_action": "request", "source_ip": "10.0.0.9", "destination_ip": "10.0.0.1", "source_mac": "00-11-22-33-44-55"},
     ),
@@ -177,10 +186,12 @@ def test_an_alert_has_rule_technique_reference_file_and_all_of_its_record() -> N
     dataset, event = event_of(ALERT)
     assert dataset == "ids-alert"
     assert {
-        "event_kind": "alert", "event_action": "blocked", "event_type": ["denied"], "event_severity": 2, "rule_id": "9", "rule_name": "S",
+        "event_kind": "alert", "event_action": "blocked", "event_type": ["denied"], "event_severity": 2, "rule_id": "9",
+        "rule_name": "S",
         "rule_category": "C", "rule_version": "4", "rule_ruleset": "1", "threat_technique_id": ["T1059.001"], "message": "S",
         "rule_reference": "url,example.org/a cve,2024-1", "file_name": "x.exe", "file_size": 3, "file_hash_sha256": "c" * 64,
-        "url_domain": "a.example", "http_response_status_code": 404, "event_outcome": None, "source_bytes": 10, "destination_bytes": 90,
+        "url_domain": "a.example", "http_response_status_code": 404, "event_outcome": None, "source_bytes": 10,
+        "destination_bytes": 90,
     }.items() <= event.items()  # fmt: skip
     assert json.loads(event["document"])["payload"] == "QQ=="
 
@@ -201,17 +212,21 @@ def test_counts_of_an_alert_on_a_packet_of_the_server_follow_its_source() -> Non
 
 def test_a_flow_keeps_what_has_no_field_as_json() -> None:
     flow = {
-        "bytes_toserver": 100, "bytes_toclient": 200, "pkts_toserver": 3, "pkts_toclient": 4, "start": "2024-03-01T12:00:00.000000+0000",
-        "end": "2024-03-01T12:00:02.500000+0000", "age": 2, "state": "closed", "reason": "timeout", "alerted": True, "action": "drop",
+        "bytes_toserver": 100, "bytes_toclient": 200, "pkts_toserver": 3, "pkts_toclient": 4,
+        "start": "2024-03-01T12:00:00.000000+0000",
+        "end": "2024-03-01T12:00:02.500000+0000", "age": 2, "state": "closed", "reason": "timeout", "alerted": True,
+        "action": "drop",
     }  # fmt: skip
     tcp = {"tcp_flags": "1b", "tcp_flags_ts": "1b", "syn": True, "state": "closed"}
     ether = {"src_macs": ["00:11:22:33:44:55"], "dest_macs": []}
     dataset, event = event_of(record("flow", flow, app_proto="tls", tcp=tcp, ether=ether, tx_cnt=1, parent_id=8))
     assert dataset == "network-flow"
     assert {
-        "network_bytes": 300, "network_packets": 7, "event_duration": 2_500_000_000, "flow_state": "closed", "flow_end_reason": "timeout",
+        "network_bytes": 300, "network_packets": 7, "event_duration": 2_500_000_000, "flow_state": "closed",
+        "flow_end_reason": "timeout",
         "flow_tcp_flags": 0x1B, "flow_protocol": "suricata", "event_type": ["connection", "denied"], "network_application": "tls",
-        "observer_ingress_interface_name": "ens5", "vlan_id": 120, "source_mac": "00-11-22-33-44-55", "event_action": "network_flow",
+        "observer_ingress_interface_name": "ens5", "vlan_id": 120, "source_mac": "00-11-22-33-44-55",
+        "event_action": "network_flow",
     }.items() <= event.items()  # fmt: skip
     assert json.loads(event["flow_additional"]) == {
         "ether": ether, "tx_cnt": 1, "parent_id": 8, "flow": {"age": 2, "alerted": True, "action": "drop"},
