@@ -91,6 +91,8 @@ def _read(document: dict[str, object], shipped: beats.Shipping, context: Context
         record = beats.json_object(message)
         if record is not None and (found := read_document(record, context)) is not None:
             return found
+    if (found := read_document(document, context)) is not None:
+        return found
     for record in beats.records(document):
         if (found := read_document(record, context)) is not None:
             return found
