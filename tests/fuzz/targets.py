@@ -197,6 +197,28 @@ def _inflate(data: bytes) -> None:
             continue
 
 
+def _capture(data: bytes) -> None:
+    from weir.protocols.capture import MAX_AHEAD_BYTES, Carrier
+    from weir.protocols.pcap import CapturedPacket, PcapError, PcapParser
+
+    def all_of(parts: list[bytes]) -> list[CapturedPacket]:
+        parser, packets = PcapParser(), []
+        try:
+            for part in parts:
+                packets += parser.feed(part)
+            parser.finish()
+        except PcapError:
+            pass
+        return packets
+
+    parts, whole = pieces(data)
+    at_once = all_of([whole])
+    assert all_of(parts)[: len(at_once)] == at_once, "what comes out depends on how the file was split"
+    carrier = Carrier()
+    carried = [one for packet in at_once for one in carrier.packet(packet)] + [*carrier.finish()]
+    assert sum(len(one.data) for one in carried) <= len(whole) + MAX_AHEAD_BYTES
+
+
 def _framing_seeds() -> list[bytes]:
     return [
         b"\x05<13>one\n<13>two\r\n<13>three\0",
@@ -264,6 +286,14 @@ def _inflate_seeds() -> list[bytes]:
     return [b"\x07" + gzip.compress(text) * 2, b"\x07" + zlib.compress(text), b"\x07" + zlib.compress(text)[2:-4]]
 
 
+def _capture_seeds() -> list[bytes]:
+    from tests.protocols.capture_files import ethernet, fragments, ip, pcap, pcapng, tcp, udp
+
+    packets = [ethernet(part) for part in fragments(udp(b"<13>one" * 40), 80)]
+    packets += [ethernet(ip(tcp(data, at, flags=flags), 6)) for data, at, flags in ((b"", 0, 2), (b"two", 4, 16), (b"one", 1, 17))]
+    return [b"\x24" + pcap(packets), b"\x11" + pcapng(packets, order=">", resolution=9)]
+
+
 def _lines(*names: str) -> Callable[[], list[bytes]]:
     def read() -> list[bytes]:
         from importlib.resources import files
@@ -275,6 +305,7 @@ def _lines(*names: str) -> Callable[[], list[bytes]]:
 
 
 TARGETS: dict[str, Target] = {
+    "capture": Target(_capture, _capture_seeds, "weir.protocols.capture"),
     "proxy": Target(_proxy, _proxy_seeds, "weir.protocols.proxy"),
     "ipfix-stream": Target(_ipfix_stream, lambda: [b"\x05" + seed for seed in _netflow_seeds()], "weir.protocols.netflow.stream"),
     "sflow": Target(_sflow, _sflow_seeds, "weir.protocols.sflow"),

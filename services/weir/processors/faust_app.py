@@ -38,6 +38,7 @@ class ProcessorSettings(ServiceSettings):
         60.0, ge=6, le=90, description="without a sign of life for so long, a worker's partitions go to others"
     )
     rules_dir: str | None = Field(None, description="folder of Sigma rules instead of those that come with Weir")
+    plugins: str = Field("", description="names of the plug-ins to load, comma separated; no other is, even if installed")
     utc_offset_minutes: int = Field(
         0, ge=-1439, le=1439, description="zone of RFC 3164 times, which name none, in minutes east of UTC"
     )

@@ -29,6 +29,7 @@ from weir.processors.faust_app import ProcessorSettings, make_app
 from weir.processors.gaps import first_from
 from weir.processors.member import RAW, Member, Partition, Ready, Work, endless_producer, headers_of, run_member
 from weir.processors.outcome import Dead, Outcome, RawCoordinates, clock_offsets
+from weir.processors.plugins import activate
 from weir.processors.ticks import Ticks
 from weir.processors.window import InFlight
 
@@ -374,7 +375,11 @@ def run_processor(
     process: Callable[[RawBatch, RawCoordinates], Outcome],
     signal_source: SignalSource | None,
 ) -> int:
-    """Run one processor until it is told to stop; the exit code: 0, EXIT_UNAVAILABLE at start, EXIT_FATAL later."""
+    """Run one processor until it is told to stop; the exit code: 0, EXIT_UNAVAILABLE at start, EXIT_FATAL later.
+
+    Raises SettingsError where a plug-in that WEIR_PLUGINS names cannot be loaded.
+    """
+    process = activate(settings.plugins).wrap(process)
 
     async def make() -> Ready:
         app = make_app(settings, service)
