@@ -208,7 +208,8 @@ class TestDevices:
     @pytest.mark.parametrize(
         ("text", "stamp", "host", "device"),
         [
-            ("29: *Mar  1 18:48:50.483 UTC: %A-5-B: m", micros(2024, 3, 1, 18, 48, 50) + 483_000, None, {"sequence": "29", "clock": "*"}),
+            ("29: *Mar  1 18:48:50.483 UTC: %A-5-B: m", micros(2024, 3, 1, 18, 48, 50) + 483_000, None, {"sequence": "29",
+             "clock": "*"}),
             ("r1: 000010: .Mar  1 18:48:50: %A-5-B: m", micros(2024, 3, 1, 18, 48, 50), "r1", {"sequence": "000010", "clock": "."}),
             ("33: 10.0.0.1: Mar  1 18:48:50 CET: %A-5-B: m", micros(2024, 3, 1, 17, 48, 50), "10.0.0.1", {"sequence": "33"}),
             (": 2021 Mar  1 18:48:50 UTC: %A-5-B: m", micros(2021, 3, 1, 18, 48, 50), None, None),
@@ -231,9 +232,11 @@ class TestDevices:
 
 
 class TestNewYear:
-    """A time without a year is of the latest year in which it is no more than 26 hours ahead of its receipt: in UTC, not in local time."""
+    """A time without a year is of the latest year in which it is no more than 26 hours ahead of its receipt, both in UTC."""
 
-    @pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "Asia/Tokyo", "Europe/Vienna", "UTC", "America/New_York", "Pacific/Pago_Pago"])
+    @pytest.mark.parametrize(
+        "zone", ["Pacific/Kiritimati", "Asia/Tokyo", "Europe/Vienna", "UTC", "America/New_York", "Pacific/Pago_Pago"]
+    )
     @pytest.mark.parametrize("minutes", [-1_500, -60, -1, 0, 1, 60, 1_500])
     def test_a_message_gets_the_time_at_which_it_was_written(self, zone: str, minutes: int) -> None:
         received = micros(2025, 1, 1) + minutes * 60_000_000
@@ -245,11 +248,8 @@ class TestNewYear:
             assert message.timestamp_us == sent, (stamp, late)
 
     @settings(max_examples=100)
-    @given(
-        st.datetimes(datetime(1995, 1, 1), datetime(2060, 1, 1)), st.integers(-26 * 3600, 300 * 86_400), st.integers(-720, 840)
-    )
-    def test_holds_at_any_time_of_any_year(self, moment: datetime, late: int, zone: int) -> None:
-        sent = int(moment.replace(tzinfo=UTC, microsecond=0).timestamp())
+    @given(st.integers(800_000_000, 2_800_000_000), st.integers(-26 * 3600, 300 * 86_400), st.integers(-720, 840))
+    def test_holds_at_any_time_of_any_year(self, sent: int, late: int, zone: int) -> None:
         local = datetime.fromtimestamp(sent + zone * 60, UTC)
         message = parse(
             f"<13>{local:%b %e %H:%M:%S} h a: m".encode(), received_us=(sent + late) * 1_000_000, utc_offset_minutes=zone

@@ -24,7 +24,8 @@ def test_a_difference_that_nobody_has_argued_is_told(tmp_path: Path) -> None:
     folder = tmp_path / "syslog" / "metron"
     folder.mkdir(parents=True)
     record = {
-        "original_string": "<166>Jan  5 08:52:35 h %ASA-6-106015: Deny TCP (no connection) from 192.0.2.1/80 to 192.0.2.2/9 flags SYN "
+        "original_string": "<166>Jan  5 08:52:35 h %ASA-6-106015: Deny TCP (no connection) from 192.0.2.1/80 to 192.0.2.2/9 "
+        "flags SYN "
         " on interface i",
         "ciscotag": "ASA-6-106015",
         "syslog_facility": "local4",

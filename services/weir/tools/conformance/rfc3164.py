@@ -75,9 +75,8 @@ def _tcpdump(folder: Path) -> Iterator[Case]:
     printed = _PRINTED.findall((folder / "syslog-v.out").read_text())
     packets = _packets((folder / "syslog_udp.pcap").read_bytes())
     for number, ((facility, severity, text), packet) in enumerate(zip(printed, packets, strict=True)):
-        text = text.removesuffix("^@")
         message = syslog.parse(packet[_ETHERNET_IP_UDP:], received_us=1_379_000_000_000_000)
-        stamp, host, rest = _split(text)
+        stamp, host, rest = _split(text.removesuffix("^@"))
         expected = {"facility": int(facility), "severity": int(severity), "timestamp": stamp, "hostname": host}
         tag = f"{message.app_name}: " if message.app_name else ""
         decoded = message._asdict() | {"timestamp": message.timestamp_us, "rest": f"{tag}{message.message}"}

@@ -42,17 +42,20 @@ def _lone_backslash(difference: Difference) -> bool:
 REASONS: Final[tuple[Reason, ...]] = (
     (
         _only_a_mark,
-        "The byte order mark in front of MSG says that UTF-8 follows (section 6.4); it is not part of what the sender wanted to say.",
+        "The byte order mark in front of MSG says that UTF-8 follows (section 6.4); it is not part of what the sender wanted "
+        "to say.",
     ),
     (
         _other_octets,
-        "MSG may be any octets (section 6.4, MSG-ANY). They are kept, each as one character, where the vector's JSON has lost them.",
+        "MSG may be any octets (section 6.4, MSG-ANY). They are kept, each as one character, where the vector's JSON has lost "
+        "them.",
     ),
 )
 LONE_BACKSLASH: Final[tuple[Reason, ...]] = (
     (
         _lone_backslash,
-        "A backslash before any other character is a regular backslash, and the two are to be left as they are (section 6.3.3): such a "
+        "A backslash before any other character is a regular backslash, and the two are to be left as they are (section 6.3.3)"
+        ": such a "
         "message is not invalid.",
     ),
 )

@@ -39,10 +39,32 @@ def cases(corpus: Path) -> Iterator[Case]:
 
 # Metron ---------------------------------------------------------------------------------------------------------------------
 
-_FACILITIES: Final = (
-    "kernel user mail system security syslogd line network uucp clock auth ftp ntp log-audit log-alert cron "
-    "local0 local1 local2 local3 local4 local5 local6 local7"
-).split()
+_FACILITIES: Final = [
+    "kernel",
+    "user",
+    "mail",
+    "system",
+    "security",
+    "syslogd",
+    "line",
+    "network",
+    "uucp",
+    "clock",
+    "auth",
+    "ftp",
+    "ntp",
+    "log-audit",
+    "log-alert",
+    "cron",
+    "local0",
+    "local1",
+    "local2",
+    "local3",
+    "local4",
+    "local5",
+    "local6",
+    "local7",
+]
 _SEVERITIES: Final = "emerg alert crit err warn notice info debug".split()  # noqa: SIM905
 _OUTBOUND: Final = re.compile(r"Built outbound (?:TCP|UDP|GRE) connection")
 _INBOUND_ICMP: Final = re.compile(r"Built inbound ICMP connection")
@@ -56,7 +78,8 @@ def _ends_differ(difference: Difference) -> bool:
 SWAPPED: Final[tuple[Reason, ...]] = (
     (
         _ends_differ,
-        'In "Built outbound", the side that is named second opened the connection (Cisco, messages 302013 and 302015), so it is the '
+        'In "Built outbound", the side that is named second opened the connection (Cisco, messages 302013 and 302015), so it '
+        "is the "
         "source; Elastic's integration made the same correction (elastic/integrations #5004).",
     ),
 )
@@ -121,7 +144,12 @@ _PANOS: Final[tuple[tuple[int, str, Callable[[str], Any]], ...]] = (
     (29, "network_transport", str),
     (30, "device_action", str),
 )
-_PANOS_TRAFFIC: Final = ((31, "network_bytes", int), (32, "source_bytes", int), (33, "destination_bytes", int), (34, "network_packets", int))
+_PANOS_TRAFFIC: Final = (
+    (31, "network_bytes", int),
+    (32, "source_bytes", int),
+    (33, "destination_bytes", int),
+    (34, "network_packets", int),
+)
 SPOILT: Final = (
     "Whoever made the sample anonymous wrote commas into its addresses (23.200,10,217): its columns are not where the vendor puts "
     "them, and no reader of columns can know."
@@ -214,7 +242,8 @@ def _launchd(difference: Difference) -> bool:
 REASONS: Final[tuple[Reason, ...]] = (
     (
         _launchd,
-        "launchd writes its own pid and the service that it speaks of: the name is that of the program, the pid goes to process_pid, "
+        "launchd writes its own pid and the service that it speaks of: the name is that of the program, the pid goes to "
+        "process_pid, "
         "the service to log_syslog_fields.",
     ),
 )

@@ -6,7 +6,21 @@ from typing import Any, Final
 
 from weir.processors.fields import Context
 from weir.processors.fields.devices.table import (
-    Table, address, best_time, duration_ns, fill, integer, lower, mac, port, sha256, status, text, time_us, transport, user,
+    Table,
+    address,
+    best_time,
+    duration_ns,
+    fill,
+    integer,
+    lower,
+    mac,
+    port,
+    sha256,
+    status,
+    text,
+    time_us,
+    transport,
+    user,
 )  # fmt: skip
 from weir.protocols import syslog
 from weir.protocols.devices import cisco, cisco_asa
@@ -101,7 +115,9 @@ _SECURITY_EVENTS: Final[dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]]]
     "430005": ("malware-detected", ("network", "malware"), ("info",)),
 }
 
-_DENIED: Final = frozenset({"deny", "denied", "dropped", "dropping", "discarded", "block", "blocked", "failed", "rejected", "reset"})
+_DENIED: Final = frozenset(
+    {"deny", "denied", "dropped", "dropping", "discarded", "block", "blocked", "failed", "rejected", "reset"}
+)
 _ALLOWED: Final = frozenset({"permitted", "permit", "allow", "allowed", "est-allowed", "trust"})
 # IOS and NX-OS mnemonics: (event_category, event_type, event_outcome, event_action)
 _MNEMONICS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...], str | None, str | None]]] = {
@@ -175,7 +191,9 @@ def _header(message: syslog.SyslogMessage, body: str, event: cisco.CiscoMessage,
         elif message.hostname is None:
             found |= {"host_name": program, "process_name": None}
     if event.begin > 12 and not best_time(message):
-        inner = syslog.parse(body[: event.begin + 256].encode("utf-8", "replace"), received_us=context.received_us, to_utc=context.to_utc)
+        inner = syslog.parse(
+            body[: event.begin + 256].encode("utf-8", "replace"), received_us=context.received_us, to_utc=context.to_utc
+        )
         if inner.format == "rfc3164" and inner.timestamp_us is not None:
             found["around"] = {**found.get("around", {}), **(inner.device or {})}
             # A clock that the device itself does not trust is no better than the relay's.
@@ -210,7 +228,9 @@ def _firewall_kind(event: cisco.CiscoMessage, found: dict[str, Any]) -> dict[str
         }  # fmt: skip
     meaning = cisco_asa.ACTIONS.get(event.mnemonic)
     if meaning is None or not event.pairs:
-        return {"event_category": ["network"], "event_type": ["info"]} if meaning is None else {"event_category": [meaning.category]}
+        return (
+            {"event_category": ["network"], "event_type": ["info"]} if meaning is None else {"event_category": [meaning.category]}
+        )
     types = meaning.types
     if "allowed" in types and outcome == "failure":
         types = ("connection", "denied")

@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 from weir.processors.fields import Context
 from weir.processors.fields.devices.table import (
-    Table, address, best_time, fill, integer, lower, mac, md5, port, sha1, sha256, status, text, time_us, transport, user,
+    Table,
+    address,
+    best_time,
+    fill,
+    integer,
+    lower,
+    mac,
+    md5,
+    port,
+    sha1,
+    sha256,
+    status,
+    text,
+    time_us,
+    transport,
+    user,
 )  # fmt: skip
 from weir.protocols import syslog
 from weir.protocols.devices import fortinet
@@ -90,7 +106,16 @@ _REFUSED: Final = frozenset({
     "client-rst-block", "detected-block", "blocked-by-policy",
 })  # fmt: skip
 _SUCCESS: Final = frozenset({"success", "succeeded", "ok"})
-_SUBTYPES: Final = {"ips": "intrusion_detection", "anomaly": "intrusion_detection", "virus": "malware", "webfilter": "web", "dns": "network"}
+_SUBTYPES: Final = {
+    "ips": "intrusion_detection",
+    "anomaly": "intrusion_detection",
+    "virus": "malware",
+    "webfilter": "web",
+    "dns": "network",
+}
+
+
+_ZONE = re.compile(r"(?:UTC|GMT)?([+-])([0-9]{1,2}):?([0-9]{2})\Z")  # -0500, UTC+2:00
 
 
 def fields(message: syslog.SyslogMessage, body: str, context: Context) -> dict[str, Any] | None:
@@ -146,9 +171,9 @@ def _time(pairs: dict[str, str], message: syslog.SyslogMessage, context: Context
         return moment
     if "date" not in pairs or "time" not in pairs:
         return None
-    zone = pairs.get("tz", "").strip('"').removeprefix("UTC").removeprefix("GMT")
-    zone = f"{zone[:3]}:{zone[-2:]}" if len(zone) in {5, 6} and zone[0] in "+-" else ""
-    written = time_us(f"{pairs['date']}T{pairs['time']}{zone}")
+    zone = _ZONE.match(pairs.get("tz", ""))
+    offset = f"{zone[1]}{zone[2]:0>2}:{zone[3]}" if zone is not None else ""
+    written = time_us(f"{pairs['date']}T{pairs['time']}{offset}")
     if written is None:
         return None
     if written[1]:

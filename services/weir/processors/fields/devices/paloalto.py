@@ -7,7 +7,20 @@ from typing import Any, Final
 
 from weir.processors.fields import Context
 from weir.processors.fields.devices.table import (
-    Table, address, best_time, fill, integer, lower, mac, md5, port, sha256, text, time_us, transport, user,
+    Table,
+    address,
+    best_time,
+    fill,
+    integer,
+    lower,
+    mac,
+    md5,
+    port,
+    sha256,
+    text,
+    time_us,
+    transport,
+    user,
 )  # fmt: skip
 from weir.protocols import syslog
 from weir.protocols.devices import paloalto
@@ -125,7 +138,8 @@ _TABLES: Final[dict[str, Table]] = {
 }
 _TABLES["HIP-MATCH"] = _TABLES["HIPMATCH"]
 
-_USERS: Final = {"TRAFFIC": "srcuser", "THREAT": "srcuser", "DECRYPTION": "srcuser", "GLOBALPROTECT": "srcuser", "HIPMATCH": "srcuser",
+_USERS: Final = {"TRAFFIC": "srcuser", "THREAT": "srcuser", "DECRYPTION": "srcuser", "GLOBALPROTECT": "srcuser",
+ "HIPMATCH": "srcuser",
                  "HIP-MATCH": "srcuser", "CONFIG": "admin", "USERID": "user", "AUTHENTICATION": "user"}  # fmt: skip
 _KINDS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
     "THREAT": (("network", "intrusion_detection"), ("info",)),

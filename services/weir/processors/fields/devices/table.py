@@ -35,7 +35,9 @@ Conversion = Callable[[str], Any]
 Table = Mapping[str, tuple[tuple[str, Conversion], ...]]
 """A vendor's key: the fields that its value goes to, each with its conversion. What converts to None is left out."""
 
-_NOTHING: Final = frozenset({"", "-", "--", "n/a", "N/A", "none", "None", "null", "NULL", "(null)", "unknown", "UNKNOWN", "undefined"})
+_NOTHING: Final = frozenset(
+    {"", "-", "--", "n/a", "N/A", "none", "None", "null", "NULL", "(null)", "unknown", "UNKNOWN", "undefined"}
+)
 """What vendors write where they know nothing."""
 
 
