@@ -6,6 +6,7 @@ from typing import Any
 
 from weir.model.batch import RawBatch
 from weir.model.ids import event_id
+from weir.processors.enrichment import load_enrichment
 from weir.processors.fields import Context
 from weir.processors.localtime import local_time
 from weir.processors.outcome import Dead, Outcome, RawCoordinates, common_fields, event_hash
@@ -116,4 +117,6 @@ def _tags(document: dict[str, object]) -> list[str]:
 
 def main(settings: ProcessorSettings) -> int:
     """Run the Beats processor until it is told to stop."""
-    return run_processor(settings, "process.beats", "raw.beats", process, load_signal_source(settings.rules_dir))
+    return run_processor(
+        settings, "process.beats", "raw.beats", process, load_signal_source(settings.rules_dir), load_enrichment(settings)
+    )
