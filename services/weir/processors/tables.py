@@ -197,9 +197,6 @@ class HotTables:
         except IntelError as error:
             raise TableError([f"WEIR_ENRICH_INTEL: {error}"]) from error
         self._note("intel", len(table), [source.path for source in sources], reports)
-        for path, report in reports.items():
-            if report.left_out:
-                log.info("entries of a list left out", file=path, entries=report.left_out, examples=report.examples)
         return {"intel": table}
 
     def _lists(self, sources: list[IntelSource], reports: dict[str, Report]) -> Iterator[IntelList]:
@@ -264,9 +261,18 @@ class HotTables:
                 continue
             self._lookup = Lookup(tables, self._settings.enrich_cache_entries)
             self._count_reloads.add(1, {"kind": kind, "outcome": "swapped"})
-            log.info("table read anew", kind=kind, entries={name: one.entries for name, one in self.loaded.items()})
+            log.info("tables read anew", kind=kind)
+            self._tell("assets", "users") if kind == "assets" else self._tell(kind)
             swapped.append(kind)
         return swapped
+
+    def _tell(self, *kinds: str) -> None:
+        for kind in kinds:
+            one = self.loaded[kind]
+            log.info("table", kind=kind, entries=one.entries)
+            for path, report in one.reports.items():
+                if report.left_out:
+                    log.info("entries of a list left out", file=path, entries=report.left_out, examples=report.examples)
 
     def _gauge(self) -> None:
         now = time.time()
@@ -283,8 +289,7 @@ class HotTables:
         if self._topic is not None:
             self._topic.start()
             self.check()
-        for kind, one in self.loaded.items():
-            log.info("table", kind=kind, entries=one.entries)
+        self._tell(*self.loaded)
         self._gauge()
         if self._settings.enrich_reload_seconds:
             self._thread = threading.Thread(target=self._watch, name="weir-tables", daemon=True)

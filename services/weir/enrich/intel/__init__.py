@@ -48,6 +48,7 @@ class Details:
     confidence: int | None = None
     reference: str | None = None
     description: str | None = None
+    scheme: str = ""
 
 
 class Match(NamedTuple):
@@ -162,7 +163,7 @@ class IntelTable:
         found = self._values.get(kind, {}).get(value)
         if found is None:
             return ()
-        return tuple(Match(value, details) for details in (found if isinstance(found, tuple) else (found,)))
+        return tuple(Match(details.scheme + value, details) for details in (found if isinstance(found, tuple) else (found,)))
 
 
 def compile_intel(lists: Iterable[IntelList], *, limit: int, max_age_days: float) -> IntelTable:
@@ -183,22 +184,18 @@ def compile_intel(lists: Iterable[IntelList], *, limit: int, max_age_days: float
     for one in lists:
         shared: dict[Details, Details] = {}
         for found in one.indicators:
+            one.report.taken += 1
             expires = found.expires
             if expires is None and age and found.kind not in _HASHES:
                 expires = (found.last_seen or found.first_seen or one.as_of) + age
+            scheme, value = _split_url(found.value) if found.kind == "url" else ("", found.value)
             said = Details(
-                found.kind,
-                one.provider,
-                found.first_seen,
-                found.last_seen,
-                expires,
-                found.confidence,
-                found.reference,
-                found.description,
+                *(found.kind, one.provider, found.first_seen, found.last_seen, expires),
+                *(found.confidence, found.reference, found.description, scheme),
             )
             said = shared.setdefault(said, said)
             of_kind = values.setdefault(found.kind, {})
-            known = of_kind.get(found.value)
+            known = of_kind.get(value)
             if known is None:
                 if size >= limit:
                     raise IntelError(
@@ -206,10 +203,16 @@ def compile_intel(lists: Iterable[IntelList], *, limit: int, max_age_days: float
                         "WEIR_ENRICH_INTEL_MAX_INDICATORS (some 250 bytes of memory each)"
                     )
                 size += 1
-                of_kind[found.value] = said
+                of_kind[value] = said
             else:
-                of_kind[found.value] = _joined(known, said)
+                of_kind[value] = _joined(known, said)
     return IntelTable(values)
+
+
+def _split_url(text: str) -> tuple[str, str]:
+    """Scheme with "://", and what URLs are compared by; a query may hold another URL."""
+    scheme, mark, rest = text.partition("://")
+    return (scheme + mark, rest) if mark and "/" not in scheme else ("", text)
 
 
 def _joined(known: Details | tuple[Details, ...], said: Details) -> Details | tuple[Details, ...]:

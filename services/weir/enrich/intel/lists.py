@@ -17,8 +17,9 @@ class IntelError(ValueError):
 
 @dataclass(slots=True)
 class Report:
-    """What a parser left out: how many entries, and the first few with place and reason."""
+    """What came of a list: how many indicators were taken, how many entries left out, the first few with place and reason."""
 
+    taken: int = 0
     left_out: int = 0
     examples: list[str] = field(default_factory=list)
 

@@ -24,7 +24,10 @@ MAX_VALUE: Final = 4_096
 
 
 class Indicator(NamedTuple):
-    """One indicator of a list. `kind`: ip, cidr, domain, url, md5, sha1 or sha256; `value` in its normal form; times in µs UTC."""
+    """One indicator of a list. `kind`: ip, cidr, domain, url, md5, sha1 or sha256; times in µs UTC.
+
+    `value` is in its normal form; that of a URL has the list's scheme in front, where the list has one.
+    """
 
     kind: str
     value: str
@@ -51,7 +54,7 @@ def classify(text: str) -> tuple[str, str]:
         url = normal_url(value)
         if url is None:
             raise ValueError(f"{text[:80]!r} is no URL")
-        return "url", url
+        return "url", f"{value.partition('://')[0].lower()}://{url}"
     if (kind := _HASHES.get(len(value))) is not None and _HEX.fullmatch(value):
         return kind, value.lower()
     if "/" in value:
