@@ -63,8 +63,8 @@ class LastSeen:
         return before
 
     def _add(self, user: str, seen: list[tuple[str, int]], address: str, at_us: int) -> None:
-        """Partitions are read side by side: what comes late does not become the newest."""
-        entries = dict(seen)
-        entries[address] = max(at_us, entries.get(address, at_us))
+        """Partitions are read side by side: what comes late does not become the newest; of one batch, what comes last does."""
+        entries = {address: max([at_us, *(seen_at for known, seen_at in seen if known == address)])}
+        entries |= {known: seen_at for known, seen_at in seen if known != address}
         self._users[user] = sorted(entries.items(), key=lambda entry: -entry[1])[: self._addresses]
         self._users.move_to_end(user)

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from weir.enrich.assets import ASSET_KEYS, AssetTable, compile_assets
 from weir.enrich.geo import GeoDatabase
-from weir.enrich.intel import IntelError, IntelList, IntelTable, Report, compile_intel, read_list
+from weir.enrich.intel import Indicator, IntelError, IntelList, IntelTable, Report, compile_intel, read_list
 from weir.enrich.lookup import Lookup, Tables
 from weir.enrich.rows import Row, TableError, read_rows
 from weir.enrich.users import USER_KEYS, UserTable, compile_users
@@ -85,6 +85,14 @@ def intel_sources(text: str) -> list[IntelSource]:
     if mistakes:
         raise TableError(mistakes)
     return found
+
+
+def _naming(path: Path, indicators: Iterator[Indicator]) -> Iterator[Indicator]:
+    """The same, but its error names the file."""
+    try:
+        yield from indicators
+    except IntelError as error:
+        raise IntelError(f"{path}: {error}") from error
 
 
 def _read(path: Path, setting: str) -> bytes:
@@ -204,10 +212,7 @@ class HotTables:
             report = reports[str(source.path)]
             content = _read(source.path, "WEIR_ENRICH_INTEL")
             as_of = round(source.path.stat().st_mtime * 1_000_000)
-            try:
-                yield IntelList(source.provider, as_of, read_list(source.path.name, content, report), report)
-            except IntelError as error:
-                raise IntelError(f"{source.path}: {error}") from error
+            yield IntelList(source.provider, as_of, _naming(source.path, read_list(source.path.name, content, report)), report)
 
     def _note(self, kind: str, entries: int, paths: list[Path], reports: dict[str, Report] | None = None) -> None:
         times = []

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
+import orjson
+
 from weir.enrich.addresses import Address, PrefixTable, parse_network
 from weir.enrich.intel import misp, plain, stix, table
 from weir.enrich.intel.lists import IntelError, Report
@@ -25,7 +27,6 @@ __all__ = [
     "Report",
     "as_record",
     "compile_intel",
-    "detect",
     "read_list",
     "time_us",
 ]
@@ -67,41 +68,33 @@ class IntelList(NamedTuple):
     report: Report
 
 
-def detect(name: str, content: bytes) -> str:
-    """The format of a file: "stix", "misp", "csv" or "plain". A name that ends in .csv or .txt says it; else the content does.
-
-    Raises:
-        IntelError: it is none of them.
-    """
-    head = content[:65_536].removeprefix(b"\xef\xbb\xbf").lstrip()
-    if head[:1] == b"{" or head[:2] in {b"[{", b"[ ", b"[\n", b"[\r"}:
-        return "stix" if b'"bundle"' in head else "misp"
-    if b"\0" in head:
-        raise IntelError("binary; compressed lists are to be unpacked before they are put here")
-    if name.lower().endswith(".csv"):
-        return "csv"
-    if name.lower().endswith(".txt"):
-        return "plain" if table.find_header(_text(head)) is None else "csv"
-    return "csv" if table.find_header(_text(head)) is not None else "plain"
-
-
 def _text(content: bytes) -> str:
     # One odd byte in a comment must not cost the list; a value that holds one is no indicator anyway.
     return content.decode("utf-8-sig", "replace")
 
 
 def read_list(name: str, content: bytes, report: Report) -> Iterator[Indicator]:
-    """The indicators of a file in whatever format it is; entries that are none are counted in the report.
+    """The indicators of a file; entries that are none are counted in the report.
+
+    What begins like JSON is a STIX bundle or MISP events; a file whose name ends in .csv, or that has a header which names a column
+    of indicators, is CSV; everything else is a plain list.
 
     Raises:
-        IntelError: at once or while iterating: the content is broken as a whole.
+        IntelError: while iterating: the content is broken as a whole.
     """
-    form = detect(name, content)
-    if form == "stix":
-        return stix.parse(content, report)
-    if form == "misp":
-        return misp.parse(content, report)
-    return table.parse(_text(content), report) if form == "csv" else plain.parse(_text(content), report)
+    head = content[:65_536].removeprefix(b"\xef\xbb\xbf").lstrip()
+    if head.startswith((b"{", b"[{", b"[ ", b"[\n", b"[\r")):
+        try:
+            document = orjson.loads(content.removeprefix(b"\xef\xbb\xbf"))
+        except orjson.JSONDecodeError as error:
+            raise IntelError(f"not JSON: {error}") from error
+        yield from stix.parse(document, report) if stix.is_bundle(document) else misp.parse(document, report)
+    elif b"\0" in head:
+        raise IntelError("binary: a list that is compressed is to be unpacked first")
+    elif name.lower().endswith(".csv") or table.find_header(_text(head)) is not None:
+        yield from table.parse(_text(content), report)
+    else:
+        yield from plain.parse(_text(content), report)
 
 
 class IntelTable:
@@ -176,7 +169,7 @@ def compile_intel(lists: Iterable[IntelList], *, limit: int, max_age_days: float
         limit: of indicators over all lists.
 
     Raises:
-        IntelError: there are more, or a list is broken as a whole; the message names the list.
+        IntelError: there are more, or a list is broken as a whole.
     """
     age = round(max_age_days * _DAY_US)
     values: dict[str, dict[str, Details | tuple[Details, ...]]] = {}

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-import orjson
-
 from weir.enrich.intel.lists import IntelError, Report, short_text
 from weir.enrich.intel.values import Indicator, classify, time_us
 
@@ -25,16 +23,12 @@ _PARTS: Final = {
 }
 
 
-def parse(content: bytes, report: Report) -> Iterator[Indicator]:
+def parse(document: Any, report: Report) -> Iterator[Indicator]:
     """The indicators of one or more events. Attributes of other types, and those not for detection, are counted in the report.
 
     Raises:
-        IntelError: not JSON, or without an event.
+        IntelError: there is no event in the document.
     """
-    try:
-        document = orjson.loads(content)
-    except orjson.JSONDecodeError as error:
-        raise IntelError(f"not JSON: {error}") from error
     events = [event for event in _events(document) if isinstance(event, dict)]
     if not events:
         raise IntelError("holds no MISP event")

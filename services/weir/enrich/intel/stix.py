@@ -11,12 +11,10 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final
 
-import orjson
-
 from weir.enrich.intel.lists import IntelError, Report, confidence_of, short_text
 from weir.enrich.intel.values import Indicator, classify, time_us
 
-__all__ = ["PatternError", "parse", "pattern_values"]
+__all__ = ["PatternError", "is_bundle", "parse", "pattern_values"]
 
 _MAX_PATTERN: Final = 20_000
 _DEEPEST: Final = 20
@@ -45,21 +43,22 @@ class PatternError(ValueError):
     """A pattern that does not become indicators; one sentence says why."""
 
 
-def parse(content: bytes, report: Report) -> Iterator[Indicator]:
-    """The indicators of a bundle. Objects that become none are counted in the report.
+def parse(document: Any, report: Report) -> Iterator[Indicator]:
+    """The indicators of a bundle, or of a TAXII envelope. Objects that become none are counted in the report.
 
     Raises:
-        IntelError: not JSON, or no bundle.
+        IntelError: it is neither.
     """
-    try:
-        document = orjson.loads(content)
-    except orjson.JSONDecodeError as error:
-        raise IntelError(f"not JSON: {error}") from error
-    if not isinstance(document, dict) or document.get("type") != "bundle" or not isinstance(document.get("objects", []), list):
+    if not is_bundle(document) or not isinstance(document.get("objects", []), list):
         raise IntelError("no STIX bundle: type is not 'bundle', or objects is no list")
     for thing in document.get("objects", []):
         if isinstance(thing, dict) and thing.get("type") == "indicator":
             yield from _indicator(thing, report)
+
+
+def is_bundle(document: Any) -> bool:
+    """Whether a JSON document is a bundle, or the answer of a TAXII 2.1 server, which has no type."""
+    return isinstance(document, dict) and (document.get("type") == "bundle" or ("type" not in document and "objects" in document))
 
 
 def _indicator(thing: dict[str, Any], report: Report) -> Iterator[Indicator]:

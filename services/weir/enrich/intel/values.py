@@ -48,6 +48,7 @@ def classify(text: str) -> tuple[str, str]:
     if len(text) > MAX_VALUE:
         raise ValueError(f"{len(text)} characters are more than {MAX_VALUE}")
     value = _armed(text.strip())
+    value.encode()  # half a character is a ValueError too
     if _V4.fullmatch(value):
         return "ip", value
     if "://" in value:
