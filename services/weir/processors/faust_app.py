@@ -42,6 +42,33 @@ class ProcessorSettings(ServiceSettings):
     utc_offset_minutes: int = Field(
         0, ge=-1439, le=1439, description="zone of RFC 3164 times, which name none, in minutes east of UTC"
     )
+    enrich_mmdb_files: str = Field(
+        "", description="MaxMind DB files for geography and AS, comma separated; the first that knows wins"
+    )
+    enrich_asset_files: str = Field("", description="assets and networks, CSV or YAML, comma separated")
+    enrich_assets_topic: bool = Field(False, description="also follow the topic state.assets, which goes before the files")
+    enrich_user_files: str = Field("", description="users and all their names, CSV or YAML, comma separated")
+    enrich_intel: str = Field(
+        "", description="threat intelligence: files and folders of lists, comma separated; name=path names one"
+    )
+    enrich_intel_max_indicators: int = Field(1_000_000, ge=1, le=20_000_000, description="more indicators than these are refused")
+    enrich_intel_max_age_days: float = Field(
+        90.0,
+        ge=0,
+        le=36_500,
+        description="indicators but hashes expire so long after they were last seen, or the list's date; 0: never",
+    )
+    enrich_seen_hours: float = Field(
+        0.0, ge=0, le=8760, description="how long the addresses of a user are remembered; 0 turns it off"
+    )
+    enrich_seen_users: int = Field(50_000, ge=1, le=5_000_000, description="users whose addresses are remembered")
+    enrich_cache_entries: int = Field(
+        100_000,
+        ge=1_000,
+        le=10_000_000,
+        description="answers remembered of each kind: addresses, users, hosts, names, URLs, hashes",
+    )
+    enrich_reload_seconds: float = Field(5.0, ge=0, le=86_400, description="how often files are looked at for changes; 0: never")
 
 
 def make_app(settings: ProcessorSettings, service: str, **options: Any) -> faust.App:

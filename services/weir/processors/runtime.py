@@ -25,6 +25,7 @@ from weir.model.ids import parse_event_id
 from weir.model.topics import DATASETS
 from weir.ops import logging as ops_logging
 from weir.ops import telemetry
+from weir.processors.enrichment import Enrichment
 from weir.processors.faust_app import ProcessorSettings, make_app
 from weir.processors.gaps import first_from
 from weir.processors.member import RAW, Member, Partition, Ready, Work, endless_producer, headers_of, run_member
@@ -70,6 +71,7 @@ class Processor(Member):
         raw_topic: short name of the topic read, such as "raw.syslog".
         process: pure function from a batch and its coordinates to its outcome.
         signal_source: the rules' single-event part; None where there are no rules.
+        enrichment: what is done to events before they are published; None does nothing.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class Processor(Member):
         raw_topic: str,
         process: Callable[[RawBatch, RawCoordinates], Outcome],
         signal_source: SignalSource | None,
+        enrichment: Enrichment | None = None,
     ) -> None:
         super().__init__(app, settings, service, endless_producer(settings), log)
         self.process = process
@@ -88,6 +91,7 @@ class Processor(Member):
         self.signals_topic = self.names["signals"]
         self.event_topics = {dataset: self.names[f"events.{dataset}"] for dataset in DATASETS}
         self.signal_source = signal_source
+        self.enrichment = enrichment
         self.signal_partitions = 0
         self.encoders = {dataset: Encoder(dataset) for dataset in DATASETS}
         self.encode_batch = Encoder("raw-batch")
@@ -190,6 +194,7 @@ class Processor(Member):
             # A decoder's defect must not stop the stream, nor may the units be lost: all of them are dead-lettered.
             log.exception("decoder failed", topic=where.topic, partition=where.partition, offset=where.offset)
             outcome = Outcome(dead=[Dead(i, f"decoder failed: {error!r}") for i in range(len(batch.units))])
+        self._enrich(outcome, where)
         counts = work.counts
         counts.units_in = len(batch.units)
         counts.bytes_in = sum(map(len, batch.units))
@@ -224,6 +229,15 @@ class Processor(Member):
         self.count_units.add(counts.units_in)
         if self.signal_source is not None and outcome.events:
             await self._signal(batch, where, outcome, stamp, delivery, self.signal_source)
+
+    def _enrich(self, outcome: Outcome, where: RawCoordinates) -> None:
+        if self.enrichment is None:
+            return
+        try:
+            self.enrichment.apply(outcome.events)
+        except Exception:
+            # A defect in a step must neither stop the stream nor cost the events, which are whole without it.
+            log.exception("enrichment failed", topic=where.topic, partition=where.partition, offset=where.offset)
 
     async def _send(self, topic: str, value: bytes | None, delivery: Delivery, **options: Any) -> None:
         """Queue one record, waiting for room as long as it takes: heartbeats, stop signals and health go on meanwhile."""
@@ -374,6 +388,7 @@ def run_processor(
     raw_topic: str,
     process: Callable[[RawBatch, RawCoordinates], Outcome],
     signal_source: SignalSource | None,
+    enrichment: Enrichment | None = None,
 ) -> int:
     """Run one processor until it is told to stop; the exit code: 0, EXIT_UNAVAILABLE at start, EXIT_FATAL later.
 
@@ -382,11 +397,17 @@ def run_processor(
     process = activate(settings.plugins).wrap(process)
 
     async def make() -> Ready:
+        if enrichment is not None:
+            await asyncio.to_thread(enrichment.start)
         app = make_app(settings, service)
-        processor = Processor(app, settings, service, raw_topic, process, signal_source)
+        processor = Processor(app, settings, service, raw_topic, process, signal_source, enrichment)
         processor.signal_partitions = await asyncio.to_thread(_look_at_topics, processor)
         # Without acks: Faust commits nothing of this topic by itself.
         topic = app.topic(processor.raw_topic, **RAW, acks=False, allow_empty=True)
         return Ready(processor, topic, {"topic": processor.raw_topic, "rules": signal_source.version if signal_source else None})
 
-    return run_member(settings, service, log, make)
+    try:
+        return run_member(settings, service, log, make)
+    finally:
+        if enrichment is not None:
+            enrichment.close()
