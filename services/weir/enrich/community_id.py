@@ -1,8 +1,9 @@
 """Community ID 1.0: one text for both directions of a flow, the same in every program that knows it.
 
-By the specification "Community ID Flow Hashing" of Corelight, version 1: SHA-1 over seed, addresses, protocol and ports, the smaller
-endpoint first, in base64 behind "1:". ICMP has no ports: its type stands for the source's and, where the type has an answer, the answer's
-type for the destination's, so that question and answer have one ID; a message without an answer keeps its direction.
+By the specification "Community ID Flow Hashing" of Corelight, version 1: SHA-1 over seed, addresses, protocol and ports, the
+smaller endpoint first, in base64 behind "1:". ICMP has no ports: its type stands for the source's and, where the type has an
+answer, the answer's type for the destination's, so that question and answer have one ID; a message without an answer keeps its
+direction.
 """
 
 from __future__ import annotations
@@ -63,7 +64,8 @@ def community_id(
     Args:
         source, destination: addresses as text, of one family.
         protocol: IANA number.
-        source_port, destination_port: of TCP, UDP and SCTP; of ICMP and ICMPv6 type and code. Other protocols have none, and what is
+        source_port, destination_port: of TCP, UDP and SCTP; of ICMP and ICMPv6 type and code. Other protocols have none, and
+        what is
             given for them is left out.
         seed: 0 … 65535, the same everywhere where IDs are to be the same.
 

@@ -21,8 +21,8 @@ PRIVATE: Final = "private"
 """In a list of own networks, all of those that are nobody's in the Internet."""
 
 _PRIVATE: Final = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7")  # RFC 1918, RFC 6598, RFC 4193
-# Never routed out of a site: link local, loopback, "this network" (a host without an address), multicast, broadcast. Multicast can be
-# routed, but what it is sent to is a group here, so that it is not called outbound.
+# Never routed out of a site: link local, loopback, "this network" (a host without an address), multicast, broadcast. Multicast
+# can be routed, but what it is sent to is a group here, so that it is not called outbound.
 _ALWAYS: Final = ("169.254.0.0/16", "127.0.0.0/8", "0.0.0.0/8", "224.0.0.0/4", "255.255.255.255/32")
 _ALWAYS_6: Final = ("fe80::/10", "::1/128", "::/128", "ff00::/8")
 

@@ -1,10 +1,10 @@
 """Names of transports and services, by the registries of IANA.
 
-`protocols.csv` has every assigned protocol number with its keyword in lower case (two of them as everybody says them: `ospf`, `isis`)
-and the names that sources use for the same. `services.csv` has the system ports up to 511 and, of the ports above, those that are
-really listened on and whose registered name says what is listening: a port that another program has taken over in practice (1521,
-9092, 9200) is left out, since its registered name would be wrong most of the time. Where the registered name is not the
-protocol's usual one (`domain`, `microsoft-ds`), the last column has that one (`dns`, `smb`).
+`protocols.csv` has every assigned protocol number with its keyword in lower case (two of them as everybody says them: `ospf`,
+`isis`) and the names that sources use for the same. `services.csv` has the system ports up to 511 and, of the ports above,
+those that are really listened on and whose registered name says what is listening: a port that another program has taken over
+in practice (1521, 9092, 9200) is left out, since its registered name would be wrong most of the time. Where the registered name
+is not the protocol's usual one (`domain`, `microsoft-ds`), the last column has that one (`dns`, `smb`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-__all__ = ["SYSTEM_PORTS", "network_names", "protocol_of_ports", "service_names", "service_ports", "transport_names", "transport_numbers"]
+__all__ = [
+    "SYSTEM_PORTS",
+    "network_names",
+    "protocol_of_ports",
+    "service_names",
+    "service_ports",
+    "transport_names",
+    "transport_numbers",
+]
 
 SYSTEM_PORTS: Final = 1024
 """Ports below this are for services (RFC 6335 section 6)."""

@@ -1,9 +1,9 @@
 """What a user agent says of program, system and device.
 
-Read by `ua-parser`, the parser of the patterns that browsers' and crawlers' agents are told apart by in most log systems, with its native
-matcher (`ua-parser-rs`): that takes 10 to 30 µs an agent and time linear in the length of the text, where the pure Python one takes half a
-millisecond. Agents repeat, so answers are remembered by text. The patterns take a third of a second and some 30 MB to load, which a
-process pays with the first agent it meets.
+Read by `ua-parser`, the parser of the patterns that browsers' and crawlers' agents are told apart by in most log systems, with
+its native matcher (`ua-parser-rs`): that takes 10 to 30 µs an agent and time linear in the length of the text, where the pure
+Python one takes half a millisecond. Agents repeat, so answers are remembered by text. The patterns take a third of a second and
+some 30 MB to load, which a process pays with the first agent it meets.
 """
 
 from __future__ import annotations

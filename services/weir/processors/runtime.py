@@ -105,7 +105,9 @@ class Processor(Member):
         meter = telemetry.meter("weir.processors")
         self.count_units = meter.create_counter("weir.process.units", description="raw units read")
         self.count_events = meter.create_counter("weir.process.events", description="events written")
-        self.count_filtered = meter.create_counter("weir.process.filtered", description="events not published, by dataset and filter")
+        self.count_filtered = meter.create_counter(
+            "weir.process.filtered", description="events not published, by dataset and filter"
+        )
         self.count_dead = meter.create_counter("weir.process.dead", description="units dead-lettered")
         self.count_expired = meter.create_counter("weir.process.expired", description="raw records that retention removed unread")
 

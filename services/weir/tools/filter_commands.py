@@ -7,7 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -16,13 +16,15 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from weir.enrich.filters import FilterSet, FiltersError, Rule, load_rules
-from weir.enrich.filters.rules import Kind, fields_of
+from weir.enrich.filters import FiltersError, FilterSet, Rule, load_rules
+from weir.enrich.filters.expression import Kind
+from weir.enrich.filters.rules import fields_of
 from weir.model.topics import DATASETS
 
 __all__ = ["Trial", "filters_app", "read_events"]
 
 EXIT_SETTINGS = 2
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 KEPT = "-"
 """Stands for no rule: what no rule decides on is kept."""
 
@@ -63,7 +65,12 @@ def check(file: File, as_json: AsJson = False) -> None:
         table.add_column(heading, overflow="fold")
     for rule in rules:
         record = _as_record(rule)
-        row = (record["name"], ", ".join(record["dataset"]) or "all", ", ".join(record["source"]) or "all", record["when"] or "always")
+        row = (
+            record["name"],
+            ", ".join(record["dataset"]) or "all",
+            ", ".join(record["source"]) or "all",
+            record["when"] or "always",
+        )
         table.add_row(*map(_plain, (*row, record["do"])))
     console.print(table)
     console.print(f"{file}: {len(rules)} rule{'' if len(rules) == 1 else 's'}, no mistakes", markup=False, soft_wrap=True)
@@ -86,7 +93,9 @@ def _plain(text: str) -> str:
 @filters_app.command("try")
 def try_(
     file: File,
-    events: Annotated[Path | None, typer.Argument(exists=True, dir_okay=False, help="events as lines of JSON; else standard input")] = None,
+    events: Annotated[
+        Path | None, typer.Argument(exists=True, dir_okay=False, help="events as lines of JSON; else standard input")
+    ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="print each event's rule and what becomes of it")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -188,7 +197,7 @@ def _as_read(kind: Kind | None, value: Any) -> Any:
             time = datetime.fromisoformat(value)
         except ValueError:
             return None
-        return round(time.astimezone(UTC).timestamp() * 1_000_000)
+        return (time.astimezone(UTC) - _EPOCH) // timedelta(microseconds=1)
     if kind is Kind.TEXT and value is not None and not isinstance(value, str):
         return orjson.dumps(value).decode()
     return value

@@ -12,8 +12,8 @@
     list       = "[" [ value or network { "," value or network } ] "]"
     network    = 10.0.0.0/8, 2001:db8::/32
 
-An absent field fulfils no test but `!=`, `not …` and `== null`. Length, depth and number of values are bounded, and `matches` takes glob
-patterns rather than regular expressions, so that no rule can make an event cost more than its length times the pattern's.
+An absent field fulfils no test but `!=`, `not …` and `== null`. Length, depth and number of values are bounded, and `matches` takes
+glob patterns rather than regular expressions, so that no rule can make an event cost more than its length times the pattern's.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _CONSTANTS: Final = {"true": True, "false": False, "null": None}
 _TOKEN: Final = re.compile(
     r"""(?P<space>\s+)
       | (?P<text>"(?:[^"\\]|\\.)*+"|'(?:[^'\\]|\\.)*+')
-      | (?P<address>(?:\d{1,3}\.){3}\d{1,3}(?:/\d{1,3})?(?![\w.])|(?=[0-9A-Fa-f]*:)[0-9A-Fa-f:]+(?:\.[0-9.]+)?(?:/\d{1,3})?(?![\w.]))
+      | (?P<address>(?:(?:\d{1,3}\.){3}\d{1,3}|(?=[0-9A-Fa-f]*:)[0-9A-Fa-f:]+(?:\.[0-9.]+)?)(?:/\d{1,3})?(?![\w.]))
       | (?P<number>-?\d+(?:\.\d+)?(?![\w.]))
       | (?P<word>[A-Za-z_][A-Za-z0-9_]*+)
       | (?P<sign>==|!=|<=|>=|[<>()\[\],.])""",
@@ -259,7 +259,7 @@ class _Parser:
         key = self._key()
         if key is None:
             if self._next.text != "exists":
-                self._fail(f"{name} holds pairs: say which one, as in {name}.key or {name}[\"key\"]", token.position)
+                self._fail(f'{name} holds pairs: say which one, as in {name}.key or {name}["key"]', token.position)
             return _Field(name, kind, operator.methodcaller("get", name), token.position)
 
         def pair(record: Record) -> Any:

@@ -1,8 +1,8 @@
 """Merging the flow records of one raw batch that tell of the same flow into one.
 
-An exporter with a short active timeout tells of a long connection many times, and one that samples or splits by interface tells of it
-from several places. Records of one batch are merged whose key is the same in all of `KEY`; batches are never merged with each other, so
-a batch done again gives the same events.
+An exporter with a short active timeout tells of a long connection many times, and one that samples or splits by interface tells
+of it from several places. Records of one batch are merged whose key is the same in all of `KEY`; batches are never merged with
+each other, so a batch done again gives the same events.
 """
 
 from __future__ import annotations
@@ -39,10 +39,11 @@ def flow_key(record: Record) -> tuple[Any, ...]:
 
 
 class Merging:
-    """Records of one flow, added up in a copy of the first: its id, its raw coordinates and all fields but these are the first one's.
+    """Records of one flow, added up in a copy of the first: its id, its raw coordinates and all fields but these are the first
+    one's.
 
-    Bytes and packets are sums, raw and scaled; the start is the earliest, the end and the time of the event the latest; TCP flags are
-    joined; `flow_merged` is the number of records.
+    Bytes and packets are sums, raw and scaled; the start is the earliest, the end and the time of the event the latest; TCP
+    flags are joined; `flow_merged` is the number of records.
     """
 
     __slots__ = ("record",)

@@ -1,11 +1,11 @@
 """The file of filters: rules in order, each with what it applies to and what it does.
 
-    filters:
-      - name: no cron
-        dataset: syslog              # or a list; without it, all datasets
-        source: core-switch          # a name of the catalogue of sources, an address or a CIDR range, or a list; without it, all
-        when: process_name == "CRON" # see `expression`; without it, always
-        do: drop                     # or keep, sample 1/N, merge
+filters:
+  - name: no cron
+    dataset: syslog              # or a list; without it, all datasets
+    source: core-switch          # a name of the catalogue of sources, an address or a CIDR range, or a list; without it, all
+    when: process_name == "CRON" # see `expression`; without it, always
+    do: drop                     # or keep, sample 1/N, merge
 """
 
 from __future__ import annotations
