@@ -24,6 +24,7 @@ from weir.model.topics import DATASETS
 __all__ = ["Trial", "filters_app", "read_events"]
 
 EXIT_SETTINGS = 2
+_WIDE = 200
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 KEPT = "-"
 """Stands for no rule: what no rule decides on is kept."""
@@ -45,6 +46,14 @@ def _fail(lines: list[str]) -> NoReturn:
     raise typer.Exit(EXIT_SETTINGS)
 
 
+def _console() -> Console:
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        # What goes into a file or a pipe is not bound to 80 columns.
+        console.width = max(console.width, _WIDE)
+    return console
+
+
 def _rules(file: Path) -> tuple[Rule, ...]:
     try:
         return load_rules(file)
@@ -59,7 +68,7 @@ def check(file: File, as_json: AsJson = False) -> None:
     if as_json:
         print(json.dumps([_as_record(rule) for rule in rules], indent=1))  # noqa: T201
         return
-    console = Console(highlight=False)
+    console = _console()
     table = Table(box=None, header_style="bold", pad_edge=False)
     for heading in ("rule", "dataset", "source", "when", "does"):
         table.add_column(heading, overflow="fold")
@@ -119,7 +128,7 @@ def try_(
     if as_json:
         print(json.dumps(rows, indent=1))  # noqa: T201
         return
-    console = Console(highlight=False)
+    console = _console()
     table = Table(box=None, header_style="bold", pad_edge=False)
     for heading in ("rule", "dataset", "does"):
         table.add_column(heading, overflow="fold")
