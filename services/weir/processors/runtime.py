@@ -200,7 +200,8 @@ class Processor(Member):
             # A decoder's defect must not stop the stream, nor may the units be lost: all of them are dead-lettered.
             log.exception("decoder failed", topic=where.topic, partition=where.partition, offset=where.offset)
             outcome = Outcome(dead=[Dead(i, f"decoder failed: {error!r}") for i in range(len(batch.units))])
-        self._enrich(outcome, where)
+        if self.enrichment is not None:
+            self.enrichment.apply(outcome.events)
         counts = work.counts
         counts.units_in = len(batch.units)
         counts.bytes_in = sum(map(len, batch.units))
@@ -236,15 +237,6 @@ class Processor(Member):
         self.count_units.add(counts.units_in)
         if self.signal_source is not None and outcome.events:
             await self._signal(batch, where, outcome, stamp, delivery, self.signal_source)
-
-    def _enrich(self, outcome: Outcome, where: RawCoordinates) -> None:
-        if self.enrichment is None:
-            return
-        try:
-            self.enrichment.apply(outcome.events)
-        except Exception:
-            # A defect in a step must neither stop the stream nor cost the events, which are whole without it.
-            log.exception("enrichment failed", topic=where.topic, partition=where.partition, offset=where.offset)
 
     def _filter(self, outcome: Outcome, batch: RawBatch, work: Work) -> dict[str, list[dict[str, Any]]]:
         """What is to be published. What is left in the outcome is for the rules: all that no filter drops, as it was decoded."""
