@@ -21,6 +21,8 @@ from weir import __version__
 from weir.local.commands import bench_app, generate_app
 from weir.local.trials.commands import trial_app
 from weir.tools.certs_commands import certs_app
+from weir.tools.enrich_commands import enrich_app
+from weir.tools.filter_commands import filters_app
 
 __all__ = ["main"]
 
@@ -30,7 +32,7 @@ EXIT_DIFFERS = 1
 
 _ORDER = (
     *("receive", "process", "sink"),
-    *("doctor", "decode", "tap", "sources", "certs", "conformance", "topics", "schemas", "settings"),
+    *("doctor", "decode", "tap", "sources", "enrich", "filters", "certs", "conformance", "topics", "schemas", "settings"),
     *("generate", "bench", "trial", "demo", "dev", "version"),
 )
 
@@ -68,6 +70,8 @@ app.add_typer(generate_app, name="generate")
 app.add_typer(bench_app, name="bench")
 app.add_typer(trial_app, name="trial")
 app.add_typer(certs_app, name="certs")
+app.add_typer(enrich_app, name="enrich")
+app.add_typer(filters_app, name="filters")
 
 JsonOption = Annotated[bool, typer.Option("--json", help="print JSON for machines")]
 

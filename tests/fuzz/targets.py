@@ -91,7 +91,7 @@ def _netflow(data: bytes) -> None:
         except FlowError:
             continue
     needs = store.needs(data.split(b"\xff\xfe\xfd\xfc"))
-    decoder = Decoder(needs.templates, needs.samplings)
+    decoder = Decoder(needs.templates, needs.samplings, needs.names)
     for datagram in data.split(b"\xff\xfe\xfd\xfc"):
         try:
             decoder.decode(datagram)
@@ -244,7 +244,15 @@ def _netflow_seeds() -> list[bytes]:
     v9 = struct.pack(">HHIIII", 9, 2, 1000, 1_700_000_000, 1, 7) + struct.pack(">HH", 0, 4 + len(template)) + template + data
     sets = struct.pack(">HH", 2, 4 + len(template)) + template + data
     ipfix = struct.pack(">HHIII", 10, 16 + len(sets), 1_700_000_000, 1, 7) + sets
-    return [v5, v9, ipfix, v9 + b"\xff\xfe\xfd\xfc" + v9]
+    v7 = struct.pack(">HHIIIII", 7, 1, 1000, 1_700_000_000, 0, 1, 0) + bytes(range(52))
+    # A list in a field (RFC 6313), a firewall's event, labels, an interface; and the name of that interface.
+    specs = struct.pack(">14H", 258, 6, 291, 65535, 292, 65535, 233, 1, 70, 3, 10, 2, 351, 8)
+    lists = b"\7\3\0\4\0\1\6\x11" + b"\6\4\1\0\0\0\1" + b"\3\0\0\x11\0\3" + bytes(8)
+    names = struct.pack(">HHHHHHH", 259, 2, 1, 10, 2, 82, 4)
+    sets = struct.pack(">HH", 2, 4 + len(specs)) + specs + struct.pack(">HH", 3, 4 + len(names)) + names
+    sets += struct.pack(">HHH4s", 259, 10, 3, b"eth0") + struct.pack(">HH", 258, 4 + len(lists)) + lists
+    rich = struct.pack(">HHIII", 10, 16 + len(sets), 1_700_000_000, 1, 7) + sets
+    return [v5, v7, v9, ipfix, rich, v9 + b"\xff\xfe\xfd\xfc" + v9]
 
 
 def _proxy_seeds() -> list[bytes]:

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from weir.model.batch import RawBatch
 from weir.model.ids import event_id
+from weir.processors.enrichment import load_enrichment
 from weir.processors.fields import NOTHING, Context, Decoded
 from weir.processors.fields.sensor import document_fields, shipper_fields, tags_of
 from weir.processors.localtime import local_time
@@ -91,6 +92,8 @@ def _read(document: dict[str, object], shipped: beats.Shipping, context: Context
         record = beats.json_object(message)
         if record is not None and (found := read_document(record, context)) is not None:
             return found
+    if (found := read_document(document, context)) is not None:
+        return found
     for record in beats.records(document):
         if (found := read_document(record, context)) is not None:
             return found
@@ -127,4 +130,6 @@ def _add_header(dataset: str, fields: dict[str, Any], message: syslog.SyslogMess
 
 def main(settings: ProcessorSettings) -> int:
     """Run the Beats processor until it is told to stop."""
-    return run_processor(settings, "process.beats", "raw.beats", process, load_signal_source(settings.rules_dir))
+    return run_processor(
+        settings, "process.beats", "raw.beats", process, load_signal_source(settings.rules_dir), load_enrichment(settings)
+    )

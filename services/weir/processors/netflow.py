@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from weir.model.batch import RawBatch
 from weir.model.ids import event_id
+from weir.processors.enrichment import load_enrichment
 from weir.processors.fields import netflow as netflow_fields
 from weir.processors.fields import sflow as sflow_fields
 from weir.processors.outcome import Dead, Outcome, RawCoordinates, common_fields, event_hash
@@ -70,4 +71,6 @@ def _unknown(batch: RawBatch, index: int, result: netflow.DecodeResult) -> list[
 
 def main(settings: ProcessorSettings) -> int:
     """Run the NetFlow processor until it is told to stop."""
-    return run_processor(settings, "process.netflow", "raw.netflow", process, load_signal_source(settings.rules_dir))
+    return run_processor(
+        settings, "process.netflow", "raw.netflow", process, load_signal_source(settings.rules_dir), load_enrichment(settings)
+    )

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from weir.model.batch import RawBatch
 from weir.model.ids import event_id
+from weir.processors.enrichment import load_enrichment
 from weir.processors.fields import NOTHING, Context, Decoded
 from weir.processors.fields import cef as cef_fields
 from weir.processors.fields import qumulo as qumulo_fields
@@ -104,4 +105,6 @@ def _fields(message: syslog.SyslogMessage, context: Context) -> Decoded:
 def main(settings: ProcessorSettings) -> int:
     """Run the syslog processor until it is told to stop."""
     process = make_process(settings.utc_offset_minutes)
-    return run_processor(settings, "process.syslog", "raw.syslog", process, load_signal_source(settings.rules_dir))
+    return run_processor(
+        settings, "process.syslog", "raw.syslog", process, load_signal_source(settings.rules_dir), load_enrichment(settings)
+    )

@@ -104,6 +104,8 @@ def extract_eve(document: dict[str, object]) -> dict[str, object] | None:
     """The Suricata EVE record within the document, or None."""
     if (record := message_document(document)) is not None and eve.recognise(record):
         return record
+    if eve.recognise(document):
+        return document
     for record in records(document):
         if eve.recognise(record):
             return record
@@ -133,8 +135,7 @@ def original(document: dict[str, object]) -> str | None:
 
 
 def records(document: dict[str, object]) -> Iterator[dict[str, object]]:
-    """What may be the source's own record, besides the message: the document itself, then what lies in it, likeliest first."""
-    yield document
+    """What in a document may be the source's own record, besides the message: likeliest first."""
     if (line := original(document)) is not None and line.startswith("{") and (record := json_object(line)) is not None:
         yield record
     inner = document.get("json")
@@ -200,15 +201,13 @@ NOBODY: Final = Shipping(None, None, None, None, None, None, None, None, None, N
 """The shipper of a document that has nothing of one: a source that posts its own records."""
 
 # Of these a shipper's document has at least one.
-_SHIPPERS_KEYS: Final = frozenset({"@timestamp", "@metadata", "agent", "host", "event", "log", "message", "data_stream"})
 _DOTTED: Final = frozenset({"event.module", "event.dataset", "host.name", "agent.name", "agent.type", "log.file.path"})
+_SHIPPERS_KEYS: Final = _DOTTED | {"@timestamp", "@metadata", "agent", "host", "event", "log", "message", "data_stream"}
 
 
 def shipping(document: dict[str, object]) -> Shipping:
     """Who shipped the document. Fields of another type than ECS gives them count as absent; nothing is raised."""
-    keys = document.keys()
-    dotted = not _DOTTED.isdisjoint(keys)
-    if not dotted and _SHIPPERS_KEYS.isdisjoint(keys):
+    if _SHIPPERS_KEYS.isdisjoint(document):
         return NOBODY
     get = document.get
     host = get("host")
@@ -232,7 +231,7 @@ def shipping(document: dict[str, object]) -> Shipping:
         log_offset=offset if type(offset) is int and 0 <= offset < 2**63 else None,
         message=message if isinstance(message, str) else None,
     )
-    return _with_dotted(found, document) if dotted else found
+    return found if _DOTTED.isdisjoint(document) else _with_dotted(found, document)
 
 
 def _with_dotted(found: Shipping, document: dict[str, object]) -> Shipping:

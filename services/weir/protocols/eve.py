@@ -11,9 +11,10 @@ from typing import Any, Final, Literal, NamedTuple
 
 from weir.protocols._isotime import iso_to_micros
 from weir.protocols._values import address, identifier, integer, port, text
+from weir.protocols.eve_sections import FIELDS as SECTIONS_FIELDS
 from weir.protocols.eve_sections import SECTIONS
 
-__all__ = ["EveError", "EveEvent", "EveKind", "decode", "recognise"]
+__all__ = ["FIELDS", "EveError", "EveEvent", "EveKind", "decode", "recognise"]
 
 EveKind = Literal["alert", "flow", "netflow", "record"]
 
@@ -142,18 +143,22 @@ def decode(document: dict[str, object]) -> EveEvent | None:
     if not isinstance(event_type, str) or not event_type:
         raise EveError(f"a Suricata record whose event_type is {event_type!r:.40} instead of a name")
     fields: dict[str, Any] = {"timestamp": iso_to_micros(get("timestamp"))}
-    if (value := identifier(get("flow_id"))) is not None:
+    value = get("flow_id")
+    if value is not None and (value := identifier(value)) is not None:
         fields["flow_id"] = value
-    if (known := address(get("dest_ip"))) is not None:
-        fields["destination_ip"] = known
+    source, destination = address(get("src_ip")), address(get("dest_ip"))
+    if source is not None:
+        fields["source_ip"] = source
+    if destination is not None:
+        fields["destination_ip"] = destination
+    if (known := source or destination) is not None:
         fields["network_type"] = "ipv6" if ":" in known else "ipv4"
-    if (known := address(get("src_ip"))) is not None:
-        fields["source_ip"] = known
-        fields["network_type"] = "ipv6" if ":" in known else "ipv4"
-    if (number := port(get("src_port"))) is not None:
-        fields["source_port"] = number
-    if (number := port(get("dest_port"))) is not None:
-        fields["destination_port"] = number
+    value = get("src_port")
+    if value is not None and (value := port(value)) is not None:
+        fields["source_port"] = value
+    value = get("dest_port")
+    if value is not None and (value := port(value)) is not None:
+        fields["destination_port"] = value
     transport, iana_number = _protocol(get("proto"))
     if transport is not None:
         fields["network_transport"] = transport
@@ -318,3 +323,13 @@ def _techniques(value: object) -> list[str]:
             for technique in _TECHNIQUE.findall(item):
                 found[technique.replace("_", ".")] = None
     return list(found)
+
+
+FIELDS: Final = SECTIONS_FIELDS | {
+    "timestamp", "flow_id", "source_ip", "source_port", "destination_ip", "destination_port", "network_type", "network_transport",
+    "network_iana_number", "network_application", "network_community_id", "host_name", "observer_version", "flow_tcp_flags",
+    "flow_icmp_type", "flow_icmp_code", "event_severity", "rule_id", "rule_name", "rule_category", "rule_version", "rule_ruleset",
+    "rule_reference", "threat_technique_id", "event_start", "event_end", "flow_state", "flow_end_reason",
+    "source_bytes", "source_packets", "destination_bytes", "destination_packets",
+}  # fmt: skip
+"""Every name that `EveEvent.fields` can have."""

@@ -14,7 +14,7 @@ import orjson
 
 from weir.protocols._values import address, integer, mac, object_of, text
 
-__all__ = ["SECTIONS", "Fields", "Section"]
+__all__ = ["FIELDS", "SECTIONS", "Fields", "Section"]
 
 Fields = dict[str, Any]
 Section = tuple[tuple[tuple[str, str], ...], Callable[[Fields, dict[str, object]], None] | None]
@@ -377,3 +377,13 @@ SECTIONS: Final[dict[str, Section]] = {
     "engine": ((("message", "message"), ("error", "event_reason")), _engine),
 }  # fmt: skip
 """By the key of the part in the record."""
+
+FIELDS: Final = frozenset(field for texts, _ in SECTIONS.values() for _, field in texts) | {
+    "http_response_status_code", "http_response_bytes", "url_domain", "url_original", "http_request_method", "user_agent_original",
+    "http_request_referrer", "dns_question_name", "dns_question_type", "dns_response_code", "dns_answers", "tls_version",
+    "tls_cipher",
+    "tls_client_ja3", "tls_server_ja3s", "ssh_client", "ssh_server", "file_path", "file_name", "file_size", "file_hash_md5",
+    "file_hash_sha1", "file_hash_sha256", "user_name", "user_domain", "user_id", "source_host", "destination_host", "source_ip",
+    "destination_ip", "source_mac", "destination_mac", "event_action", "event_code", "event_outcome", "event_reason",
+}  # fmt: skip
+"""Every name that a part can fill."""

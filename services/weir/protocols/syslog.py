@@ -68,7 +68,7 @@ _RFC5424 = re.compile(
 # As much of a header as there is.
 _RFC5424_BEGIN = re.compile(
     rf"{_PRI}[1-9][0-9]{{0,2}} (?:-|{_TIME}) "
-    r"([!-~]{1,255}+)(?: ([!-~]{1,48}+)(?= |\Z)(?: ([!-~]{1,128}+)(?= |\Z)(?: ([!-~]{1,32}+)(?= |\Z))?+)?+)?+"
+    r"(?:([!-~]{1,255}+)(?= |\Z)(?: ([!-~]{1,48}+)(?= |\Z)(?: ([!-~]{1,128}+)(?= |\Z)(?: ([!-~]{1,32}+)(?= |\Z))?+)?+)?+)?+"
 )
 _SD_TOKEN = re.compile(rf'\[({_SD_NAME})| ({_SD_NAME})="({_PARAM_VALUE})"', re.DOTALL)
 _SD_ESCAPE = re.compile(r'\\(["\\\]])')
@@ -135,7 +135,8 @@ def parse(
     is given, for zones whose offset depends on the time.
 
     Never raises for the form of ``data``. What conforms to neither RFC comes back as ``unparsed`` with the whole text as
-    its message, and with as much of the header as could be read: PRI, and of RFC 5424 what comes before the fault. A repeated SD-ID does not conform (RFC 5424
+    its message, and with as much of the header as could be read: PRI,
+     and of RFC 5424 what comes before the fault. A repeated SD-ID does not conform (RFC 5424
     section 6.3.2); the values of a repeated PARAM-NAME, which does, are joined by a comma. More than six digits of a
     fraction are accepted and cut.
     """

@@ -21,7 +21,7 @@ from importlib import resources
 from math import isfinite
 from typing import Final, NamedTuple
 
-from weir.protocols._address import address
+from weir.protocols._address import address, mac
 
 __all__ = [
     "BLANK",
@@ -173,6 +173,12 @@ def _addr(text: str) -> str:
     return text
 
 
+def _mac(text: str) -> str:
+    if mac(text) is None:
+        raise ValueError("no MAC address")
+    return text
+
+
 _SCALARS: Final[dict[str, Convert]] = {
     "time": _time,
     "interval": _float,
@@ -182,6 +188,8 @@ _SCALARS: Final[dict[str, Convert]] = {
     "port": _port,
     "bool": _bool,
     "addr": _addr,
+    # Not one of Zeek's, which has text here: `zeek_logs.csv` says so to tell columns apart.
+    "mac": _mac,
 }
 _CONTAINER = re.compile(r"(?:set|table|vector|list)\[(.+)\]")
 

@@ -50,7 +50,8 @@ def test_a_logon_says_who_from_where_how_and_by_which_way() -> None:
     dataset, event = event_of(winlog(4624, data))
     assert dataset == "authentication"
     assert {
-        "event_module": "windows", "event_dataset": "windows.security", "event_category": ["authentication"], "event_type": ["start"],
+        "event_module": "windows", "event_dataset": "windows.security", "event_category": ["authentication"],
+        "event_type": ["start"],
         "event_action": "logged-in", "event_outcome": "success", "event_code": "4624", "user_name": "alice", "user_domain": "CORP",
         "user_id": "S-1-5-21-1-2-3-1001", "source_ip": "192.0.2.7", "source_port": 50123, "source_host": "WS1",
         "logon_type": "remote_interactive", "logon_type_code": 10, "logon_id": "0x1008e", "authentication_protocol": "Negotiate",
@@ -194,13 +195,15 @@ def xml(named: str, text: str) -> dict[str, Any]:
     "document",
     [
         {
-            "EventTime": "2024-03-01 12:00:00.123456", "Hostname": "ws1", "Keywords": -9218868437227405312, "EventType": "AUDIT_FAILURE",
+            "EventTime": "2024-03-01 12:00:00.123456", "Hostname": "ws1", "Keywords": -9218868437227405312,
+            "EventType": "AUDIT_FAILURE",
             "EventID": 4625, "SourceName": AUDIT, "RecordNumber": 12, "Channel": "Security", "TargetUserName": "bob",
             "IpAddress": "192.0.2.7", "SourceModuleType": "im_msvistalog",
         },
         {
             "@timestamp": "2024-03-01T12:00:00.123456Z", "winlog.event_id": "4625", "winlog.channel": "Security",
-            "winlog.provider_name": AUDIT, "winlog.computer_name": "ws1", "winlog.record_id": "12", "winlog.keywords": ["Audit Failure"],
+            "winlog.provider_name": AUDIT, "winlog.computer_name": "ws1", "winlog.record_id": "12",
+            "winlog.keywords": ["Audit Failure"],
             "winlog.event_data.TargetUserName": "bob", "winlog.event_data.IpAddress": "192.0.2.7",
         },
         {

@@ -77,14 +77,16 @@ def document(document: dict[str, object], context: Context) -> Decoded | None:
 
 
 @cache
-def _columns(dataset: str) -> frozenset[str]:
-    return frozenset(entry["name"] for entry in latest(dataset).parsed["fields"])
+def _without_column(dataset: str) -> frozenset[str]:
+    return eve.FIELDS - {entry["name"] for entry in latest(dataset).parsed["fields"]}
 
 
 def _keep_columns(dataset: str, fields: dict[str, Any]) -> None:
     """A record may say what its dataset has no column for (a flow's DNS question, a log's technique): `document` has it still."""
-    for column in fields.keys() - _columns(dataset):
-        del fields[column]
+    strangers = _without_column(dataset)
+    if not strangers.isdisjoint(fields):
+        for column in strangers & fields.keys():
+            del fields[column]
 
 
 def _flow(document: dict[str, object], fields: dict[str, Any], interface: str | None) -> None:

@@ -1,4 +1,4 @@
-"""A syslog message of no format of its own, as fields of events.syslog: what its header says, and what its maker is known to write."""
+"""A syslog message as fields of events.syslog: what its header says, and what its maker is known to write."""
 
 from __future__ import annotations
 

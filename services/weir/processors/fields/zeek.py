@@ -143,8 +143,8 @@ def _event(log: str | None, values: dict[str, object]) -> tuple[str, dict[str, A
         fields["network_transport"] = known.transport
         fields["network_iana_number"] = _TRANSPORTS[known.transport]
     for column, field, convert in known.columns:
-        if (value := get(column)) is not None and fields.get(field) is None:
-            fields[field] = convert(value)
+        if fields.get(field) is None and (value := get(column)) is not None and (converted := convert(value)) is not None:
+            fields[field] = converted
     if fields.get("network_type") is None:
         fields["network_type"] = _network_type(fields.get("source_ip") or fields.get("destination_ip"))
     special = _SPECIAL.get(log or "")

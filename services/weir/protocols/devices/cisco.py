@@ -67,7 +67,8 @@ _WORDINGS: Final = {
     mnemonic: re.compile(wording)
     for mnemonics, wording in (
         ("CONFIG_I VSHD_SYSLOG_CONFIG_I CONFIG_P", (
-            rf"Configured from (?P<config_source>\S+)(?: by (?:(?P<user>\S+) on )?(?P<line>[^\s(@]*)(?:@\S+)?(?: \((?P<src_ip>{_IP})\))?"
+            rf"Configured from (?P<config_source>\S+)(?: by (?:(?P<user>\S+) on )?(?P<line>[^\s(@]*)(?:@\S+)?(?: \((?P<src_ip>"
+            rf"{_IP})\))?"
             r")?")),
         ("LOGOUT", rf"User (?P<user>\S+) has exited tty session (?P<line>\d+)(?: ?\((?P<src_ip>{_IP})\))?"),
         ("PRIV_AUTH_PASS PRIV_AUTH_FAIL PRIV_I", rf".*?by (?:user )?(?P<user>\S+) on (?P<line>\w+)(?: \((?P<src_ip>{_IP})\))?"),
@@ -78,10 +79,12 @@ _WORDINGS: Final = {
             rf"(?P<result>Succeeded|Failed|closed)?$")),
         ("CFGLOG_LOGGEDCMD", r"User:(?P<user>\S*) +logged command:(?P<command>.*)"),
         ("IPACCESSLOGP IPACCESSLOGDP IPACCESSLOGNP IPACCESSLOGRP ACCESSLOGP ACCESSLOGDP ACCESSLOGNP", (
-            rf".*?list (?P<access_list>\S+) (?P<action>permitted|denied) (?P<protocol>\S+) (?P<src_ip>{_IP})(?:\((?P<src_port>\d+)\))?"
+            rf".*?list (?P<access_list>\S+) (?P<action>permitted|denied) (?P<protocol>\S+) (?P<src_ip>{_IP})(?:\((?P<src_port>"
+            rf"\d+)\))?"
             rf"(?: \((?P<interface>[^\s)]+)(?: (?P<src_mac>[^\s)]+))?[^)]*\))? ?-> (?P<dst_ip>{_IP})(?:\((?P<dst_port>\d+)\))?"
             rf"(?: \((?P<icmp_type>\d+)/(?P<icmp_code>\d+)\))?, (?P<packets>\d+) packets?")),
-        ("IPACCESSLOGS", rf".*?list (?P<access_list>\S+) (?P<action>permitted|denied) (?P<src_ip>{_IP}) +(?P<packets>\d+) packets?"),
+        ("IPACCESSLOGS", rf".*?list (?P<access_list>\S+) (?P<action>permitted|denied) (?P<src_ip>{_IP}) +(?P<packets>\d+) "
+                         rf"packets?"),
         ("UPDOWN CHANGED", rf"(?:Line protocol on )?Interface (?P<interface>[^\s,]+), changed state to {_STATE}"),
         ("IF_UP IF_DOWN_LINK_FAILURE IF_DOWN_ADMIN_DOWN IF_DOWN_NONE IF_DOWN IF_ADMIN_UP", (
             rf"Interface (?P<interface>[^\s,]+) is {_STATE}(?:.*?\((?P<reason>[^)]*)\))?")),
@@ -90,18 +93,21 @@ _WORDINGS: Final = {
             rf"(?P<reason>.*)")),
         ("ADJCHANGE", rf"neighbor (?P<neighbor>{_IP})(?: vpn vrf \S+)? {_STATE} ?(?P<reason>.*)"),
         ("SUCCESS FAIL START", (
-            r"(?P<what>Authorization|Authentication|Starting '[^']*') ?(?P<result>succeeded|failed)? ?for client \((?P<src_mac>[^)]*)\) on "
+            r"(?P<what>Authorization|Authentication|Starting '[^']*') ?(?P<result>succeeded|failed)? ?for client \("
+            r"(?P<src_mac>[^)]*)\) on "
             r"Interface (?P<interface>\S+)")),
         ("SESS_AUDIT_TRAIL SESS_AUDIT_TRAIL_START", (
             rf"(?:\(target:class\)-\((?P<zone_pair>[^:)]*):(?P<class>[^)]*)\):)?(?P<action>Stop|Start) (?P<protocol>\S+) session: "
-            rf"initiator \((?P<src_ip>{_IP[:-1]}):(?P<src_port>\d+)\)(?: sent (?P<bytes_sent>\d+) bytes)? -- responder \((?P<dst_ip>{_IP[:-1]}):"
+            rf"initiator \((?P<src_ip>{_IP[:-1]}):(?P<src_port>\d+)\)(?: sent (?P<bytes_sent>\d+) bytes)? -- responder \("
+            rf"(?P<dst_ip>{_IP[:-1]}):"
             rf"(?P<dst_port>\d+)\)(?: sent (?P<bytes_received>\d+) bytes)?")),
         ("ACLLOG_FLOW_INTERVAL ACLLOG_NEW_FLOW", (
             r"Src IP: (?P<src_ip>[^,]*), Dst IP: (?P<dst_ip>[^,]*), Src Port: (?P<src_port>\d+), Dst Port: (?P<dst_port>\d+), "
             r"Src Intf: (?P<interface>[^,]*), Protocol: \"?(?P<protocol>[^\",(]*)\"?(?:\((?P<protocol_number>\d+)\))?, "
             r"(?:ACL Name: (?P<access_list>[^,]*), ACE Action: (?P<action>[^,]*), )?.*?Hit-count: (?P<packets>\d+)")),
         ("MAC_MOVE MACFLAP_NOTIF HOSTFLAPPING", (
-            r"Host (?P<src_mac>\S+) in vlan (?P<vlan>\d+) is flapping between port (?P<interface>\S+) and port (?P<interface_b>\S+)")),
+            r"Host (?P<src_mac>\S+) in vlan (?P<vlan>\d+) is flapping between port (?P<interface>\S+) and port "
+            r"(?P<interface_b>\S+)")),
         ("DUPADDR DUPLICATE_IPADDR_DETECT", (
             rf"Duplicate address (?P<src_ip>{_IP}) on (?P<interface>[^\s,]+),? (?:sourced by|from) (?P<src_mac>\S+)")),
     )

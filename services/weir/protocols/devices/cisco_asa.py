@@ -64,7 +64,8 @@ _THREAT = AsaAction(("info",), None, "intrusion_detection")
 # (message numbers, what was done, templates): "{part}" stands for the part of that name, all else is a regular expression. The
 # templates of a message are tried in turn.
 _TABLE: Final[tuple[tuple[str, AsaAction, tuple[str, ...]], ...]] = (
-    ("106001", _DENY, (r"{dir} {proto} connection (?P<action>denied) from {from} to {to} flags (?P<flags>.*?) +on interface {if}",)),
+    ("106001", _DENY, (r"{dir} {proto} connection (?P<action>denied) from {from} to {to} flags (?P<flags>.*?) +on interface "
+                       r"{if}",)),
     ("106002 106018", _DENY, (
         r"{proto} (?:Connection|packet type (?P<icmp_type>\S+)) (?P<action>denied) by {dir} list {acl} src {from} dest {to}",)),
     ("106006 106007", _DENY, (
@@ -83,7 +84,8 @@ _TABLE: Final[tuple[tuple[str, AsaAction, tuple[str, ...]], ...]] = (
     ("106023", _DENY, (
         r"(?P<action>Deny) {proto} src {src}{suser} ?dst {dst}{duser}{icmp} ?by access-group {acl}"
         r"(?: \[(?P<hash_a>[^,\]]+), (?P<hash_b>[^\]]+)\])?",
-        r"(?P<action>Deny) {proto} src {src}(?P<src_user>[^()]*?)(?: \([^()]*\))? dst {dst}{duser}{icmp}.*? by access.group {acl}",)),
+        r"(?P<action>Deny) {proto} src {src}(?P<src_user>[^()]*?)(?: \([^()]*\))? dst {dst}{duser}{icmp}.*? by access.group "
+        r"{acl}",)),
     ("106027", _DENY, (r"(?P<action>[Dd]eny|\S+) src (?P<src_mac>\S+) dst (?P<dst_mac>\S+) by access-group {acl}",)),
     ("106100", _ALLOW, (
         r"access-list {acl} (?P<action>permitted|denied|est-allowed) {proto} (?P<src_interface>[^\s/]+)/(?P<src_ip>[^\s(]+)"
@@ -127,7 +129,8 @@ _TABLE: Final[tuple[tuple[str, AsaAction, tuple[str, ...]], ...]] = (
         r"(?P<action>Teardown) {proto} (?:state-bypass )?connection (?P<connection_id>[0-9]+) (?:for|from) {src}{suser} to {dst}"
         r" ?{duser} ?duration {dur} bytes (?P<bytes>[0-9]+)(?: {reason})?(?:\((?P<user>[^()]*)\))?",)),
     ("302020", _START, (
-        r"(?P<action>Built) (?:{dir} )?{proto} connection for faddr (?:[^\s:/]+:(?=\S+\.))?(?P<src_ip>[^\s/(]+)/(?P<icmp_seq>[0-9]+)"
+        r"(?P<action>Built) (?:{dir} )?{proto} connection for faddr (?:[^\s:/]+:(?=\S+\.))?(?P<src_ip>[^\s/(]+)/(?P<icmp_seq>"
+        r"[0-9]+)"
         r"{suser} gaddr (?P<dst_mapped_ip>[^\s/(]+)/(?P<dst_mapped_port>[0-9]+){user} laddr (?P<dst_ip>[^\s/(]+)/(?P<icmp_code>"
         r"[0-9]+){duser}(?: ?type (?P<icmp_type>[0-9]+) code [0-9]+)?",)),
     ("302021", _END, (
@@ -139,11 +142,13 @@ _TABLE: Final[tuple[tuple[str, AsaAction, tuple[str, ...]], ...]] = (
         r"(?P<file>.*)",)),
     ("304001", _ALLOW, (r"(?:(?P<user>[^\s@]+)@)?(?P<src_ip>[^\s(]+){suser} (?P<action>Accessed)(?: JAVA)? URL (?P<dst_ip>[^\s:(]+)"
                         r"(?:\([^)]*\))?:(?P<url>.*)",)),
-    ("304002", _DENY, (r"Access (?P<action>denied) URL (?P<url>\S+) SRC (?P<src_ip>[^\s(]+){suser} DEST (?P<dst_ip>\S+) on interface"
+    ("304002", _DENY, (r"Access (?P<action>denied) URL (?P<url>\S+) SRC (?P<src_ip>[^\s(]+){suser} DEST (?P<dst_ip>\S+) on "
+                       r"interface"
                        r" {if}",)),
     ("305011 305012", _INFO, (
         r"(?P<action>Built|Teardown) (?P<translation>dynamic|static|portmap) (?:{proto} )?translation from {src}{suser} to "
-        r"(?P<dst_interface>[^\s:(]+)(?:\([^)]*\))?:(?P<src_mapped_ip>[^\s/]+)(?:/(?P<src_mapped_port>[0-9]+))?(?: duration {dur})?",)),
+        r"(?P<dst_interface>[^\s:(]+)(?:\([^)]*\))?:(?P<src_mapped_ip>[^\s/]+)(?:/(?P<src_mapped_port>[0-9]+))?(?: duration "
+        r"{dur})?",)),
     ("305006 305005 305013", _DENY, (
         r"(?:portmap|regular|\S+) translation creation (?P<action>failed) for {proto} src {src}{suser} dst {dst}{icmp}",
         r"(?P<reason>No translation group found) for {proto} src {src}{suser} dst {dst}{icmp}",
@@ -161,11 +166,12 @@ _TABLE: Final[tuple[tuple[str, AsaAction, tuple[str, ...]], ...]] = (
         r"(?P<action>Denied) invalid {proto} code (?P<icmp_code>[0-9]+), for {src}{msrc}{suser} to {dst}{mdst}",)),
     ("322001", _DENY, (r"(?P<action>Deny) MAC address (?P<src_mac>\S+), (?P<reason>possible spoof attempt) on interface {if}",)),
     ("338001 338002 338003 338004 338005 338006 338007 338008 338101 338102 338103 338104 338201 338202 338203 338204", _THREAT, (
-        r"Dynamic [Ff]ilter (?P<action>\w+) (?P<list_kind>black|white|grey) ?listed {proto} traffic from {src}{msrc} to {dst}{mdst},? "
+        r"Dynamic [Ff]ilter (?P<action>\w+) (?P<list_kind>black|white|grey) ?listed {proto} traffic from {src}{msrc} to "
+        r"{dst}{mdst},? "
         r".*?(?P<side>source|destination) (?P<resolved>\S+) resolved from (?P<access_list>\S+) list: (?P<domain>[^,\s]+)"
         r"(?:, threat-level: (?P<threat_level>[^,]+), category: (?P<threat_category>.*))?",)),
-    ("338301", _INFO, (r"(?P<action>Intercepted) DNS reply for (?:name|domain) (?P<domain>\S+) from {src} to {dst}, matched (?P<"
-                       r"access_list>\S+)",)),
+    ("338301", _INFO, (r"(?P<action>Intercepted) DNS reply for (?:name|domain) (?P<domain>\S+) from {src} to {dst}, matched "
+                       r"(?P<access_list>\S+)",)),
     ("400000", _THREAT, (r"(?:IDS|IPS):(?P<signature_id>[0-9]+) (?P<signature>.*?) from {from} to {to} on interface {if}",)),
     ("402117 402119", _DENY, (r"IPSEC: (?P<action>Received) (?P<reason>.*?) from {from}(?: \(user= ?(?P<user>[^)]*)\))? to {to}",)),
     ("405001", _DENY, (r"(?P<action>Received) (?P<reason>ARP \w+ collision) from {from} on interface {if}",)),
@@ -174,10 +180,13 @@ _TABLE: Final[tuple[tuple[str, AsaAction, tuple[str, ...]], ...]] = (
         r"(?P<reason>Bad (?P<protocol>TCP) hdr length) \(.*?\) from {from} to {to}, flags: (?P<flags>.*?), on interface {if}",)),
     ("502101 502102", _USER, (r"(?P<action>New user added|User deleted) (?:to|from) local dbase: Uname: {name} Priv: (?P<privilege>"
                               r"[0-9]+)",)),
-    ("502103", _USER, (r"User (?P<action>priv level changed): Uname: {name} From: (?P<from_level>[0-9]+) To: (?P<privilege>[0-9]+)",)),
-    ("605004", _REFUSED, (r"Login (?P<action>denied) from {from} to (?P<dst_interface>[^\s:]+):(?P<dst_ip>[^\s/]+)/(?P<service>\S+) "
+    ("502103", _USER, (r"User (?P<action>priv level changed): Uname: {name} From: (?P<from_level>[0-9]+) To: (?P<privilege>"
+                       r"[0-9]+)",)),
+    ("605004", _REFUSED, (r"Login (?P<action>denied) from {from} to (?P<dst_interface>[^\s:]+):(?P<dst_ip>[^\s/]+)/"
+                          r"(?P<service>\S+) "
                           r"for user \"(?P<user>[^\"]*)\"",)),
-    ("605005", _LOGIN, (r"Login (?P<action>permitted) from {from} to (?P<dst_interface>[^\s:]+):(?P<dst_ip>[^\s/]+)/(?P<service>\S+) "
+    ("605005", _LOGIN, (r"Login (?P<action>permitted) from {from} to (?P<dst_interface>[^\s:]+):(?P<dst_ip>[^\s/]+)/"
+                        r"(?P<service>\S+) "
                         r"for user \"(?P<user>[^\"]*)\"",)),
     ("606001 606003", _SESSION, (r"ASDM (?:logging )?session number [0-9]+ from {ip} (?P<action>started)",)),
     ("606002 606004", _LOGOUT, (r"ASDM (?:logging )?session number [0-9]+ from {ip} (?P<action>ended)",)),
@@ -187,7 +196,8 @@ _TABLE: Final[tuple[tuple[str, AsaAction, tuple[str, ...]], ...]] = (
     ("611102", _REFUSED, (r"User authentication (?P<action>failed): (?:IP address: (?P<src_ip>[^,\s]+), )?Uname: {name}",)),
     ("611103", _LOGOUT, (r"User (?P<action>logged out): Uname: {name}",)),
     ("620001 608001 607001", _INFO, (
-        r"(?P<action>Pre-allocated?) (?P<service>\S+) (?P<channel>.*?) (?:secondary channel )?for {src} to {dst}.*? from (?P<reason>.*)",)),
+        r"(?P<action>Pre-allocated?) (?P<service>\S+) (?P<channel>.*?) (?:secondary channel )?for {src} to {dst}.*? from "
+        r"(?P<reason>.*)",)),
     ("710001 710002", _ALLOW, (r"{proto} access (?P<action>requested|permitted) from {from} to {dst}",)),
     ("710003", _DENY, (r"{proto} access (?P<action>denied) by ACL from {from} to {dst}",)),
     ("710005 710004 710006", _DENY, (r"{proto} request (?P<action>discarded) from {from} to {dst}",
@@ -196,7 +206,8 @@ _TABLE: Final[tuple[tuple[str, AsaAction, tuple[str, ...]], ...]] = (
         r"(?:Group = (?P<group>[^,]*), )?(?:Username = (?P<user>[^,]*), )?IP = (?P<src_ip>[^,\s]+), (?P<text>.*)",
         r"(?P<text>.*?) from (?P<src_ip>[0-9.]+):(?P<src_port>[0-9]+)$",)),
     ("716001 716038", _LOGIN, (
-        r"Group <(?P<group>[^>]*)> User <(?P<user>[^>]*)> IP <(?P<src_ip>[^>]*)> (?:Authentication: )?(?P<action>WebVPN session started|"
+        r"Group <(?P<group>[^>]*)> User <(?P<user>[^>]*)> IP <(?P<src_ip>[^>]*)> (?:Authentication: )?(?P<action>WebVPN "
+        r"session started|"
         r"successful)",)),
     ("716002", _LOGOUT, (
         r"Group <(?P<group>[^>]*)> User <(?P<user>[^>]*)> IP <(?P<src_ip>[^>]*)> (?P<action>WebVPN session terminated): "
@@ -205,7 +216,8 @@ _TABLE: Final[tuple[tuple[str, AsaAction, tuple[str, ...]], ...]] = (
         r"(?:Group <(?P<group>[^>]*)> User <(?P<user>[^>]*)> IP <(?P<src_ip>[^>]*)> )?Authentication: (?P<action>rejected)"
         r"(?:, group = (?P<group2>\S+) user = (?P<user2>[^,\s]+))?",)),
     ("725001 725002 725003 725006 725007", _INFO, (
-        r"(?:Starting|Device (?P<action>\w+)|SSL).*? (?:with|to|for)?(?: client| server)? ?(?P<src_interface>[^\s:]+):(?P<src_ip>[^\s/]+)"
+        r"(?:Starting|Device (?P<action>\w+)|SSL).*? (?:with|to|for)?(?: client| server)? ?(?P<src_interface>[^\s:]+):"
+        r"(?P<src_ip>[^\s/]+)"
         r"/(?P<src_port>[0-9]+)(?: to (?P<dst_ip>[^\s/]+)/(?P<dst_port>[0-9]+))?",)),
     ("733100 733101 733102", _THREAT, (
         r"\[ ?(?P<object>[^\]]+)\] drop (?P<reason>rate-[0-9]+ exceeded)\.",
@@ -257,11 +269,16 @@ def read_asa(number: str, text: str) -> dict[str, str]:
 _FTD_PAIR = re.compile(r"(?:^|, )([A-Z][0-9A-Za-z_ ]{0,39}+|originalClientSrcIP):(?: |(?=,)|$)")
 
 
+_MAX_PAIRS: Final = 512
+
+
 def read_ftd(text: str) -> dict[str, str]:
     """The pairs of a security event; a value reaches to the comma before the next key."""
-    found = list(_FTD_PAIR.finditer(text, 0, 65_536))[:512]
-    ends = [pair.start() for pair in found[1:]] + [len(text)]
     pairs: dict[str, str] = {}
-    for pair, end in zip(found, ends, strict=True):
-        pairs.setdefault(pair[1].strip(), text[pair.end() : end].strip())
+    found = _FTD_PAIR.match(text)
+    while found is not None and len(pairs) < _MAX_PAIRS:
+        following = _FTD_PAIR.search(text, found.end())
+        end = len(text) if following is None else following.start()
+        pairs.setdefault(found[1].strip(), text[found.end() : end].strip())
+        found = following
     return pairs

@@ -27,7 +27,10 @@ _EVENT = re.compile(r"(?:RT_[A-Z]{2,10}: )?([A-Z][A-Z0-9]{1,15}_[A-Z0-9_]{2,64}+
 _BRACKETED = re.compile(r"\[junos@2636[0-9.]{0,64}+((?: [^\s=\]]{1,64}+=\"[^\"\\]*+(?:\\.[^\"\\]*+)*+\")*+)\]", re.DOTALL)
 
 _ADDRESS = r"[0-9A-Fa-f:.]{2,45}"
-_ENDS = rf"(?P<source_address>{_ADDRESS})/(?P<source_port>\d{{1,5}})->(?P<destination_address>{_ADDRESS})/(?P<destination_port>\d{{1,5}})"
+_ENDS = (
+    rf"(?P<source_address>{_ADDRESS})/(?P<source_port>\d{{1,5}})->(?P<destination_address>{_ADDRESS})/"
+    r"(?P<destination_port>\d{1,5})"
+)
 _NAT_ENDS = (
     rf"(?P<nat_source_address>{_ADDRESS})/(?P<nat_source_port>\d{{1,5}})->(?P<nat_destination_address>{_ADDRESS})/"
     r"(?P<nat_destination_port>\d{1,5})"
@@ -59,16 +62,19 @@ _SESSIONS: Final = (
     ),
 )
 # Sentences of the management plane. Names as in the structured form of the same event.
-_SENTENCES: Final = {
-    "UI_LOGIN_EVENT": r"User '(?P<username>[^']*)' login, class '(?P<class_name>[^']*)'(?:.*?ssh-connection '(?P<ssh_connection>[^']*)')?",
+_SENTENCES = {
+    "UI_LOGIN_EVENT": r"User '(?P<username>[^']*)' login, class '(?P<class_name>[^']*)'(?:.*?ssh-connection '"
+                      r"(?P<ssh_connection>[^']*)')?",
     "UI_LOGOUT_EVENT": r"User '(?P<username>[^']*)' logout",
-    "UI_AUTH_EVENT": r"Authenticated user '(?P<username>[^']*)' (?:at permission level|assigned to class) '(?P<authentication_level>[^']*)'",
+    "UI_AUTH_EVENT": r"Authenticated user '(?P<username>[^']*)' (?:at permission level|assigned to class) '"
+                     r"(?P<authentication_level>[^']*)'",
     "UI_CMDLINE_READ_LINE": r"User '(?P<username>[^']*)', command '(?P<command>.*)'",
     "UI_COMMIT": r"User '(?P<username>[^']*)' requested '(?P<command>[^']*)' operation(?: \(comment: (?P<message>.*)\))?",
     "UI_CFG_AUDIT_SET": r"User '(?P<username>[^']*)' set: (?P<pathname>.*)",
     "UI_CFG_AUDIT_OTHER": r"User '(?P<username>[^']*)' (?P<action>\w+): (?P<pathname>.*)",
     "SSHD_LOGIN_FAILED": rf"Login failed for user '(?P<username>[^']*)' from host '(?P<source_address>{_ADDRESS})'",
-    "SSHD_LOGIN_ATTEMPTS_THRESHOLD": r"Threshold for unsuccessful authentication attempts \((?P<limit>\d+)\) reached by user '(?P<username>[^']*)'",
+    "SSHD_LOGIN_ATTEMPTS_THRESHOLD": r"Threshold for unsuccessful authentication attempts \((?P<limit>\d+)\) reached by user "
+                                     r"'(?P<username>[^']*)'",
     "LOGIN_FAILED": r"Login failed for user (?P<username>\S+) from host (?P<source_address>\S+)",
     "LOGIN_INFORMATION": r"User (?P<username>\S+) logged in from host (?P<source_address>\S+) on device (?P<tty_name>\S+)",
     "SNMP_TRAP_LINK_DOWN": r"ifIndex (?P<snmp_interface_index>\d+), ifAdminStatus (?P<admin_status>[^,]+), ifOperStatus "

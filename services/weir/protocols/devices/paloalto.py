@@ -1,6 +1,7 @@
 """Palo Alto Networks' PAN-OS messages: columns with commas between them, whose names the type of the log decides.
 
-Source: "PAN-OS Administrator's Guide", Syslog Field Descriptions (7.1 to 11.0). A newer version only adds columns at the end, so one
+Source: "PAN-OS Administrator's Guide", Syslog Field Descriptions (7.1 to 11.0). A newer version only adds columns at the end,
+ so one
 list a type serves all. The names are those of the vendor's custom log formats. The exception is CONFIG, which holds the change's
 details in the middle only where the operator has asked for them.
 """
@@ -29,7 +30,8 @@ _SESSION: Final = (
 )
 _DEVICES: Final = (
     "src_category src_profile src_model src_vendor src_osfamily src_osversion src_host src_mac dst_category dst_profile dst_model "
-    "dst_vendor dst_osfamily dst_osversion dst_host dst_mac container_id pod_namespace pod_name src_edl dst_edl hostid serialnumber "
+    "dst_vendor dst_osfamily dst_osversion dst_host dst_mac container_id pod_namespace pod_name src_edl dst_edl hostid "
+    "serialnumber "
 )
 _APPLICATION: Final = (
     "subcategory_of_app category_of_app technology_of_app risk_of_app characteristic_of_app container_of_app tunneled_app "
@@ -50,22 +52,27 @@ _COLUMNS: Final[dict[str, tuple[str, ...]]] = {
         "xff_ip " + _DEVICES + "src_dag dst_dag session_owner high_res_timestamp nssai_sst nssai_sd " + _APPLICATION + "offloaded",
         "THREAT": _SESSION + "misc threatid category severity direction seqno actionflags srcloc dstloc _ contenttype pcap_id "
         "filedigest cloud url_idx user_agent filetype xff referer sender subject recipient reportid " + _HIERARCHY + "_ src_uuid "
-        "dst_uuid http_method tunnelid monitortag parent_session_id parent_start_time tunnel thr_category contentver _ assoc_id ppid "
+        "dst_uuid http_method tunnelid monitortag parent_session_id parent_start_time tunnel thr_category contentver _ "
+        "assoc_id ppid "
         "http_headers url_category_list rule_uuid http2_connection dynusergroup_name xff_ip " + _DEVICES + "domain_edl src_dag "
         "dst_dag partial_hash high_res_timestamp reason justification nssai_sst " + _APPLICATION,
         "SYSTEM": "vsys eventid object _ _ module severity opaque seqno actionflags " + _HIERARCHY + "_ _ high_res_timestamp",
         "CONFIG": "host vsys cmd admin client result path seqno actionflags " + _HIERARCHY + "dg_id comment _ high_res_timestamp",
         "HIPMATCH": _HIP,
         "HIP-MATCH": _HIP,
-        "GLOBALPROTECT": "vsys eventid stage auth_method tunnel_type srcuser srcregion machinename public_ip public_ipv6 private_ip "
+        "GLOBALPROTECT": "vsys eventid stage auth_method tunnel_type srcuser srcregion machinename public_ip public_ipv6 "
+                         "private_ip "
         "private_ipv6 hostid serialnumber client_ver client_os client_os_ver repeatcnt reason error opaque status location "
-        "login_duration connect_method error_code portal seqno actionflags high_res_timestamp selection_type response_time priority "
+        "login_duration connect_method error_code portal seqno actionflags high_res_timestamp selection_type response_time "
+        "priority "
         "attempted_gateways gateway " + _HIERARCHY + "vsys_id",
         "USERID": "vsys ip user datasourcename eventid repeatcnt timeout beginport endport datasource datasourcetype seqno "
         "actionflags " + _HIERARCHY + "vsys_id factortype factorcompletiontime factorno ugflags userbysource tag_name "
         "high_res_timestamp origindatasource",
-        "AUTHENTICATION": "vsys ip user normalize_user object authpolicy repeatcnt authid vendor logset serverprofile desc clienttype "
-        "event factorno seqno actionflags " + _HIERARCHY + "vsys_id authproto rule_uuid high_res_timestamp src_category src_profile "
+        "AUTHENTICATION": "vsys ip user normalize_user object authpolicy repeatcnt authid vendor logset serverprofile desc "
+                          "clienttype "
+        "event factorno seqno actionflags " + _HIERARCHY + "vsys_id authproto rule_uuid high_res_timestamp src_category "
+                                                           "src_profile "
         "src_model src_vendor src_osfamily src_osversion src_host src_mac region _ user_agent sessionid",
         "DECRYPTION": _SESSION,
     }.items()

@@ -30,7 +30,8 @@ _USER: Final = r"(?P<user>\S{1,255}+)"
 # chooses the name, and may choose "root from 192.0.2.1 port 22 ssh2": so a name reaches to the last " from " and the sentence to
 # the end of the line.
 _SSHD: Final = (
-    ("ssh_login", "failure", rf"Failed (?P<method>\S+) for (?:(?P<invalid>invalid user|illegal user) )?(?P<user>.*) from {_SRC} port "
+    ("ssh_login", "failure", rf"Failed (?P<method>\S+) for (?:(?P<invalid>invalid user|illegal user) )?(?P<user>.*) from "
+                             rf"{_SRC} port "
                              r"(?P<port>\d+)(?: (?P<protocol>ssh\d?))?(?:: (?P<signature>[^:]{1,20} .*))?$"),
     ("ssh_login", "success", rf"Accepted (?P<method>\S+) for (?P<user>.*) from {_SRC} port (?P<port>\d+)(?: (?P<protocol>ssh\d?"
                              r"))?(?:: (?P<signature>[^:]{1,20} .*))?$"),
@@ -38,7 +39,8 @@ _SSHD: Final = (
     ("ssh_disconnect", None, rf"Received disconnect from {_SRC}(?: port (?P<port>\d+))?: ?(?P<code>\d+): ?(?P<reason>.*)"),
     ("ssh_disconnect", None, rf"Disconnected from (?:(?P<state>authenticating|invalid|user)(?: user)? (?P<user>\S*) )?{_SRC} port "
                              r"(?P<port>\d+)"),
-    ("ssh_disconnect", None, rf"Connection (?P<how>closed|reset) by (?:(?P<state>authenticating|invalid) user (?P<user>\S*) )?{_SRC}"
+    ("ssh_disconnect", None, rf"Connection (?P<how>closed|reset) by (?:(?P<state>authenticating|invalid) user (?P<user>\S*) )?"
+                             rf"{_SRC}"
                              r"(?: port (?P<port>\d+))?"),
     ("ssh_disconnect", "failure", r"(?:error: )?maximum authentication attempts exceeded for (?:(?P<invalid>invalid user) )?"
                                   rf"{_USER} from {_SRC} port (?P<port>\d+)"),
@@ -59,14 +61,16 @@ _SSHD: Final = (
 
 _PAM_BEGIN = re.compile(r"(?:error: )?(?:PAM: )?(?P<module>pam_[a-z0-9_]+)\((?P<service>[^:)]+)(?::(?P<type>[a-z]+))?\): ")
 _PAM: Final = (
-    ("session_opened", "success", r"session opened for user (?P<target>[^\s(]+)(?:\(uid=(?P<target_uid>\d+)\))?(?: by (?P<by>[^\s(]*)\("
+    ("session_opened", "success", r"session opened for user (?P<target>[^\s(]+)(?:\(uid=(?P<target_uid>\d+)\))?(?: by (?P<by>"
+                                  r"[^\s(]*)\("
                                   r"uid=(?P<uid>\d+)\))?"),
     ("session_closed", "success", r"session closed for user (?P<user>\S+)"),
     ("authentication", "failure", r"authentication failure;"),
     ("authentication", "failure", r"(?P<reason>check pass; user unknown)"),
     ("authentication", "failure", r"requirement \"(?P<requirement>[^\"]*)\" not met by user \"(?P<user>[^\"]*)\""),
     ("password_changed", "success", r"password changed for (?P<user>\S+)"),
-    ("authentication", "failure", r"(?:user (?P<user>\S+) )?(?P<reason>account (?:\S+ )?has expired|password (?:\S+ )?has expired).*"),
+    ("authentication", "failure", r"(?:user (?P<user>\S+) )?(?P<reason>account (?:\S+ )?has expired|password (?:\S+ )?has "
+                                  r"expired).*"),
     ("authentication", "success", r"authentication success;"),
 )  # fmt: skip
 _MORE: Final = re.compile(r"PAM (?P<count>\d+) more authentication failures?;")
@@ -83,9 +87,11 @@ _SU: Final = (
     ("su", "failure", r"'su (?P<target>\S+)' failed for (?P<user>\S+) on (?P<tty>\S+)"),
 )
 _LOGIN: Final = (
-    ("login", "failure", rf"FAILED LOGIN (?:SESSION |\(\d+\) |\d+ )?(?:on '?(?P<tty>[^\s']+)'? )?(?:FROM (?:{_SRC}|\(null\)) )?FOR '?(?P<user>[^',]*)'?,? ?"
+    ("login", "failure", rf"FAILED LOGIN (?:SESSION |\(\d+\) |\d+ )?(?:on '?(?P<tty>[^\s']+)'? )?(?:FROM (?:{_SRC}|\(null\)) )"
+                         rf"?FOR '?(?P<user>[^',]*)'?,? ?"
                          r"(?P<reason>.*)"),
-    ("login", "success", rf"(?:ROOT LOGIN|LOGIN ON) +(?:on '?)?(?P<tty>[^\s']+)'?(?: BY (?P<user>\S+))?(?: (?:FROM|from) '?{_SRC}'?)?$"),
+    ("login", "success", rf"(?:ROOT LOGIN|LOGIN ON) +(?:on '?)?(?P<tty>[^\s']+)'?(?: BY (?P<user>\S+))?(?: (?:FROM|from) '?"
+                         rf"{_SRC}'?)?$"),
 )  # fmt: skip
 _LOGIND: Final = (
     (
@@ -101,9 +107,11 @@ _ACCOUNTS: Final = (
     ("group_added", "success", r"new group: name=(?P<group>[^,]+), GID=(?P<gid>\d+)"),
     ("group_added", "success", r"group added to \S+: name=(?P<group>[^,]+)(?:, GID=(?P<gid>\d+))?"),
     ("user_added_to_group", "success", r"add '(?P<user>[^']+)' to (?P<shadow>shadow )?group '(?P<group>[^']+)'"),
-    ("user_removed_from_group", "success", r"(?:delete|removed?) '(?P<user>[^']+)' from (?P<shadow>shadow )?group '(?P<group>[^']+)'"),
+    ("user_removed_from_group", "success", r"(?:delete|removed?) '(?P<user>[^']+)' from (?P<shadow>shadow )?group '(?P<group>"
+                                           r"[^']+)'"),
     ("user_deleted", "success", r"delete user '(?P<user>[^']+)'"),
-    ("group_deleted", "success", r"(?:removed|delete) (?P<shadow>shadow )?group '(?P<group>[^']+)'(?: owned by '(?P<owner>[^']+)')?"),
+    ("group_deleted", "success", r"(?:removed|delete) (?P<shadow>shadow )?group '(?P<group>[^']+)'(?: owned by '(?P<owner>[^']"
+                                 r"+)')?"),
     ("group_deleted", "success", r"group '(?P<group>[^']+)' removed(?: from \S+)?"),
     ("user_changed", "success", r"change user '(?P<user>[^']+)' (?P<what>\S+)(?: from '(?P<from>[^']*)' to '(?P<to>[^']*)')?"),
     ("user_changed", "success", r"changed user '(?P<user>[^']+)' (?P<what>\S+)"),

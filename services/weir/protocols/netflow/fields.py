@@ -318,9 +318,9 @@ def _ntp(value: int, per_second: int) -> int:
 
 def _date_time(abstract_type: str) -> Callable[[int], FlowValue]:
     if abstract_type == "dateTimeMicroseconds":
-        return lambda value: _ntp(value, 1_000_000)
+        return lambda value: _ntp(value, 1_000_000) if value else 0
     if abstract_type == "dateTimeNanoseconds":
-        return lambda value: _ntp(value, 1_000_000_000)
+        return lambda value: _ntp(value, 1_000_000_000) if value else 0
     return _countable
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 from weir.processors.fields import Context
@@ -114,6 +115,9 @@ _SUBTYPES: Final = {
 }
 
 
+_ZONE = re.compile(r"(?:UTC|GMT)?([+-])([0-9]{1,2}):?([0-9]{2})\Z")  # -0500, UTC+2:00
+
+
 def fields(message: syslog.SyslogMessage, body: str, context: Context) -> dict[str, Any] | None:
     """Fields of a FortiGate's message; None for another's."""
     pairs = fortinet.read_fortinet(body)
@@ -167,9 +171,9 @@ def _time(pairs: dict[str, str], message: syslog.SyslogMessage, context: Context
         return moment
     if "date" not in pairs or "time" not in pairs:
         return None
-    zone = pairs.get("tz", "").strip('"').removeprefix("UTC").removeprefix("GMT")
-    zone = f"{zone[:3]}:{zone[-2:]}" if len(zone) in {5, 6} and zone[0] in "+-" else ""
-    written = time_us(f"{pairs['date']}T{pairs['time']}{zone}")
+    zone = _ZONE.match(pairs.get("tz", ""))
+    offset = f"{zone[1]}{zone[2]:0>2}:{zone[3]}" if zone is not None else ""
+    written = time_us(f"{pairs['date']}T{pairs['time']}{offset}")
     if written is None:
         return None
     if written[1]:

@@ -138,7 +138,8 @@ _TABLES: Final[dict[str, Table]] = {
 }
 _TABLES["HIP-MATCH"] = _TABLES["HIPMATCH"]
 
-_USERS: Final = {"TRAFFIC": "srcuser", "THREAT": "srcuser", "DECRYPTION": "srcuser", "GLOBALPROTECT": "srcuser", "HIPMATCH": "srcuser",
+_USERS: Final = {"TRAFFIC": "srcuser", "THREAT": "srcuser", "DECRYPTION": "srcuser", "GLOBALPROTECT": "srcuser",
+ "HIPMATCH": "srcuser",
                  "HIP-MATCH": "srcuser", "CONFIG": "admin", "USERID": "user", "AUTHENTICATION": "user"}  # fmt: skip
 _KINDS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
     "THREAT": (("network", "intrusion_detection"), ("info",)),

@@ -69,7 +69,8 @@ def fields(message: syslog.SyslogMessage, body: str, context: Context) -> dict[s
     if event is None:
         if program.startswith("com.apple.") and (service := _LAUNCHD_SERVICE.match(body)) is not None:
             return _SYSTEM | {"message": body[service.end() :], "log_syslog_fields": {"service": service[1]}}
-        return _AUTH.copy() if program in unix.PROGRAMS else None
+        # sudo sets its sentences in columns.
+        return _AUTH | {"message": body.lstrip(" ")} if program in unix.PROGRAMS else None
     pairs = event.pairs
     found: dict[str, Any] = _AUTH | fill(pairs, TABLE)
     category, types = _KINDS.get(event.action, (("host",), ("info",)))
