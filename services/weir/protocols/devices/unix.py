@@ -61,7 +61,8 @@ _SSHD: Final = (
     ("ssh_session", None, rf"Starting session: (?P<what>.*?) for {_USER} from {_SRC} port (?P<port>\d+)"),
     # Dropbear
     ("ssh_login", "failure", rf"Bad (?P<method>\S+) attempt for '(?P<user>.*)' from {_SRC}:(?P<port>\d+)$"),
-    ("ssh_login", "success", rf"(?P<method>P\w+) auth succeeded for '(?P<user>.*)'(?: with (?P<signature>.*))? from {_SRC}:(?P<port>\d+)$"),
+    ("ssh_login", "success", rf"(?P<method>P\w+) auth succeeded for '(?P<user>.*)'(?: with (?P<signature>.*))? from "
+                             rf"{_SRC}:(?P<port>\d+)$"),
     ("ssh_login", "failure", rf"Login attempt for (?P<invalid>nonexistent) user(?: '(?P<user>.*)')? from {_SRC}:(?P<port>\d+)$"),
     ("server_started", None, r"Server listening on (?P<dst>\S+) port (?P<dst_port>\d+)"),
 )  # fmt: skip

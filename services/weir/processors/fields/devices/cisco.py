@@ -130,8 +130,8 @@ _MNEMONICS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...], str | None, 
         ("SSH2_USERAUTH SSH_USERAUTH", (("authentication",), ("start",), None, "login")),
         ("SSH2_SESSION SSH_SESSION", (("session",), ("start",), None, "ssh-session")),
         ("SSH2_CLOSE SSH_CLOSE", (("session",), ("end",), None, "ssh-session-closed")),
-        ("IPACCESSLOGP IPACCESSLOGDP IPACCESSLOGNP IPACCESSLOGRP IPACCESSLOGS IPACCESSLOGSP ACCESSLOGP ACCESSLOGDP ACCESSLOGNP ACCESSLOGSP "
-         "ACLLOG_FLOW_INTERVAL ACLLOG_NEW_FLOW", (("network",), ("connection",), None, "access-list")),
+        ("IPACCESSLOGP IPACCESSLOGDP IPACCESSLOGNP IPACCESSLOGRP IPACCESSLOGS IPACCESSLOGSP ACCESSLOGP ACCESSLOGDP "
+         "ACCESSLOGNP ACCESSLOGSP ACLLOG_FLOW_INTERVAL ACLLOG_NEW_FLOW", (("network",), ("connection",), None, "access-list")),
         ("SESS_AUDIT_TRAIL", (("network",), ("connection", "end"), "success", "session-ended")),
         ("SESS_AUDIT_TRAIL_START", (("network",), ("connection", "start"), "success", "session-started")),
         ("UPDOWN CHANGED IF_UP IF_DOWN IF_DOWN_LINK_FAILURE IF_DOWN_ADMIN_DOWN IF_DOWN_NONE", (("network",), ("change",), None,
