@@ -111,6 +111,22 @@ def _syslog(data: bytes) -> None:
     assert events + outcome.units_empty + len({dead.unit_index for dead in outcome.dead}) >= len(units), "a unit left no trace"
 
 
+def _device_seeds() -> list[bytes]:
+    """What makers of devices put behind a header, in forms of their own."""
+    return [
+        b"<189>29: *Mar  1 18:48:50.483 UTC: %SYS-5-CONFIG_I: Configured from console by admin on vty0 (192.0.2.1)",
+        b"<166>Jul 06 2024 08:52:35 fw : %ASA-6-302013: Built outbound TCP connection 7 for out:192.0.2.1/1 (192.0.2.1/1) to "
+        b"in:10.0.0.1/2 (203.0.113.9/2) (u)",
+        b"<113>%FTD-1-430003: AccessControlRuleAction: Block, SrcIP: 192.0.2.1, URL: http://x/a, b",
+        b'<189>date=2024-05-11 time=10:14:15 devname="fw" devid="FG1" logid="1" type="traffic" tz="-0500" srcip=192.0.2.1',
+        b'<14>May 11 10:14:16 fw 1,2024/05/11 10:14:16,1,THREAT,url,1,2024/05/11 10:14:15,192.0.2.1,192.0.2.2,,,"r, s",AD\\u',
+        b"<14>May 11 10:14:16 srx RT_FLOW: RT_FLOW_SESSION_DENY: session denied 192.0.2.1/1->192.0.2.2/2 None 6(0) p in out",
+        b'<14>1 2024-05-11T10:14:16Z srx RT_FLOW - RT_FLOW_SESSION_CLOSE [junos@2636.1.1.1.2.40 source-address="192.0.2.1"] x',
+        b"May 11 10:14:16 h sshd[7]: Failed password for invalid user u from 192.0.2.1 port 22 ssh2",
+        b"May 11 10:14:16 h sudo:    u : TTY=pts/0 ; PWD=/ ; USER=root ; COMMAND=/bin/ls ; x",
+    ]
+
+
 def _beats(data: bytes) -> None:
     from weir.model.batch import RawBatch
     from weir.processors.beats import process
@@ -325,5 +341,6 @@ TARGETS: dict[str, Target] = {
     "syslog": Target(
         _syslog, _lines("rfc5424.log", "rfc3164.log", "kemp-esp.cef", "vendor.cef", "qumulo-audit.csv"), "weir.protocols.syslog"
     ),
+    "syslog-devices": Target(_syslog, _device_seeds, "weir.processors.fields.devices"),
     "beats": Target(_beats, _lines("suricata-eve.ndjson", "sensorfleet.ndjson", "filebeat-syslog.ndjson"), "weir.protocols.beats"),
 }
