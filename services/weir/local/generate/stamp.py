@@ -123,8 +123,8 @@ def from_conversation(source: int, destination: int, source_port: int, destinati
 def in_flows(datagram: bytes, run: int | None = None) -> list[Stamp]:
     """The stamps of a NetFlow, IPFIX or sFlow datagram, without its templates; with `run` only those of that run.
 
-    Relies on how the generators lay a flow out: NetFlow v5 and v7 as they are defined; else source address, destination address, source port
-    and destination port one behind the other, which a sampled packet header has by nature.
+    Relies on how the generators lay a flow out: NetFlow v5 and v7 as they are defined; else source address, destination address,
+    source port and destination port one behind the other, which a sampled packet header has by nature.
     """
     stamps = []
     length = _FIXED_RECORDS.get(int.from_bytes(datagram[:2], "big"))
