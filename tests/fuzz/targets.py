@@ -6,6 +6,7 @@ coverage tool can instrument them first.
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -137,6 +138,125 @@ def _beats(data: bytes) -> None:
     outcome = process(batch, RawCoordinates("raw", 0, 0))
     events = sum(map(len, outcome.events.values()))
     assert events + outcome.units_empty + len({dead.unit_index for dead in outcome.dead}) >= len(units), "a unit left no trace"
+
+
+_ODD = (
+    None,
+    True,
+    -1,
+    0,
+    2**63,
+    1.5,
+    "",
+    "-",
+    "0x",
+    "::1",
+    "999",
+    [],
+    {},
+    ["a", 5, None],
+    {"a": {"b": []}},
+    "\ud7ff\U0010ffff" * 3,
+)
+
+
+@functools.cache
+def _encoder(dataset: str) -> Callable[[dict[str, object]], bytes]:
+    from weir.bus.codec import Encoder
+
+    return Encoder(dataset)
+
+
+def _documents(data: bytes) -> None:
+    """Documents whose values are exchanged for odd ones, and for each other's: three bytes an exchange."""
+    import copy
+    import json
+    from typing import Any
+
+    from weir.model.batch import RawBatch
+    from weir.model.schemas import latest
+    from weir.processors.beats import process
+    from weir.processors.outcome import RawCoordinates
+
+    if not data:
+        return
+    document = copy.deepcopy(_DOCUMENTS[data[0] % len(_DOCUMENTS)])
+    for at in range(1, min(len(data), 100) - 2, 3):
+        places: list[tuple[Any, Any]] = []
+        rest: list[Any] = [document]
+        while rest and len(places) < 256:
+            node = rest.pop()
+            for key, value in node.items() if isinstance(node, dict) else enumerate(node):
+                places.append((node, key))
+                if isinstance(value, dict | list):
+                    rest.append(value)
+        if not places:
+            break
+        (node, key), (other, name) = places[data[at] % len(places)], places[data[at + 1] % len(places)]
+        node[key] = copy.deepcopy(_ODD[data[at + 2] % len(_ODD)] if data[at + 2] < 200 else other[name])
+        if len(str(document)) > 10_000:
+            break
+    unit = json.dumps(document).encode()  # which writes also what is nested deeper than orjson can
+    outcome = process(RawBatch(bytes(16), "s", "r", "lumberjack", "192.0.2.1", 5044, NOW_US, [unit]), RawCoordinates("raw", 0, 0))
+    assert sum(map(len, outcome.events.values())) + len(outcome.dead) == 1, "a document left no trace, or two"
+    for dataset, records in outcome.events.items():
+        columns = {field["name"] for field in latest(dataset).parsed["fields"]}
+        assert records[0].keys() <= columns, records[0].keys() - columns
+        _encoder(dataset)(records[0])
+
+
+_AUDIT = "Microsoft-Windows-Security-Auditing"
+_DOCUMENTS: list[dict[str, object]] = [
+    {
+        "@timestamp": "2024-03-01T12:00:00Z", "message": "m", "tags": ["t"],
+        "winlog": {
+            "event_id": 4625, "channel": "Security", "provider_name": _AUDIT, "keywords": ["Audit Failure"],
+            "event_data": {
+                "TargetUserName": "a@R", "IpAddress": "::ffff:192.0.2.1", "IpPort": "5", "LogonType": "3", "Status": "0xc000006d",
+                "SubStatus": "0x0", "ProcessName": "C:\\x\\y.exe", "WorkstationName": "W",
+            },
+        },
+    },
+    {
+        "Event": {
+            "System": {
+                "EventID": {"#text": "4648"}, "Channel": "Security", "TimeCreated": {"@SystemTime": "2024-03-01T12:00:00Z"},
+            },
+            "EventData": {"Data": [{"@Name": "TargetUserName", "#text": "x"}, {"@Name": "SubjectUserName", "#text": "y"}]},
+        }
+    },
+    {"EventID": 4776, "Channel": "Security", "Keywords": -9218868437227405312, "EventTime": "2024-03-01 12:00:00", "Status": "0x0"},
+    {
+        "netflow": {
+            "type": "netflow_flow", "source_ipv4_address": "192.0.2.1", "octet_delta_count": 5, "flow_start_sys_up_time": 3,
+            "exporter": {"address": "192.0.2.1:5", "version": 9, "uptime_millis": 9, "timestamp": "2024-03-01T12:00:00Z"},
+            "flow_id": 1, "icmp_type_code_ipv4": 2048, "responder_octets": 7, "sampling_interval": 10,
+        },
+        "event": {"start": "2024-03-01T12:00:00Z"},
+    },
+    {
+        "source_sensor": "s", "source_instrument": "i", "uuid": "u", "type": "t", "timestamp": 1.5,
+        "data": {
+            "timestamp": "2024-03-01T12:00:00Z", "flow_id": 1, "event_type": "alert", "direction": "to_client",
+            "alert": {"signature_id": 1, "metadata": {"mitre_technique_id": ["T1059_001"]}}, "files": [{"filename": "/a/b"}],
+            "flow": {"bytes_toserver": 1, "start": "2024-03-01T12:00:00Z"}, "dns": {"answers": [{"rdata": "a"}]},
+        },
+    },
+    {
+        "suricata": {"eve": {"event_type": "dns", "flow_id": 1, "dns": {"type": "query"}}}, "@timestamp": "2024-03-01T12:00:00Z",
+        "source": {"address": "192.0.2.1", "port": 1}, "zeek": {"session_id": "C1", "connection": {"state": "SF"}},
+        "event": {"original": "x"},
+    },
+    {
+        "log": {"file": {"path": "/x"}, "offset": 1, "syslog": {"priority": 13}}, "source.ip": "192.0.2.1", "labels": {"a": 1},
+        "event": {"module": "system", "category": ["a"], "timezone": "+02:00"}, "host": {"name": "h"},
+        "message": "Mar  1 12:00:02 db02 sshd[811]: Accepted",
+    },
+]  # fmt: skip
+
+
+def _document_fuzz_seeds() -> list[bytes]:
+    return [bytes([number]) + bytes(range(number, number + 60)) for number in range(len(_DOCUMENTS))]
 
 
 def _proxy(data: bytes) -> None:
@@ -330,6 +450,7 @@ def _lines(*names: str) -> Callable[[], list[bytes]]:
 
 TARGETS: dict[str, Target] = {
     "capture": Target(_capture, _capture_seeds, "weir.protocols.capture"),
+    "documents": Target(_documents, _document_fuzz_seeds, "weir.processors.beats"),
     "proxy": Target(_proxy, _proxy_seeds, "weir.protocols.proxy"),
     "ipfix-stream": Target(_ipfix_stream, lambda: [b"\x05" + seed for seed in _netflow_seeds()], "weir.protocols.netflow.stream"),
     "sflow": Target(_sflow, _sflow_seeds, "weir.protocols.sflow"),
