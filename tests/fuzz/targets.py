@@ -448,9 +448,36 @@ def _lines(*names: str) -> Callable[[], list[bytes]]:
     return read
 
 
+def _intel(data: bytes) -> None:
+    from weir.enrich.intel import IntelError, IntelList, Report, compile_intel, read_list
+    from weir.enrich.intel.values import classify
+
+    report = Report()
+    try:
+        found = list(read_list("list.csv" if data[:1] == b"i" else "list", data, report))
+    except IntelError:
+        return
+    for one in found:
+        assert classify(one.value) == (one.kind, one.value), "a value in its normal form has another one"
+    compile_intel([IntelList("list", 0, found, report)], limit=10**9, max_age_days=1)
+
+
+def _intel_seeds() -> list[bytes]:
+    hashed = "a" * 64
+    return [
+        b"203.0.113.9 # note\n203.0.113.0/24 ; x\nhxxp://evil[.]example/a?b\n0.0.0.0 a.example\n",
+        b'# "first_seen_utc","ioc_value","confidence_level"\n"2026-01-02 03:04:05", "203.0.113.9:443", "75"\n',
+        b"indicator;expires\nevil.example;2026-01-02\n",
+        b'{"Event":{"info":"x","Attribute":[{"type":"domain|ip","value":"a.example|203.0.113.9","to_ids":true}]}}',
+        f'{{"type":"bundle","objects":[{{"type":"indicator","pattern":"[file:hashes.\'SHA-256\' = \'{hashed}\']"}}]}}'.encode(),
+        b'{"objects":[{"type":"indicator","pattern":"([domain-name:value IN (\'a.example\',\'b.example\')] OR [url:value=\'http://a/\'])"}]}',
+    ]
+
+
 TARGETS: dict[str, Target] = {
     "capture": Target(_capture, _capture_seeds, "weir.protocols.capture"),
     "documents": Target(_documents, _document_fuzz_seeds, "weir.processors.beats"),
+    "intel": Target(_intel, _intel_seeds, "weir.enrich.intel"),
     "proxy": Target(_proxy, _proxy_seeds, "weir.protocols.proxy"),
     "ipfix-stream": Target(_ipfix_stream, lambda: [b"\x05" + seed for seed in _netflow_seeds()], "weir.protocols.netflow.stream"),
     "sflow": Target(_sflow, _sflow_seeds, "weir.protocols.sflow"),
