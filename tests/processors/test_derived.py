@@ -60,7 +60,9 @@ def test_community_ids_can_be_turned_off_and_seeded() -> None:
 
 
 def _values() -> st.SearchStrategy[dict[str, Any]]:
-    texts = st.one_of(st.none(), st.text(max_size=30), st.sampled_from(("10.0.0.1", "8.8.8.8", "2001:db8::1", "ff02::1", "fe80::1%1")))
+    texts = st.one_of(
+        st.none(), st.text(max_size=30), st.sampled_from(("10.0.0.1", "8.8.8.8", "2001:db8::1", "ff02::1", "fe80::1%1"))
+    )
     numbers = st.one_of(st.none(), st.integers(-5, 70_000))
     transports = st.one_of(st.none(), st.sampled_from(("tcp", "udp", "icmp", "icmp6", "gre", "?")), st.text(max_size=5))
     return st.fixed_dictionaries({

@@ -30,7 +30,8 @@ _PAIRS6: Final = ((128, 129), (130, 131), (133, 134), (135, 136), (139, 140), (1
 _ANSWERS: Final[dict[int, dict[int | None, int]]] = {
     protocol: {a: b for pair in pairs for a, b in (pair, pair[::-1])} for protocol, pairs in ((_ICMP, _PAIRS), (_ICMP6, _PAIRS6))
 }
-_PORTS: Final = struct.Struct("!BxHH").pack
+# Seed, addresses, protocol, padding, ports, by the length of an address.
+_HASHED: Final = {length: struct.Struct(f"!2s{length}s{length}sBxHH").pack for length in (4, 16)}
 _SEED: Final = struct.Struct("!H").pack
 _MAX_ADDRESSES: Final = 1 << 16
 _MAX_NUMBER: Final = 255
@@ -93,15 +94,15 @@ def _identify(
                 return None
             if not (0 <= source_port <= _MAX_PORT and 0 <= destination_port <= _MAX_PORT):
                 return None
-            return _text(seed + ours + theirs + _PORTS(protocol, source_port, destination_port))
+            return _text(_HASHED[len(ours)](seed, ours, theirs, protocol, source_port, destination_port))
         destination_port = answer
     if source_port is None or destination_port is None:
         return None
     if not (0 <= source_port <= _MAX_PORT and 0 <= destination_port <= _MAX_PORT):
         return None
     if ours < theirs or (ours == theirs and source_port <= destination_port):
-        return _text(seed + ours + theirs + _PORTS(protocol, source_port, destination_port))
-    return _text(seed + theirs + ours + _PORTS(protocol, destination_port, source_port))
+        return _text(_HASHED[len(ours)](seed, ours, theirs, protocol, source_port, destination_port))
+    return _text(_HASHED[len(ours)](seed, theirs, ours, protocol, destination_port, source_port))
 
 
 def _text(hashed: bytes) -> str:

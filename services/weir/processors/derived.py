@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 
 from weir.enrich.community_id import CommunityIds
-from weir.enrich.direction import Directions, Network
+from weir.enrich.direction import Directions
+from weir.enrich.networks import Network
 from weir.enrich.services import network_names, service_names
 from weir.enrich.user_agent import user_agents
 from weir.model.schemas import latest
 from weir.processors.enrichment import Step
 
 __all__ = ["derived_steps"]
+
+
+@cache
+def _directions(networks: tuple[Network, ...]) -> Directions:
+    """One for all datasets, which have the same addresses in them."""
+    return Directions(networks)
 
 
 def derived_steps(
@@ -32,7 +40,7 @@ def derived_steps(
     if {"network_protocol", "destination_port", "network_transport"} <= fields:
         steps.append(service_names)
     if {"network_direction", "source_ip", "destination_ip"} <= fields:
-        steps.append(Directions(own_networks))
+        steps.append(_directions(tuple(own_networks)))
     if community_ids and "network_community_id" in fields:
         steps.append(CommunityIds(community_id_seed))
     if "user_agent_name" in fields:
