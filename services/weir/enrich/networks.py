@@ -1,4 +1,4 @@
-"""Whether an address, given as text, lies in one of some networks: one dictionary look-up for an address that was asked for before."""
+"""Whether an address, given as text, lies in one of some networks: one look-up for an address that was asked for before."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class NetworkSet(dict[str, bool | None]):
         if packed.startswith(_MAPPED):
             packed = packed[12:]
         number = int.from_bytes(packed, "big")
-        for bits, prefixes in self._prefixes[len(packed)]:
+        for bits, prefixes in self._prefixes[len(packed)]:  # noqa: SIM110  a generator would cost more than all else here
             if number >> bits in prefixes:
                 return True
         return False
