@@ -63,6 +63,17 @@ def test_check_names_every_mistake_and_fails(tmp_path: Path) -> None:
     assert run("check", tmp_path / "none.yaml")[0] == 2
 
 
+def test_check_looks_up_sources_in_the_catalogue(file: Path, tmp_path: Path) -> None:
+    catalogue = tmp_path / "sources.yaml"
+    catalogue.write_text("sources: [{name: core, port: 514}]")
+    assert run("check", file, "--sources", catalogue)[0] == 0
+    catalogue.write_text("sources: [{name: core-1, port: 514}]")
+    code, _, err = run("check", file, "--sources", catalogue)
+    assert code == 2
+    assert f"{file}:3: rule 'no dns': there is no source 'core' in {catalogue}; did you mean core-1?" in err
+    assert run("check", file, "--sources", tmp_path / "none.yaml")[0] == 2
+
+
 def test_try_tells_what_each_rule_would_do(file: Path) -> None:
     lines = [event(n, destination_port=53) for n in range(3)]
     lines += [event(10 + n, destination_port=80, network_bytes=n) for n in range(4)]

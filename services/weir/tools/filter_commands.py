@@ -57,9 +57,17 @@ def _rules(file: Path) -> tuple[Rule, ...]:
 
 
 @filters_app.command("check")
-def check(file: File, as_json: AsJson = False) -> None:
+def check(
+    file: File,
+    sources: Annotated[
+        Path | None, typer.Option(envvar="WEIR_SOURCES_FILE", help="catalogue in which the names of sources must be")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """Read filters and list them, or name every mistake. Exit 2 where there is one."""
     rules = _rules(file)
+    if sources is not None:
+        _sources_known(file, rules, sources)
     if as_json:
         print(json.dumps([_as_record(rule) for rule in rules], indent=1))  # noqa: T201
         return
@@ -78,6 +86,24 @@ def check(file: File, as_json: AsJson = False) -> None:
         table.add_row(*map(_plain, (*row, record["do"])))
     console.print(table)
     console.print(f"{file}: {len(rules)} rule{'' if len(rules) == 1 else 's'}, no mistakes", markup=False, soft_wrap=True)
+
+
+def _sources_known(file: Path, rules: tuple[Rule, ...], path: Path) -> None:
+    """Fail where a rule names a source that a catalogue does not have: it would never apply."""
+    from weir.model.sources import CatalogueError, load_catalogue  # noqa: PLC0415
+    from weir.model.yamlfile import meant, told  # noqa: PLC0415
+
+    try:
+        names = {source.name for source in load_catalogue(path).sources}
+    except CatalogueError as error:
+        _fail(error.mistakes)
+    mistakes = [
+        (rule.line, f"rule {rule.name!r}: there is no source {name!r} in {path}{meant(name, names)}")
+        for rule in rules
+        for name in rule.sources - names
+    ]
+    if mistakes:
+        _fail(told(str(file), mistakes))
 
 
 def _as_record(rule: Rule) -> dict[str, Any]:
