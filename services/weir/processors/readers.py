@@ -6,11 +6,11 @@ from typing import Final
 
 import orjson
 
-from weir.processors.fields import Context, Decoded, Reader, cef, leef, suricata
+from weir.processors.fields import Context, Decoded, Reader, cef, kemp_logs, leef, qumulo, suricata
 
 __all__ = ["READERS", "read_document", "read_text"]
 
-READERS: Final[tuple[Reader, ...]] = (suricata, cef, leef)
+READERS: Final[tuple[Reader, ...]] = (suricata, qumulo, cef, leef, kemp_logs)
 """In the order in which they are asked."""
 
 
@@ -29,7 +29,8 @@ def read_text(text: str, context: Context) -> Decoded | None:
             document = orjson.loads(text)
         except orjson.JSONDecodeError:
             document = None
-        return read_document(document, context) if isinstance(document, dict) else None
+        if isinstance(document, dict):
+            return read_document(document, context)
     for reader in READERS:
         if (found := reader.line(text, context)) is not None:
             return found

@@ -15,7 +15,7 @@ from zoneinfo import available_timezones
 from weir.processors.fields import Context, Decoded
 from weir.processors.fields.kemp import add_esp
 from weir.processors.localtime import ToUtc, local_time
-from weir.protocols import cef, cef_keys, devicetime, kemp, keyvalues
+from weir.protocols import cef, cef_keys, devicetime, kemp, keyvalues, syslog
 
 __all__ = [
     "COLUMN_KEYS",
@@ -184,6 +184,7 @@ def cef_fields(event: cef.CefEvent, context: Context) -> dict[str, Any]:
     """Event fields of a CEF record, vendor specific ones included; `context` says what zone times without one are in."""
     extension = event.extension
     fields: dict[str, Any] = {
+        "timestamp": None,
         "event_module": module_name(event.device_vendor) or "cef",
         "event_dataset": "cef",
         "cef_version": int(event.version.partition(".")[0]),
@@ -224,6 +225,10 @@ def finish(fields: dict[str, Any], pairs: dict[str, str], context: Context) -> N
     for key, word, field in _IPV6:
         if (text := get(key)) and field not in fields and word in get(f"{key}Label", word).lower():
             fields[field] = keyvalues.address(text)
+    for host, field in (("source_host", "source_ip"), ("destination_host", "destination_ip")):
+        # Some senders have an address where the name belongs.
+        if field not in fields and (text := fields.get(host)) and (found := keyvalues.address(text)) is not None:
+            fields[field] = found
     if (ip := fields.get("source_ip") or fields.get("destination_ip")) is not None:
         fields["network_type"] = "ipv6" if ":" in ip else "ipv4"
     start, end, receipt = get("start") or get("startTime"), get("end") or get("endTime"), get("rt") or get("deviceReceiptTime")
@@ -278,7 +283,21 @@ def line(text: str, context: Context) -> Decoded | None:
     original = text[start:]
     fields = cef_fields(cef.parse(original), context)
     fields["event_original"] = original
+    if start >= _SHORTEST_HEADER:
+        add_header(fields, text[:start], context)
     return "cef", fields
+
+
+_SHORTEST_HEADER: Final = len("Sep 21 14:13:20 ")
+
+
+def add_header(fields: dict[str, Any], header: str, context: Context) -> None:
+    """Time and host of the syslog header in front of a payload, where that names none: of a file's line, of a wrapped one."""
+    message = syslog.parse(header.encode("utf-8", "replace"), received_us=context.received_us, to_utc=context.to_utc)
+    if message.format != "unparsed":
+        for field, value in (("timestamp", message.timestamp_us), ("host_name", message.hostname)):
+            if fields.get(field) is None:
+                fields[field] = value
 
 
 def document(document: dict[str, object], context: Context) -> Decoded | None:
