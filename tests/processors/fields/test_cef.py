@@ -15,7 +15,7 @@ from weir.model.batch import RawBatch
 from weir.processors.fields import Context
 from weir.processors.fields.cef import FIELDS
 from weir.processors.outcome import Outcome, RawCoordinates
-from weir.processors.readers import read_document
+from weir.processors.readers import read_document, read_text
 from weir.processors.syslog import make_process
 from weir.protocols.cef import CefError
 
@@ -188,3 +188,39 @@ def test_a_document_whose_message_is_cef_is_that_event() -> None:
     assert read_document({"message": "see CEF for more"}, context) is None
     with pytest.raises(CefError):
         read_document({"message": "CEF:0|cut"}, context)
+
+
+PAYLOAD = "CEF:0|v|p|1|1|n|5|src=192.0.2.1"
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "", " ", "<14>", "ssomgr: ", "tag[12]:", "<134>host ", "<134>1 2026-09-21T14:13:20.123+03:00 host app 12 - ",
+        "Original Address=192.0.2.5 ", "<14>[relay]<134>",
+        "Sep 21 14:13:20 host ", "Sep 21 2026 14:13:20 host tag[1]: ", "2026-09-21T14:13:20.123Z host ",
+        "2016-04-01T09:29:11.356-0400 ",
+        "<14>Sep 21 14:13:21 relay <134>Sep 21 14:13:20 host tag: ",
+    ],
+)  # fmt: skip
+def test_a_payload_stands_behind_headers_of_any_form(header: str) -> None:
+    for payload in (PAYLOAD, "LEEF:1.0|v|p|1|1|src=192.0.2.1"):
+        dataset, fields = read_text(header + payload, Context(1_790_000_000_000_000, lambda local: local)) or ("", {})
+        assert (dataset, fields.get("source_ip")) == ("cef", "192.0.2.1")
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        "Invalid user ", '192.0.2.9 - - [21/Sep/2026:14:13:20 +0300] "GET / HTTP/1.1" 200 5 "-" "', "user=", "name: 'x' ua=",
+        "<13>Sep 21 14:13:20 web1 access: the browser calls itself all of this: ", "x" * 600 + " ", "a " * 100000,
+        "<1>" * 500, "<1>" + ":" * 500 + "'", "<1>" + ": " * 250,
+    ],
+    ids=lambda before: before[:12],
+)  # fmt: skip
+def test_a_message_that_quotes_a_payload_is_no_event_of_it(before: str) -> None:
+    """Else whoever may choose a user name or a user agent could make events of any device, or dead letters."""
+    for payload in (PAYLOAD, "CEF:0|cut", "LEEF:1.0|v|p|1|1|src=192.0.2.1"):
+        assert read_text(before + payload, Context(1_790_000_000_000_000, lambda local: local)) is None
+    (event,) = outcome_of("<38>Sep 21 14:13:20 web1 sshd[1]: Invalid user CEF:0|x from 192.0.2.9").events["syslog"]
+    assert event["message"] == "Invalid user CEF:0|x from 192.0.2.9"

@@ -99,7 +99,7 @@ def _device_time(attributes: dict[str, str], context: Context) -> int | None:
 
 def line(text: str, context: Context) -> Decoded | None:
     """A line that holds LEEF, behind whatever header. Raises LeefError (a ValueError) as `leef.parse`."""
-    if "LEEF:" not in text or (start := leef.find(text)) < 0:
+    if "LEEF:" not in text or (start := leef.find(text)) < 0 or (start > 0 and not cef_fields.is_header(text[:start])):
         return None
     original = text[start:]
     fields = leef_fields(leef.parse(original), context)
