@@ -313,6 +313,9 @@ class TestOperations:
     def test_classify(self, operation: str, category: tuple[str, ...], types: tuple[str, ...]) -> None:
         assert classify(operation) == (category, types)
 
+    def test_a_name_of_nothing_but_beginnings_is_classed(self) -> None:
+        assert classify("begin_" * 20_000) == (("file",), ("info",))
+
     def test_the_documented_names_are_all_there(self) -> None:
         assert set(corpus("operations.txt")) == set(OPERATIONS)
 

@@ -125,8 +125,8 @@ _SUBJECTS: Final = (
     (("auth_", "identity_"), OperationClass(("iam",), ("info",))),
     (("node_", "reboot_", "shutdown_"), OperationClass(("host",), ("info",))),
     (
-        ("ad_", "audit_", "cluster_", "dns_", "encryption_", "ftp_", "kerberos_", "ldap_", "network_", "nfs_", "replication_", "s3_",
-         "saml_", "smb_", "ssl_", "tenant_", "time_", "web_ui_"),
+        ("ad_", "audit_", "cluster_", "dns_", "encryption_", "ftp_", "kerberos_", "ldap_", "network_", "nfs_", "replication_",
+         "s3_", "saml_", "smb_", "ssl_", "tenant_", "time_", "web_ui_"),
         OperationClass(("configuration",), ("info",)),
     ),
 )  # fmt: skip
@@ -137,11 +137,15 @@ def classify(operation: str) -> OperationClass:
 
     One that is in no document is of the category that its first word tells, or of file, and ``info``.
     """
+    if operation.startswith(_BEGIN):
+        return OperationClass(_known(operation.removeprefix(_BEGIN)).category, ("info",))
+    return _known(operation)
+
+
+def _known(operation: str) -> OperationClass:
     known = OPERATIONS.get(operation) or _UNDOCUMENTED.get(operation)
     if known is not None:
         return known
-    if operation.startswith(_BEGIN):
-        return OperationClass(classify(operation.removeprefix(_BEGIN)).category, ("info",))
     for words, about in _SUBJECTS:
         if operation.startswith(words):
             return about
