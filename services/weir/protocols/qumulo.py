@@ -67,7 +67,8 @@ def recognise(message: SyslogMessage) -> str | None:
 
     A line counts as Qumulo's by its app-name (RFC 5424, or ``qumulo:`` in RFC 3164), by the word ``qumulo`` in front of its
     message, or by a header written as CSV; and its first field has the letters of an address, or it is JSON that speaks of an
-    operation and a protocol, so that other messages of the cluster stay plain syslog. Whether the rest is whole is for ``parse`` to say.
+    operation and a protocol, so that other messages of the cluster stay plain syslog. Whether the rest is whole is for
+    ``parse`` to say.
     """
     app_name = message.app_name
     text = message.message.lstrip(" ")
