@@ -305,6 +305,56 @@ def _sflow(data: bytes) -> None:
     assert len(result.samples) <= sflow.MAX_SAMPLES
 
 
+def _leef(data: bytes) -> None:
+    from weir.protocols.leef import LeefError, parse
+
+    text = "LEEF:" + data.decode("utf-8", "replace")
+    try:
+        event = parse(text)
+    except LeefError:
+        return
+    assert all(key in text for key in event.attributes), "a key that was not sent"
+
+
+def _cef(data: bytes) -> None:
+    from weir.processors.fields import Context
+    from weir.processors.fields.cef import line
+
+    text = "CEF:" + data.decode("utf-8", "replace")
+    try:
+        found = line(text, Context(NOW_US, lambda local: local))
+    except ValueError:
+        return
+    if found is not None:
+        assert all(f"{key}=" in text for key in found[1]["cef_extensions"]), "a key that was not sent"
+
+
+def _kemp_logs(data: bytes) -> None:
+    from weir.protocols.kemp_logs import parse_layer7, parse_waf
+
+    text = data.decode("utf-8", "replace")
+    parse_layer7(text)
+    parse_waf(text)
+
+
+def _qumulo_json(data: bytes) -> None:
+    from weir.protocols.qumulo import QumuloError, parse
+
+    try:
+        audit = parse("{" + data.decode("utf-8", "replace"))
+    except QumuloError:
+        return
+    str(audit).encode()
+
+
+def _device_times(data: bytes) -> None:
+    from weir.protocols.devicetime import parse, parse_pattern
+
+    text, _, pattern = data.decode("utf-8", "replace").partition("\n")
+    parse(text, NOW_US)
+    parse_pattern(text, pattern, NOW_US)
+
+
 def _http_elements(data: bytes) -> None:
     import json
 
@@ -422,6 +472,31 @@ def _elements_seeds() -> list[bytes]:
     return [b'\xf0[{"a":"\\"]}"},{"b":[1,{"c":null}]}]', b'\x00{"a":1}\n\n{"b":2}\r\n', b'\xf0 {"a":{"b":"\\u00e9"}} ']
 
 
+def _leef_seeds() -> list[bytes]:
+    return [
+        b"1.0|Microsoft|MSExchange|4.0 SP1|15345|src=192.0.2.0\tdst=192.0.2.1\tsev=5 cn1=3\tcat=anomaly",
+        b"2.0|Vendor|Product|1|41|x5E|src=192.0.2.0^usrName=joe^devTime=Sep 21 2026 14:13:20^msg=a=b",
+        b"2.0|Vendor|Product|1|41|a=1#011b=2 c=3",
+    ]
+
+
+def _qumulo_json_seeds() -> list[bytes]:
+    return [
+        b'"user_id": {"sid": "S-1-5-2", "name": "AD\\alice"}, "user_ip": "192.0.2.1", "protocol": "api", "operation": "x", '
+        b'"status": "ok"}',
+        b'"ip_address": "192.0.2.1", "user": "n", "protocol": "smb", "operation": "x", "result": "ok", "object_id": '
+        b"12345678901234567890}",
+    ]
+
+
+def _kemp_log_seeds() -> list[bytes]:
+    return [
+        b"L7: ffff88806f5ba040: SSL accept on 10.1.1.1:443 from 192.0.2.7:30339",
+        b"10.1.1.1:443 (10.2.2.2:80) User nora requested GET https://m.example/ Mozilla/5.0",
+        b'[client 192.0.2.9] ModSecurity: Access denied with code 403. [id "9"] [msg "a \\"b\\""] [tag "t"]',
+    ]
+
+
 def _inflate_seeds() -> list[bytes]:
     import gzip
     import zlib
@@ -490,5 +565,18 @@ TARGETS: dict[str, Target] = {
         _syslog, _lines("rfc5424.log", "rfc3164.log", "kemp-esp.cef", "vendor.cef", "qumulo-audit.csv"), "weir.protocols.syslog"
     ),
     "syslog-devices": Target(_syslog, _device_seeds, "weir.processors.fields.devices"),
+    "cef": Target(
+        _cef,
+        lambda: [line.removeprefix(b"CEF:") for line in _lines("vendor.cef", "kemp-esp.cef")()],
+        "weir.processors.fields.cef",
+    ),
+    "leef": Target(_leef, _leef_seeds, "weir.protocols.leef"),
+    "kemp-logs": Target(_kemp_logs, _kemp_log_seeds, "weir.protocols.kemp_logs"),
+    "qumulo-json": Target(_qumulo_json, _qumulo_json_seeds, "weir.protocols.qumulo"),
+    "device-times": Target(
+        _device_times,
+        lambda: [b"Sep 21 2026 14:13:20.123 EEST\nMMM dd yyyy HH:mm:ss.SSS z", b"2016-05-01T09:29:11Z\nyyyy-MM-dd'T'HH:mm:ssX"],
+        "weir.protocols.devicetime",
+    ),
     "beats": Target(_beats, _lines("suricata-eve.ndjson", "sensorfleet.ndjson", "filebeat-syslog.ndjson"), "weir.protocols.beats"),
 }
