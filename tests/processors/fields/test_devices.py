@@ -138,6 +138,33 @@ class TestCisco:
         ):
             assert fields(line)["event_dataset"] == dataset
 
+    def test_who_writes_in_the_same_form_keeps_its_name(self) -> None:
+        for line, dataset in (
+            (
+                "<189>Mar  1 18:48:50 sw ConfigAgent: %SYS-5-CONFIG_I: Configured from console by admin on vty7 (192.0.2.1)",
+                "arista.eos",
+            ),
+            ("<189>Mar  1 18:48:50 sw %STKUNIT0-M:CP %IFMGR-5-OSTATE_UP: Changed interface state to up: Te 0/1", "dell.ftos"),
+            ("<189>Mar  1 18:48:50 sw %SYS-5-CONFIG_I: Configured from console by admin on vty7 (192.0.2.1)", "cisco.ios"),
+        ):
+            assert fields(line)["event_dataset"] == dataset
+
+    def test_what_a_daemon_of_nx_os_says_of_a_login(self) -> None:
+        check(
+            "<187>: 2024 Mar  1 18:48:50 UTC: %DAEMON-3-SYSTEM_MSG: error: PAM: Authentication failure for illegal user x from "
+            "2001:db8::1 - dcos_sshd[12]",
+            {
+                "event_dataset": "cisco.nexus", "event_category": ["authentication"], "event_outcome": "failure", "user_name": "x",
+                "source_ip": "2001:db8::1", "network_type": "ipv6",
+            },
+        )  # fmt: skip
+
+    def test_of_a_message_with_an_unread_wording_who_is_connected_is_read(self) -> None:
+        check(
+            "<166>%ASA-7-715036: Group = g, Username = u, IP = 192.0.2.1, Sending keep-alive of type DPD",
+            {"event_code": "715036", "user_name": "u", "source_ip": "192.0.2.1", "event_dataset": "cisco.asa"},
+        )
+
     def test_an_alarm_of_stealthwatch(self) -> None:
         check(
             "<131>Jul 17 15:27:27 smc StealthWatch[1]: 2024-05-24T14:37:58Z 192.0.2.9 0.0.0.0 Critical Bad Host The host did it",

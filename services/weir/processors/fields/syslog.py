@@ -42,4 +42,7 @@ def message_fields(message: syslog.SyslogMessage, context: Context) -> dict[str,
         if message.format == "unparsed":
             fields["message"] = text
         fields |= found
+        end = found.get("source_ip") or found.get("destination_ip")
+        if end is not None:
+            fields["network_type"] = "ipv6" if ":" in end else "ipv4"
     return fields
