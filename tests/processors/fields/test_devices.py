@@ -240,6 +240,16 @@ class TestPaloAlto:
             zone_hours=2,
         )  # fmt: skip
 
+    def test_a_login_to_globalprotect_before_there_is_a_tunnel(self) -> None:
+        check(
+            "<14>May 11 10:14:16 fw 1,2024/05/11 10:14:16,1,GLOBALPROTECT,0,1,2024/05/11 10:14:15,vsys1,gateway-auth,login,LDAP,,"
+            "AD\\u,US,PC-1,203.0.113.5,0.0.0.0,0.0.0.0,0.0.0.0,host,ser,5.1,Windows,10,1,,,,failure,,0,,0,gw,7,0x0",
+            {
+                "source_ip": "203.0.113.5", "source_nat_ip": None, "user_name": "u", "event_action": "gateway-auth",
+                "event_outcome": "failure", "event_category": ["authentication", "session"], "source_host": "PC-1",
+            },
+        )  # fmt: skip
+
     def test_a_time_with_its_zone_is_the_best(self) -> None:
         columns = ["1", "2024/05/11 10:14:16", "1", "SYSTEM", "auth", "1", "2024/05/11 10:14:15", "", "auth-fail", "", "", "",
          "general",
