@@ -58,6 +58,13 @@ class TestCisco:
             },
         )  # fmt: skip
 
+    def test_what_has_ended_began_its_duration_ago(self) -> None:
+        check(
+            "<166>May 11 2024 22:14:15: %ASA-6-302016: Teardown UDP connection 7 for out:192.0.2.1/1 to in:10.0.0.1/53 duration "
+            "0:00:05 bytes 9",
+            {"event_start": 1_715_465_650_000_000, "event_end": 1_715_465_655_000_000, "event_duration": 5_000_000_000},
+        )
+
     def test_a_teardown_has_bytes_and_duration(self) -> None:
         check(
             "<166>%ASA-6-302014: Teardown TCP connection 7 for out:192.0.2.1/1 to in:10.0.0.1/443 duration 1:01:02 bytes 9 "
@@ -102,6 +109,7 @@ class TestCisco:
                 "event_duration": 5_000_000_000, "event_start": 1_715_465_650_000_000, "source_bytes": 3, "destination_bytes": 4,
                 "rule_name": "r", "event_outcome": "failure", "event_type": ["connection", "end", "denied"],
                 "observer_ingress_zone": "in", "url_original": "http://x/a", "host_name": "ftd",
+                "event_end": 1_715_465_655_000_000, "network_bytes": 7,
             },
         )  # fmt: skip
 
