@@ -203,6 +203,8 @@ def fields(message: syslog.SyslogMessage, body: str, context: Context) -> dict[s
         "event_severity": event.severity,
         **fill(pairs, SECURITY_EVENT if security_event else TABLE),
     }
+    if event.begin and not body[: event.begin].strip(" :"):
+        found["message"] = body[event.begin :]
     if message.app_name in _ARISTA and event.product == "ios":
         found |= _NOT_CISCO["arista"]
     elif body.startswith(_FTOS):
