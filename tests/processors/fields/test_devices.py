@@ -65,6 +65,9 @@ class TestCisco:
             {"event_start": 1_715_465_650_000_000, "event_end": 1_715_465_655_000_000, "event_duration": 5_000_000_000},
         )
 
+    def test_what_stands_between_header_and_message_is_of_neither(self) -> None:
+        check("<166>May 11 2024 22:14:15 fw : %ASA-5-1: x", {"message": "%ASA-5-1: x", "host_name": "fw"})
+
     def test_a_teardown_has_bytes_and_duration(self) -> None:
         check(
             "<166>%ASA-6-302014: Teardown TCP connection 7 for out:192.0.2.1/1 to in:10.0.0.1/443 duration 1:01:02 bytes 9 "
@@ -287,6 +290,21 @@ class TestJuniper:
                 "event_type": ["connection", "end", "allowed"], "event_outcome": "success",
             },
         )  # fmt: skip
+
+    def test_structured_data_that_does_not_conform(self) -> None:
+        check(
+            '<38>1 2024-05-11T10:14:16Z srx mgd 9 UI_LOGIN_EVENT [junos@2636.1.1.1.2.40 username="u" class-name="c" ] User login',
+            {
+                "event_code": "UI_LOGIN_EVENT", "user_name": "u", "log_syslog_version": "unparsed", "host_name": "srx",
+                "event_category": ["authentication", "session"], "timestamp": 1_715_422_456_000_000,
+            },
+        )  # fmt: skip
+
+    def test_what_its_sshd_says_is_an_event_of_junos(self) -> None:
+        check(
+            "<38>May 11 10:14:16 srx sshd[9]: SSHD_LOGIN_FAILED: Login failed for user 'u' from host '192.0.2.1'",
+            {"event_dataset": "juniper.junos", "user_name": "u", "source_ip": "192.0.2.1", "event_outcome": "failure"},
+        )
 
     def test_a_denied_session_whose_name_is_the_tag(self) -> None:
         check(
