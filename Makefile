@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help demo test check bench up down clean lock install format
+.PHONY: help demo test check bench up down clean lock install format docs
 
 help: ## list what can be asked for
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1mmake %-8s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST) | \
@@ -34,6 +34,10 @@ check: $(VENV)/.installed ## lint, types, import contract
 format: $(VENV)/.installed ## put the code in its one format
 	@$(BIN)/ruff check --fix-only -q .
 	@$(BIN)/ruff format .
+
+docs: $(VENV)/.installed ## write the pages that are made from code: settings.md, events.md
+	@$(BIN)/weir settings > docs/settings.md.new && mv docs/settings.md.new docs/settings.md
+	@$(BIN)/weir schemas docs > docs/events.md.new && mv docs/events.md.new docs/events.md
 
 bench: $(VENV)/.installed ## measure events per CPU-second of each path
 	@$(BIN)/python -m bench

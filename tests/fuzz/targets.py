@@ -91,7 +91,7 @@ def _netflow(data: bytes) -> None:
         except FlowError:
             continue
     needs = store.needs(data.split(b"\xff\xfe\xfd\xfc"))
-    decoder = Decoder(needs.templates, needs.samplings)
+    decoder = Decoder(needs.templates, needs.samplings, needs.names)
     for datagram in data.split(b"\xff\xfe\xfd\xfc"):
         try:
             decoder.decode(datagram)
@@ -247,6 +247,28 @@ def _inflate(data: bytes) -> None:
             continue
 
 
+def _capture(data: bytes) -> None:
+    from weir.protocols.capture import MAX_AHEAD_BYTES, Carrier
+    from weir.protocols.pcap import CapturedPacket, PcapError, PcapParser
+
+    def all_of(parts: list[bytes]) -> list[CapturedPacket]:
+        parser, packets = PcapParser(), []
+        try:
+            for part in parts:
+                packets += parser.feed(part)
+            parser.finish()
+        except PcapError:
+            pass
+        return packets
+
+    parts, whole = pieces(data)
+    at_once = all_of([whole])
+    assert all_of(parts)[: len(at_once)] == at_once, "what comes out depends on how the file was split"
+    carrier = Carrier()
+    carried = [one for packet in at_once for one in carrier.packet(packet)] + [*carrier.finish()]
+    assert sum(len(one.data) for one in carried) <= len(whole) + MAX_AHEAD_BYTES
+
+
 def _framing_seeds() -> list[bytes]:
     return [
         b"\x05<13>one\n<13>two\r\n<13>three\0",
@@ -272,7 +294,15 @@ def _netflow_seeds() -> list[bytes]:
     v9 = struct.pack(">HHIIII", 9, 2, 1000, 1_700_000_000, 1, 7) + struct.pack(">HH", 0, 4 + len(template)) + template + data
     sets = struct.pack(">HH", 2, 4 + len(template)) + template + data
     ipfix = struct.pack(">HHIII", 10, 16 + len(sets), 1_700_000_000, 1, 7) + sets
-    return [v5, v9, ipfix, v9 + b"\xff\xfe\xfd\xfc" + v9]
+    v7 = struct.pack(">HHIIIII", 7, 1, 1000, 1_700_000_000, 0, 1, 0) + bytes(range(52))
+    # A list in a field (RFC 6313), a firewall's event, labels, an interface; and the name of that interface.
+    specs = struct.pack(">14H", 258, 6, 291, 65535, 292, 65535, 233, 1, 70, 3, 10, 2, 351, 8)
+    lists = b"\7\3\0\4\0\1\6\x11" + b"\6\4\1\0\0\0\1" + b"\3\0\0\x11\0\3" + bytes(8)
+    names = struct.pack(">HHHHHHH", 259, 2, 1, 10, 2, 82, 4)
+    sets = struct.pack(">HH", 2, 4 + len(specs)) + specs + struct.pack(">HH", 3, 4 + len(names)) + names
+    sets += struct.pack(">HHH4s", 259, 10, 3, b"eth0") + struct.pack(">HH", 258, 4 + len(lists)) + lists
+    rich = struct.pack(">HHIII", 10, 16 + len(sets), 1_700_000_000, 1, 7) + sets
+    return [v5, v7, v9, ipfix, rich, v9 + b"\xff\xfe\xfd\xfc" + v9]
 
 
 def _proxy_seeds() -> list[bytes]:
@@ -339,6 +369,14 @@ def _inflate_seeds() -> list[bytes]:
     return [b"\x07" + gzip.compress(text) * 2, b"\x07" + zlib.compress(text), b"\x07" + zlib.compress(text)[2:-4]]
 
 
+def _capture_seeds() -> list[bytes]:
+    from tests.protocols.capture_files import ethernet, fragments, ip, pcap, pcapng, tcp, udp
+
+    packets = [ethernet(part) for part in fragments(udp(b"<13>one" * 40), 80)]
+    packets += [ethernet(ip(tcp(data, at, flags=flags), 6)) for data, at, flags in ((b"", 0, 2), (b"two", 4, 16), (b"one", 1, 17))]
+    return [b"\x24" + pcap(packets), b"\x11" + pcapng(packets, order=">", resolution=9)]
+
+
 def _lines(*names: str) -> Callable[[], list[bytes]]:
     def read() -> list[bytes]:
         from importlib.resources import files
@@ -350,6 +388,7 @@ def _lines(*names: str) -> Callable[[], list[bytes]]:
 
 
 TARGETS: dict[str, Target] = {
+    "capture": Target(_capture, _capture_seeds, "weir.protocols.capture"),
     "proxy": Target(_proxy, _proxy_seeds, "weir.protocols.proxy"),
     "ipfix-stream": Target(_ipfix_stream, lambda: [b"\x05" + seed for seed in _netflow_seeds()], "weir.protocols.netflow.stream"),
     "sflow": Target(_sflow, _sflow_seeds, "weir.protocols.sflow"),
