@@ -17,19 +17,14 @@ CONSTANT: dict[str, Any] = {
     "event_type": ["connection"],
     "event_action": "netflow_flow",
 }
-# Decoder's name and event's name, where they differ; the times, which every flow is asked for, are in `fill`.
-RENAMED = (
-    ("observation_domain", "flow_observation_domain"),
-    ("application_name", "network_application"),
-)
 
 
 def fill(record: dict[str, Any], flow: netflow.FlowRecord) -> None:
     """Put a flow's fields into its record; one dict for both, because copying costs more than all else here."""
     record.update(flow)
-    for name, ours in RENAMED:
-        if name in record:
-            record[ours] = record.pop(name)
+    record["flow_observation_domain"] = record.pop("observation_domain", None)
+    if "application_name" in record:
+        record["network_application"] = record.pop("application_name")
     additional = record.pop("additional", None)
     if additional:
         record["flow_additional"] = orjson.dumps(additional).decode()
