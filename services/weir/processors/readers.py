@@ -6,11 +6,11 @@ from typing import Final
 
 import orjson
 
-from weir.processors.fields import Context, Decoded, Reader, suricata
+from weir.processors.fields import Context, Decoded, Reader, suricata, yaf
 
 __all__ = ["READERS", "read_document", "read_text"]
 
-READERS: Final[tuple[Reader, ...]] = (suricata,)
+READERS: Final[tuple[Reader, ...]] = (suricata, yaf)
 """In the order in which they are asked."""
 
 
