@@ -21,8 +21,7 @@ _LARGEST: Final = (1 << 63) - 1
 
 
 class YafFlow(NamedTuple):
-    """One flow; times microseconds UTC, `rtt_ms` milliseconds. TCP flags are those of all packets of one way; `reverse_*` is the way
-    back."""
+    """One flow; times microseconds UTC, `rtt_ms` milliseconds. TCP flags are those of all packets; `reverse_*` is the way back."""
 
     start_us: int
     end_us: int
