@@ -8,7 +8,10 @@ import orjson
 
 from weir.protocols import netflow
 
-__all__ = ["CONSTANT", "fill"]
+__all__ = ["CONSTANT", "LONGEST_US", "fill"]
+
+LONGEST_US = (1 << 63) // 1000
+"""A duration in nanoseconds has 63 bits, 292 years; damaged datagrams tell longer ones."""
 
 CONSTANT: dict[str, Any] = {
     "event_module": "netflow",
@@ -31,5 +34,5 @@ def fill(record: dict[str, Any], flow: netflow.FlowRecord) -> None:
     start = record["event_start"] = record.pop("event_start_us", None)
     end = record["event_end"] = record.pop("event_end_us", None)
     record["timestamp"] = end or start
-    if start is not None and end is not None and end >= start:
+    if start is not None and end is not None and 0 <= end - start < LONGEST_US:
         record["event_duration"] = (end - start) * 1000

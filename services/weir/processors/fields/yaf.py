@@ -7,6 +7,7 @@ from typing import Any, Final
 import orjson
 
 from weir.processors.fields import Context, Decoded
+from weir.processors.fields.netflow import LONGEST_US
 from weir.protocols import yaf
 from weir.protocols.netflow.details import APPLICATION_LABELS
 from weir.protocols.netflow.fields import LARGEST, TRANSPORTS
@@ -45,7 +46,7 @@ def line(text: str, context: Context) -> Decoded | None:
         "event_action": "network_flow",
         "event_start": flow.start_us,
         "event_end": flow.end_us,
-        "event_duration": (flow.end_us - flow.start_us) * 1000 if flow.end_us >= flow.start_us else None,
+        "event_duration": (flow.end_us - flow.start_us) * 1000 if 0 <= flow.end_us - flow.start_us < LONGEST_US else None,
         "observer_vendor": "CERT",
         "observer_product": "YAF",
         "flow_protocol": "yaf",
