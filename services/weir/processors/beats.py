@@ -62,7 +62,7 @@ def _decode(document: dict[str, object], module: str, context: Context) -> tuple
         dataset, fields = found
         if found is NOTHING:
             return found
-        fields["tags"] = ["sensorfleet_event"] if sensorfleet.recognise(document) else tags
+        fields["tags"] = [*fields.get("tags", ()), *(["sensorfleet_event"] if sensorfleet.recognise(document) else tags)]
         # The sensor writes the time itself; the shipper is asked only where it did not.
         fields["timestamp"] = fields["timestamp"] or beats.shipping(document).timestamp
         return dataset, fields

@@ -13,7 +13,7 @@ from weir.bus.codec import Decoder, Encoder
 from weir.model.batch import RawBatch
 from weir.model.ids import new_batch_id
 from weir.model.schemas import latest
-from weir.processors import beats, syslog
+from weir.processors import syslog
 from weir.processors.fields import NOTHING, Context, Decoded, zeek
 from weir.processors.fields.zeek_table import LOGS
 from weir.processors.outcome import Outcome, RawCoordinates
@@ -58,10 +58,9 @@ def record(log: str, known: Context | None = None, /, **columns: Any) -> dict[st
     return written(zeek.document(document, known or context()), "network-log")
 
 
-def process(*units: str, transport: str = "tcp") -> Outcome:
-    batch = RawBatch(new_batch_id(), "here", "r", transport, "192.0.2.9", 514, NOW_US, [unit.encode() for unit in units])
-    where = RawCoordinates("t", 0, 0)
-    return beats.process(batch, where) if transport == "lumberjack" else syslog.make_process()(batch, where)
+def process(*units: str) -> Outcome:
+    batch = RawBatch(new_batch_id(), "here", "r", "tcp", "192.0.2.9", 514, NOW_US, [unit.encode() for unit in units])
+    return syslog.make_process()(batch, RawCoordinates("t", 0, 0))
 
 
 class TestConn:
@@ -259,6 +258,10 @@ class TestRecords:
         )
         assert (signature["rule_id"], signature["source_ip"], signature["destination_port"]) == ("s", "192.0.2.1", 6)
 
+    def test_what_the_kafka_plugin_wraps_is_unwrapped(self) -> None:
+        event = written(zeek.document({"dns": {"ts": 1.5, "query": "x"}}, context()), "network-log")
+        assert (event["event_dataset"], event["document"]) == ("zeek.dns", '{"ts":1.5,"query":"x"}')
+
     def test_a_log_that_nobody_knows_is_kept_all_the_same(self) -> None:
         event = record("corelight_burst", mine=[1, {"x": None}], _system_name="sensor-7")
         assert (event["event_dataset"], event["host_name"], event["flow_id"]) == ("zeek.corelight_burst", "sensor-7", "C1")
@@ -319,10 +322,14 @@ class TestProcessors:
         assert {dataset: len(events) for dataset, events in outcome.events.items()} == {"network-flow": 2}
         assert outcome.dead == []
 
-    def test_json_comes_by_syslog_and_by_beats(self) -> None:
+    def test_json_comes_by_syslog(self) -> None:
         text = json.dumps({**CONN, "orig_pkts": 1})
-        (by_syslog,) = process(f"<14>1 - z zeek - - - {text}").events["network-flow"]
-        assert (by_syslog["flow_id"], by_syslog["host_name"]) == ("CoyZ", "z")
+        (event,) = process(f"<14>1 - z zeek - - - {text}").events["network-flow"]
+        assert (event["flow_id"], event["host_name"]) == ("CoyZ", "z")
+
+    def test_a_record_nested_deeper_than_can_be_written_is_dead(self) -> None:
+        deep = json.dumps(CONN)[:-1] + ', "x": ' + "[" * 300 + "]" * 300 + "}"
+        assert [dead.unit_index for dead in process(f"<14>1 - z zeek - - - {deep}").dead] == [0]
 
     def test_other_lines_with_tabs_stay_what_they_were(self) -> None:
         outcome = process("<14>1 - h app - - - #fields of view\tx", "<14>1 - h app - - - a\tb")
