@@ -204,7 +204,7 @@ KEYS = st.sampled_from(
 
 
 @given(st.dictionaries(KEYS | st.text(max_size=5), JSON | st.just(1.5), max_size=8), st.booleans())
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 def test_no_document_raises(document: dict[str, Any], sure: bool) -> None:
     zeek_json.recognise(document, Hint("conn", sure))
     zeek_json.recognise(document, UNKNOWN)

@@ -341,7 +341,7 @@ class TestProcessors:
     st.sampled_from([None, "/x/conn.log", "/x/y"]),
     st.randoms(use_true_random=False),
 )
-@settings(max_examples=120)
+@settings(max_examples=120, deadline=None)
 def test_no_lines_raise(lines: list[str], log_path: str | None, random: Any) -> None:
     known = context(log_path=log_path)
     for line in lines:
