@@ -7,16 +7,17 @@ from typing import Any, Final
 
 from weir.model.batch import RawBatch
 from weir.model.ids import event_id
+from weir.processors.enrichment import load_enrichment
 from weir.processors.fields import NOTHING, Context, Decoded
+from weir.processors.fields import cef as cef_fields
 from weir.processors.fields import qumulo as qumulo_fields
 from weir.processors.fields import syslog as syslog_fields
-from weir.processors.fields.cef import cef_fields
 from weir.processors.localtime import local_time
 from weir.processors.outcome import Dead, Outcome, RawCoordinates, common_fields, event_hash
 from weir.processors.readers import read_text
 from weir.processors.runtime import ProcessorSettings, run_processor
 from weir.processors.signals import load_signal_source
-from weir.protocols import cef, qumulo, syslog
+from weir.protocols import qumulo, syslog
 
 __all__ = ["ERROR_TRANSPORT", "main", "make_process"]
 
@@ -93,16 +94,17 @@ def _fields(message: syslog.SyslogMessage, context: Context) -> Decoded:
     """What the message is, the most frequent kinds first."""
     if (body := qumulo.recognise(message)) is not None:
         return "file-audit", qumulo_fields.audit_fields(qumulo.parse(body), body)
-    if (start := cef.find(message.message)) >= 0:
-        text = message.message[start:]
-        return "cef", cef_fields(cef.parse(text), context.to_utc) | {"event_original": text}
+    if not message.message.startswith("{") and (found := cef_fields.line(message.message, context)) is not None:
+        return found
     context.program = message.app_name
     if (found := read_text(message.message, context)) is not None:
         return found
-    return "syslog", syslog_fields.message_fields(message)
+    return "syslog", syslog_fields.message_fields(message, context)
 
 
 def main(settings: ProcessorSettings) -> int:
     """Run the syslog processor until it is told to stop."""
     process = make_process(settings.utc_offset_minutes)
-    return run_processor(settings, "process.syslog", "raw.syslog", process, load_signal_source(settings.rules_dir))
+    return run_processor(
+        settings, "process.syslog", "raw.syslog", process, load_signal_source(settings.rules_dir), load_enrichment(settings)
+    )

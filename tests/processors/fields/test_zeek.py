@@ -13,7 +13,7 @@ from weir.bus.codec import Decoder, Encoder
 from weir.model.batch import RawBatch
 from weir.model.ids import new_batch_id
 from weir.model.schemas import latest
-from weir.processors import syslog
+from weir.processors import beats, syslog
 from weir.processors.fields import NOTHING, Context, Decoded, zeek
 from weir.processors.fields.zeek_table import LOGS
 from weir.processors.outcome import Outcome, RawCoordinates
@@ -326,6 +326,22 @@ class TestProcessors:
         text = json.dumps({**CONN, "orig_pkts": 1})
         (event,) = process(f"<14>1 - z zeek - - - {text}").events["network-flow"]
         assert (event["flow_id"], event["host_name"]) == ("CoyZ", "z")
+
+    def test_lines_and_documents_come_by_filebeat(self) -> None:
+        shipped = [
+            {"message": line, "log": {"file": {"path": "/opt/zeek/logs/current/conn.log"}}} for line in [*HEADER, LINE, LINE[:50]]
+        ]
+        shipped.append({"message": json.dumps({"ts": 1.5, "query": "x"}), "event": {"module": "zeek", "dataset": "zeek.dns"}})
+        shipped.append({"@timestamp": "2026-01-02T03:04:05Z", "json": {"_path": "notice", "ts": 2.5, "note": "A::B"}})
+        units = [json.dumps(document).encode() for document in shipped]
+        batch = RawBatch(new_batch_id(), "here", "r", "lumberjack", "192.0.2.9", 5044, NOW_US, units)
+        outcome = beats.process(batch, RawCoordinates("t", 0, 0))
+        assert (outcome.units_empty, outcome.dead) == (len(HEADER), [])
+        (flow,), records, (alert,) = (outcome.events[dataset] for dataset in ("network-flow", "network-log", "ids-alert"))
+        assert flow["flow_id"] == "CoyZ"
+        assert [record["event_dataset"] for record in records] == ["zeek.conn", "zeek.dns"]
+        assert records[0]["tags"] == ["zeek_malformed"]
+        assert (alert["rule_name"], alert["timestamp"]) == ("A::B", 2_500_000)
 
     def test_a_record_nested_deeper_than_can_be_written_is_dead(self) -> None:
         deep = json.dumps(CONN)[:-1] + ', "x": ' + "[" * 300 + "]" * 300 + "}"
