@@ -349,12 +349,12 @@ class TestNetflow:
         self, decoded: dict[str, list[netflow.DecodeResult]]
     ) -> None:
         for name in ("core-v9", "branch-ipfix", "wan-v9"):
-            numbers = [flow["additional"]["flowId"] for result in decoded[name] for flow in result.flows]
+            numbers = [int(flow["flow_id"] or "") for result in decoded[name] for flow in result.flows]
             assert numbers == list(range(len(numbers)))
 
     def test_ipfix_names_users_in_a_field_of_variable_length(self, decoded: dict[str, list[netflow.DecodeResult]]) -> None:
         flows = [flow for result in decoded["branch-ipfix"] for flow in result.flows]
-        users = {str(flow["additional"]["userName"]) for flow in flows if flow["network_type"] == "ipv4"}
+        users = {str(flow["user_name"]) for flow in flows if flow["network_type"] == "ipv4"}
         assert all(re.fullmatch(r"[a-z]+[0-9]+", user) for user in users)
         assert len({len(user) for user in users}) > 3
 

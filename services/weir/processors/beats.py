@@ -6,7 +6,8 @@ from typing import Final
 
 from weir.model.batch import RawBatch
 from weir.model.ids import event_id
-from weir.processors.fields import Context, Decoded
+from weir.processors.enrichment import load_enrichment
+from weir.processors.fields import NOTHING, Context, Decoded
 from weir.processors.fields.sensor import document_fields, shipper_fields, tags_of
 from weir.processors.localtime import local_time
 from weir.processors.outcome import Dead, Outcome, RawCoordinates, common_fields, event_hash
@@ -44,6 +45,9 @@ def process(batch: RawBatch, where: RawCoordinates) -> Outcome:
         except ValueError as error:
             outcome.dead.append(Dead(index, str(error)))
             continue
+        if not dataset:
+            outcome.units_empty += 1
+            continue
         record = {**common, **fields}
         record["event_id"] = event_id(batch_hex, batch.position(index))
         if batch.content_hashes:
@@ -65,6 +69,8 @@ def _decode(document: dict[str, object], module: str, context: Context) -> Decod
     found = _read(document, shipped, context)
     if found is None:
         found = _from_text(document, shipped, module, context)
+    if found is NOTHING:
+        return found
     dataset, fields = found
     more = fields.get("tags")
     if not more:
@@ -126,10 +132,11 @@ def _from_text(document: dict[str, object], shipped: beats.Shipping, module: str
 def _read_line(text: str, header: syslog.SyslogMessage | None, context: Context) -> Decoded | None:
     """A line as it stands or, where it has a syslog header, what stands behind that."""
     if header is None:
-        return None if text.startswith("{") else read_text(text, context)
+        # One that begins as JSON and is none may still be somebody's: Qumulo writes escapes that JSON does not have.
+        return None if text.startswith("{") and beats.json_object(text) is not None else read_text(text, context)
     context.program = header.app_name
     found = read_text(header.message, context)
-    if found is not None:
+    if found is not None and found is not NOTHING:
         dataset, fields = found
         if fields.get("timestamp") is None:
             fields["timestamp"] = header.timestamp_us
@@ -154,4 +161,6 @@ def _syslog(text: str, document: dict[str, object], context: Context) -> syslog.
 
 def main(settings: ProcessorSettings) -> int:
     """Run the Beats processor until it is told to stop."""
-    return run_processor(settings, "process.beats", "raw.beats", process, load_signal_source(settings.rules_dir))
+    return run_processor(
+        settings, "process.beats", "raw.beats", process, load_signal_source(settings.rules_dir), load_enrichment(settings)
+    )

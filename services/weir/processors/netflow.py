@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from weir.model.batch import RawBatch
 from weir.model.ids import event_id
+from weir.processors.enrichment import load_enrichment
 from weir.processors.fields import netflow as netflow_fields
 from weir.processors.fields import sflow as sflow_fields
 from weir.processors.outcome import Dead, Outcome, RawCoordinates, common_fields, event_hash
@@ -32,6 +33,7 @@ def process(batch: RawBatch, where: RawCoordinates) -> Outcome:
     decoder = netflow.Decoder(
         [netflow.TemplateRecord(t.version, t.observation_domain, t.template_id, t.options, t.record) for t in batch.flow_templates],
         [netflow.SamplingRecord(s.version, s.observation_domain, s.selector_id, s.interval) for s in batch.flow_samplings],
+        [netflow.NameRecord(n.version, n.observation_domain, n.kind, n.key, n.name) for n in batch.flow_names],
         withdrawals=batch.transport in _SESSIONS,
     )
     for index, datagram in enumerate(batch.units):
@@ -69,4 +71,6 @@ def _unknown(batch: RawBatch, index: int, result: netflow.DecodeResult) -> list[
 
 def main(settings: ProcessorSettings) -> int:
     """Run the NetFlow processor until it is told to stop."""
-    return run_processor(settings, "process.netflow", "raw.netflow", process, load_signal_source(settings.rules_dir))
+    return run_processor(
+        settings, "process.netflow", "raw.netflow", process, load_signal_source(settings.rules_dir), load_enrichment(settings)
+    )

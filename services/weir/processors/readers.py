@@ -2,16 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
-from weir.processors.fields import Context, Decoded, Reader, filebeat_netflow, suricata, windows
+from weir.processors.fields import (
+    Context,
+    Decoded,
+    Reader,
+    cef,
+    filebeat_netflow,
+    kemp_logs,
+    leef,
+    qumulo,
+    snort,
+    suricata,
+    windows,
+    zeek,
+)
 from weir.processors.fields import sensorfleet as sensorfleet_fields
 from weir.protocols import beats, sensorfleet
 
-__all__ = ["READERS", "read_document", "read_text"]
+__all__ = ["READERS", "ask_first", "read_document", "read_text"]
 
-READERS: Final[tuple[Reader, ...]] = (suricata, windows, filebeat_netflow)
-"""In the order in which they are asked."""
+READERS: Final[tuple[Reader, ...]] = (
+    suricata,
+    zeek,
+    windows,
+    filebeat_netflow,
+    snort,
+    qumulo,
+    cef,
+    leef,
+    kemp_logs,
+)
+"""Weir's own, in the order in which they are asked."""
+
+_asked: tuple[Reader, ...] = READERS
+
+
+def ask_first(readers: Iterable[Reader]) -> None:
+    """Have these asked before Weir's own, so that they can take a source over; called once, at start (`plugins.activate`)."""
+    global _asked  # noqa: PLW0603 - set before the first unit is read
+    _asked = (*readers, *READERS)
 
 
 def read_document(document: dict[str, object], context: Context) -> Decoded | None:
@@ -25,7 +57,7 @@ def read_document(document: dict[str, object], context: Context) -> Decoded | No
 
 
 def _read(document: dict[str, object], context: Context) -> Decoded | None:
-    for reader in READERS:
+    for reader in _asked:
         if (found := reader.document(document, context)) is not None:
             return found
     return None
@@ -35,8 +67,9 @@ def read_text(text: str, context: Context) -> Decoded | None:
     """The same of a line; one that is a JSON object is read as a document."""
     if text.startswith("{"):
         document = beats.json_object(text)
-        return read_document(document, context) if document is not None else None
-    for reader in READERS:
+        if document is not None:
+            return read_document(document, context)
+    for reader in _asked:
         if (found := reader.line(text, context)) is not None:
             return found
     return None

@@ -22,13 +22,17 @@ from weir.bus.deadletter import dead_letter_headers, fitting
 from weir.bus.producer import Delivery
 from weir.model.batch import RawBatch
 from weir.model.ids import parse_event_id
+from weir.model.ledger import LedgerCounts
 from weir.model.topics import DATASETS
 from weir.ops import logging as ops_logging
 from weir.ops import telemetry
+from weir.processors.enrichment import Enrichment
 from weir.processors.faust_app import ProcessorSettings, make_app
+from weir.processors.filtering import Filtering
 from weir.processors.gaps import first_from
 from weir.processors.member import RAW, Member, Partition, Ready, Work, endless_producer, headers_of, run_member
 from weir.processors.outcome import Dead, Outcome, RawCoordinates, clock_offsets
+from weir.processors.plugins import activate
 from weir.processors.ticks import Ticks
 from weir.processors.window import InFlight
 
@@ -69,6 +73,7 @@ class Processor(Member):
         raw_topic: short name of the topic read, such as "raw.syslog".
         process: pure function from a batch and its coordinates to its outcome.
         signal_source: the rules' single-event part; None where there are no rules.
+        enrichment: what is done to events before they are published; None does nothing.
     """
 
     def __init__(
@@ -79,6 +84,7 @@ class Processor(Member):
         raw_topic: str,
         process: Callable[[RawBatch, RawCoordinates], Outcome],
         signal_source: SignalSource | None,
+        enrichment: Enrichment | None = None,
     ) -> None:
         super().__init__(app, settings, service, endless_producer(settings), log)
         self.process = process
@@ -87,6 +93,8 @@ class Processor(Member):
         self.signals_topic = self.names["signals"]
         self.event_topics = {dataset: self.names[f"events.{dataset}"] for dataset in DATASETS}
         self.signal_source = signal_source
+        self.enrichment = enrichment
+        self.filtering = Filtering(settings.filters_file, settings.filters_poll_seconds)
         self.signal_partitions = 0
         self.encoders = {dataset: Encoder(dataset) for dataset in DATASETS}
         self.encode_batch = Encoder("raw-batch")
@@ -102,6 +110,9 @@ class Processor(Member):
         meter = telemetry.meter("weir.processors")
         self.count_units = meter.create_counter("weir.process.units", description="raw units read")
         self.count_events = meter.create_counter("weir.process.events", description="events written")
+        self.count_filtered = meter.create_counter(
+            "weir.process.filtered", description="events not published, by dataset and filter"
+        )
         self.count_dead = meter.create_counter("weir.process.dead", description="units dead-lettered")
         self.count_expired = meter.create_counter("weir.process.expired", description="raw records that retention removed unread")
 
@@ -189,6 +200,8 @@ class Processor(Member):
             # A decoder's defect must not stop the stream, nor may the units be lost: all of them are dead-lettered.
             log.exception("decoder failed", topic=where.topic, partition=where.partition, offset=where.offset)
             outcome = Outcome(dead=[Dead(i, f"decoder failed: {error!r}") for i in range(len(batch.units))])
+        if self.enrichment is not None:
+            self.enrichment.apply(outcome.events)
         counts = work.counts
         counts.units_in = len(batch.units)
         counts.bytes_in = sum(map(len, batch.units))
@@ -196,9 +209,10 @@ class Processor(Member):
         if batch.source_name is not None:
             counts.names = {batch.source_name: counts.units_in}
         work.datasets = clock_offsets(outcome, batch.received_at)
+        published = self._filter(outcome, batch, work)
         dead = list(outcome.dead) + _cut_units(batch, outcome.dead)
         offer = self.producer.offer
-        for dataset, records in outcome.events.items():
+        for dataset, records in published.items():
             encode, topic, written = self.encoders[dataset], self.event_topics[dataset], 0
             for record in records:
                 try:
@@ -223,6 +237,20 @@ class Processor(Member):
         self.count_units.add(counts.units_in)
         if self.signal_source is not None and outcome.events:
             await self._signal(batch, where, outcome, stamp, delivery, self.signal_source)
+
+    def _filter(self, outcome: Outcome, batch: RawBatch, work: Work) -> dict[str, list[dict[str, Any]]]:
+        """What is to be published. What is left in the outcome is for the rules: all that no filter drops, as it was decoded."""
+        try:
+            filtered = self.filtering.apply(outcome, batch)
+        except Exception:
+            # A defect here must neither stop the stream nor cost events: all are published.
+            log.exception("filters failed", source=batch.source_ip)
+            return outcome.events
+        outcome.events = filtered.seen
+        for (dataset, rule), count in filtered.left_out.items():
+            work.datasets.setdefault(dataset, LedgerCounts()).filtered += count
+            self.count_filtered.add(count, {"dataset": dataset, "rule": rule})
+        return filtered.published
 
     async def _send(self, topic: str, value: bytes | None, delivery: Delivery, **options: Any) -> None:
         """Queue one record, waiting for room as long as it takes: heartbeats, stop signals and health go on meanwhile."""
@@ -373,15 +401,26 @@ def run_processor(
     raw_topic: str,
     process: Callable[[RawBatch, RawCoordinates], Outcome],
     signal_source: SignalSource | None,
+    enrichment: Enrichment | None = None,
 ) -> int:
-    """Run one processor until it is told to stop; the exit code: 0, EXIT_UNAVAILABLE at start, EXIT_FATAL later."""
+    """Run one processor until it is told to stop; the exit code: 0, EXIT_UNAVAILABLE at start, EXIT_FATAL later.
+
+    Raises SettingsError where a plug-in that WEIR_PLUGINS names cannot be loaded.
+    """
+    process = activate(settings.plugins).wrap(process)
 
     async def make() -> Ready:
+        if enrichment is not None:
+            await asyncio.to_thread(enrichment.start)
         app = make_app(settings, service)
-        processor = Processor(app, settings, service, raw_topic, process, signal_source)
+        processor = Processor(app, settings, service, raw_topic, process, signal_source, enrichment)
         processor.signal_partitions = await asyncio.to_thread(_look_at_topics, processor)
         # Without acks: Faust commits nothing of this topic by itself.
         topic = app.topic(processor.raw_topic, **RAW, acks=False, allow_empty=True)
         return Ready(processor, topic, {"topic": processor.raw_topic, "rules": signal_source.version if signal_source else None})
 
-    return run_member(settings, service, log, make)
+    try:
+        return run_member(settings, service, log, make)
+    finally:
+        if enrichment is not None:
+            enrichment.close()
