@@ -82,11 +82,12 @@ def test_a_transport_by_its_name_is_as_good_as_by_its_number() -> None:
     assert by_number["network_community_id"] == by_name["network_community_id"] == "1:LQU9qZlK+B5F3KDmev6m5PMibrg="
 
 
-def test_icmp_is_read_from_type_and_code_or_from_where_the_ports_are() -> None:
+def test_icmp_is_told_by_type_and_code_and_never_by_what_stands_for_ports() -> None:
     echo = "1:X0snYXpgwiv9TZtqg64sgzUn6Dk="
     assert _step(network_transport="icmp", flow_icmp_type=8, flow_icmp_code=0) == echo
     assert _step(network_transport="icmp", flow_icmp_type=8, flow_icmp_code=0, source_port=0, destination_port=2048) == echo
-    assert _step(network_transport="icmp", source_port=8, destination_port=0) == echo
+    assert _step(network_transport="icmp", flow_icmp_type=8) == echo
+    assert _step(network_transport="icmp", source_port=8, destination_port=0) is None
     assert _step(network_transport="icmp") is None
 
 

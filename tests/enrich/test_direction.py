@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weir.enrich import direction
+from weir.enrich import networks
 from weir.enrich.direction import Directions, own_networks
 
 DEFAULT = Directions(own_networks("private"))
@@ -30,6 +30,7 @@ DEFAULT = Directions(own_networks("private"))
         ("127.0.0.1", "127.0.0.1", "internal"),
         ("::1", "::1", "internal"),
         ("172.32.0.1", "10.0.0.1", "inbound"),
+        ("fe80::1%eth0", "8.8.8.8", "outbound"),
         ("not an address", "10.0.0.1", None),
         ("10.0.0.1", "", None),
     ],
@@ -64,7 +65,7 @@ def test_own_networks_overrule_the_source_where_both_ends_are_known_and_only_the
 
 
 def test_what_is_remembered_of_addresses_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(direction, "_MAX_ADDRESSES", 10)
+    monkeypatch.setattr(networks, "_MAX_ADDRESSES", 10)
     directions = Directions(own_networks("private"))
     for n in range(100):
         assert directions.of(f"10.0.0.{n}", f"8.8.8.{n}") == "outbound"

@@ -98,7 +98,7 @@ def test_an_envelope_is_found_within_a_message_and_after_a_forwarder_reshaped_it
     ):
         dataset, event = event_of(document)
         assert (dataset, event["dns_question_name"], event["labels"]["sensorfleet.uuid"]) == ("network-log", "w.example", "0e4c")
-        assert event["tags"] == ["sensorfleet_event"]
+        assert event["tags"] == [*document.get("tags", []), "sensorfleet_event"]
 
 
 def test_the_envelope_of_a_flow_is_kept_though_flows_have_no_document() -> None:
@@ -174,10 +174,47 @@ def test_a_json_line_and_an_envelope_are_offered_as_documents(tea: Tea) -> None:
     assert json.loads(event["labels"]["_sensorfleet_event"])["message"] == "dns"
 
 
-def test_a_log_line_of_no_known_source_stays_whole() -> None:
-    line = "Mar  1 12:00:02 db02 sshd[811]: Accepted publickey for backup from 10.20.1.14 port 50512 ssh2"
-    dataset, event = event_of({**FILEBEAT, "event": {"module": "system", "dataset": "system.auth"}, "message": line})
-    assert (dataset, event["event_dataset"], event["message"]) == ("sensor", "system.auth", line)
+@pytest.mark.parametrize(
+    ("event", "line", "expected"),
+    [
+        (
+            {"module": "system", "dataset": "system.auth", "timezone": "+02:00"},
+            "Mar  1 14:00:02 db02 sshd[811]: Accepted publickey for backup from 10.20.1.14 port 50512 ssh2",
+            {"host_name": "db02", "process_name": "sshd", "event_dataset": "system.auth", "log_syslog_facility": None},
+        ),
+        (
+            {},
+            "<38>1 2024-03-01T12:00:02Z fw1 app - - - something",
+            {"host_name": "fw1", "process_name": "app", "log_syslog_facility": 4, "log_syslog_severity": 6},
+        ),
+    ],
+    ids=["system module", "udp input"],
+)
+def test_a_syslog_line_of_no_known_source_stays_whole_and_its_header_is_read(
+    event: dict[str, Any], line: str, expected: dict[str, Any]
+) -> None:
+    dataset, found = event_of({**FILEBEAT, "event": event, "message": line})
+    assert dataset == "sensor"
+    assert found["message"] == line
+    assert expected.items() <= found.items()
+    year_2026 = 1_772_366_402_000_000  # without a year it is the latest one before the receipt
+    assert found["timestamp"] == (year_2026 if event else 1_709_294_402_000_000)
+
+
+def test_a_line_that_is_no_syslog_keeps_the_shippers_time_and_host() -> None:
+    for line in ("nothing special", "<Event xmlns='x'/>", "<999>x"):
+        _, found = event_of({**FILEBEAT, "message": line})
+        assert (found["message"], found["host_name"], found["process_name"]) == (line, "sensor-1.example", None)
+        assert found["timestamp"] == 1_709_294_401_500_000
+
+
+def test_tags_of_the_shipper_and_of_the_reader_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Tagging(Tea):
+        def line(self, text: str, context: Context) -> Decoded | None:
+            return "network-log", {"event_module": "tea", "event_dataset": "tea", "tags": ["hot", "dmz"]}
+
+    monkeypatch.setattr(readers, "READERS", (Tagging(),))
+    assert event_of({**FILEBEAT, "message": "x"})[1]["tags"] == ["dmz", "hot"]
 
 
 def test_bytes_that_broke_a_connection_and_units_that_are_no_json_are_dead() -> None:

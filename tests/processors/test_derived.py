@@ -12,8 +12,9 @@ from weir.bus.codec import Decoder, Encoder
 from weir.enrich.direction import own_networks
 from weir.model.schemas import latest
 from weir.model.topics import DATASETS
-from weir.processors.derived import derived_steps
+from weir.processors.derived import configured_steps, derived_steps
 from weir.processors.enrichment import Enrichment
+from weir.processors.faust_app import ProcessorSettings
 
 NETWORKS = own_networks("private")
 ENRICHMENT = Enrichment({dataset: derived_steps(dataset, NETWORKS) for dataset in DATASETS})
@@ -57,6 +58,14 @@ def test_community_ids_can_be_turned_off_and_seeded() -> None:
     Enrichment({"cef": derived_steps("cef", NETWORKS, community_id_seed=1)}).apply({"cef": [seeded]})
     assert "network_community_id" not in off
     assert seeded["network_community_id"] == "1:Q9We8WO3piVF8yEQBNJF4uiSVrI="
+
+
+def test_settings_say_which_networks_are_own_and_whether_there_are_ids() -> None:
+    settings_ = ProcessorSettings(kafka_bootstrap_servers="x:1", own_networks="8.8.8.0/24", enrich_community_id=False)
+    record = dict(FLOW)
+    Enrichment(configured_steps(settings_)).apply({"syslog": [record]})
+    assert record["network_direction"] == "inbound"
+    assert "network_community_id" not in record
 
 
 def _values() -> st.SearchStrategy[dict[str, Any]]:

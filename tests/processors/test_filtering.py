@@ -10,7 +10,8 @@ import uuid
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from confluent_kafka import Consumer, TopicPartition
@@ -28,7 +29,9 @@ from weir.model.topics import TopicNames
 from weir.ops.settings import SettingsError, load
 from weir.processors.faust_app import ProcessorSettings
 from weir.processors.filtering import Filtering
+from weir.processors.member import Work
 from weir.processors.outcome import Outcome
+from weir.processors.runtime import Processor
 from weir.protocols.netflow.encode import V5Datagram, V5Flow, encode_v5
 
 DROP = "filters:\n  - {name: all, do: drop}\n"
@@ -103,6 +106,18 @@ def test_settings_name_every_mistake_in_filters_and_networks(tmp_path: Path, mon
     assert [any(part in m for m in raised.value.mistakes) for part in ("WEIR_OWN_NETWORKS", ":2: rule 'a'", ":3: rule 'b'")] == [
         True
     ] * 3
+
+
+def test_a_defect_in_filters_costs_no_event() -> None:
+    class Broken:
+        def apply(self, outcome: Outcome, batch: RawBatch) -> None:
+            raise RuntimeError("of our own making")
+
+    outcome = Outcome(events={"syslog": [{"event_id": "b-0-0"}]})
+    work = Work(0, 0)
+    assert Processor._filter(cast("Any", SimpleNamespace(filtering=Broken())), outcome, batch(), work) is outcome.events
+    assert outcome.events == {"syslog": [{"event_id": "b-0-0"}]}
+    assert not work.datasets
 
 
 # --- on a real Kafka -------------------------------------------------------------------------------------------------------------

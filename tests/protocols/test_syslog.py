@@ -186,6 +186,7 @@ class TestRfc3164:
             ("May 11 22:14:15 last message repeated 3 times", None, None, "last message repeated 3 times"),
             ("May 11 22:14:15 --- last message repeated 1 time ---", None, None, "--- last message repeated 1 time ---"),
             ("May 11 22:14:15 h last message repeated 3 times", "h", None, "last message repeated 3 times"),
+            ("May 11 22:14:15 Message forwarded from aix1: sshd[1]: m", "aix1", "sshd", "m"),
             ("May 11 22:14:15 h Slack Helper[7]: m", "h", "Slack Helper", "m"),
             ("May 11 22:14:15 h Some words and: m", "h", None, "Some words and: m"),
             ("May 11 22:14:15 h %ASA-6-302013: m", "h", None, "%ASA-6-302013: m"),

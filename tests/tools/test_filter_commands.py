@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from weir.enrich.filters import FilterSet, read_rules
-from weir.tools.filter_commands import Trial, filters_app, read_events
+from weir.enrich.filters import read_rules
+from weir.tools.filter_commands import filters_app
+from weir.tools.filter_trial import Trial, read_events
 
 FILTERS = """
 filters:
@@ -62,6 +63,17 @@ def test_check_names_every_mistake_and_fails(tmp_path: Path) -> None:
     assert run("check", tmp_path / "none.yaml")[0] == 2
 
 
+def test_check_looks_up_sources_in_the_catalogue(file: Path, tmp_path: Path) -> None:
+    catalogue = tmp_path / "sources.yaml"
+    catalogue.write_text("sources: [{name: core, port: 514}]")
+    assert run("check", file, "--sources", catalogue)[0] == 0
+    catalogue.write_text("sources: [{name: core-1, port: 514}]")
+    code, _, err = run("check", file, "--sources", catalogue)
+    assert code == 2
+    assert f"{file}:3: rule 'no dns': there is no source 'core' in {catalogue}; did you mean core-1?" in err
+    assert run("check", file, "--sources", tmp_path / "none.yaml")[0] == 2
+
+
 def test_try_tells_what_each_rule_would_do(file: Path) -> None:
     lines = [event(n, destination_port=53) for n in range(3)]
     lines += [event(10 + n, destination_port=80, network_bytes=n) for n in range(4)]
@@ -84,6 +96,18 @@ def test_try_tells_it_of_each_event_where_that_is_asked_for(file: Path, tmp_path
     code, out, _ = run("try", file, events, "--verbose")
     assert code == 0
     assert out.splitlines()[:2] == ["b-0-0\tnetwork-flow\tdrop by 'no dns'", "b-1-0\tsensor\tkept"]
+
+
+def test_try_fills_in_what_follows_from_the_event_first(tmp_path: Path) -> None:
+    path = tmp_path / "filters.yaml"
+    path.write_text("filters: [{name: out, dataset: network-flow, when: network_direction == 'outbound', do: drop}]")
+    line = event(0, source_ip="203.0.113.1", destination_ip="198.51.100.1")
+    for options, left_out in (((), 0), (("--own-networks", "203.0.113.0/24"), 1)):
+        code, out, _ = run("try", path, "--json", *options, given=line)
+        assert code == 0
+        assert [row["left_out"] for row in json.loads(out) if row["rule"] == "out"] == [left_out]
+    code, _, err = run("try", path, "--own-networks", "203.0.113.1/24", given=line)
+    assert (code, "203.0.113.1/24" in err) == (2, True)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +142,7 @@ def test_events_are_read_as_processors_have_them() -> None:
 
 
 def test_a_trial_counts_as_the_processors_do() -> None:
-    trial = Trial(FilterSet(read_rules(FILTERS)))
+    trial = Trial(read_rules(FILTERS))
     for number in range(200):
         trial.add("syslog", {"event_id": f"b-{number}-0"})
     (row,) = [row for row in trial.rows() if row["rule"] == "few"]

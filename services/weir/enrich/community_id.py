@@ -30,9 +30,11 @@ _PAIRS6: Final = ((128, 129), (130, 131), (133, 134), (135, 136), (139, 140), (1
 _ANSWERS: Final[dict[int, dict[int | None, int]]] = {
     protocol: {a: b for pair in pairs for a, b in (pair, pair[::-1])} for protocol, pairs in ((_ICMP, _PAIRS), (_ICMP6, _PAIRS6))
 }
-_PORTS: Final = struct.Struct("!BxHH").pack
+# Seed, addresses, protocol, padding, ports, by the length of an address.
+_HASHED: Final = {length: struct.Struct(f"!2s{length}s{length}sBxHH").pack for length in (4, 16)}
 _SEED: Final = struct.Struct("!H").pack
 _MAX_ADDRESSES: Final = 1 << 16
+_LONGEST: Final = 64
 _MAX_NUMBER: Final = 255
 _MAX_PORT: Final = 65535
 
@@ -49,7 +51,8 @@ class _Packed(dict[str, bytes | None]):
             found = inet_pton(AF_INET6 if ":" in address else AF_INET, address)
         except (OSError, ValueError):
             found = None
-        self[address] = found
+        if len(address) <= _LONGEST:
+            self[address] = found
         return found
 
 
@@ -64,9 +67,8 @@ def community_id(
     Args:
         source, destination: addresses as text, of one family.
         protocol: IANA number.
-        source_port, destination_port: of TCP, UDP and SCTP; of ICMP and ICMPv6 type and code. Other protocols have none, and
-        what is
-            given for them is left out.
+        source_port, destination_port: of TCP, UDP and SCTP; of ICMP and ICMPv6 type and code. Other protocols have none,
+            and what is given for them is left out.
         seed: 0 … 65535, the same everywhere where IDs are to be the same.
 
     Returns:
@@ -93,15 +95,15 @@ def _identify(
                 return None
             if not (0 <= source_port <= _MAX_PORT and 0 <= destination_port <= _MAX_PORT):
                 return None
-            return _text(seed + ours + theirs + _PORTS(protocol, source_port, destination_port))
+            return _text(_HASHED[len(ours)](seed, ours, theirs, protocol, source_port, destination_port))
         destination_port = answer
     if source_port is None or destination_port is None:
         return None
     if not (0 <= source_port <= _MAX_PORT and 0 <= destination_port <= _MAX_PORT):
         return None
     if ours < theirs or (ours == theirs and source_port <= destination_port):
-        return _text(seed + ours + theirs + _PORTS(protocol, source_port, destination_port))
-    return _text(seed + theirs + ours + _PORTS(protocol, destination_port, source_port))
+        return _text(_HASHED[len(ours)](seed, ours, theirs, protocol, source_port, destination_port))
+    return _text(_HASHED[len(ours)](seed, theirs, ours, protocol, destination_port, source_port))
 
 
 def _text(hashed: bytes) -> str:
@@ -133,10 +135,11 @@ class CommunityIds:
                 protocol = numbers.get(record.get("network_transport") or "")
                 if protocol is None:
                     continue
-            first, second = record.get("source_port"), record.get("destination_port")
-            if protocol in _ANSWERS and record.get("flow_icmp_type") is not None:
-                # Else type and code may be where the ports are, as Zeek has them.
-                first, second = record["flow_icmp_type"], record.get("flow_icmp_code") or 0
+            if protocol in _ANSWERS:
+                # What devices write as ports of ICMP is a type, an identifier, or 0: only the fields of its own are trusted.
+                first, second = record.get("flow_icmp_type"), record.get("flow_icmp_code") or 0
+            else:
+                first, second = record.get("source_port"), record.get("destination_port")
             key = (source, destination, protocol, first, second)
             found = known.get(key)
             if found is None:

@@ -6,16 +6,15 @@ exporter calls ingress and egress is about its interface and stays in flow_direc
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable
 from typing import Any, Final
 
+from weir.enrich.networks import Network, NetworkSet
 from weir.model.sources import network_of
 
-__all__ = ["PRIVATE", "Directions", "Network", "own_networks"]
+__all__ = ["PRIVATE", "Directions", "own_networks"]
 
 Record = dict[str, Any]
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 PRIVATE: Final = "private"
 """In a list of own networks, all of those that are nobody's in the Internet."""
@@ -26,10 +25,13 @@ _PRIVATE: Final = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/
 _ALWAYS: Final = ("169.254.0.0/16", "127.0.0.0/8", "0.0.0.0/8", "224.0.0.0/4", "255.255.255.255/32")
 _ALWAYS_6: Final = ("fe80::/10", "::1/128", "::/128", "ff00::/8")
 
-_MAX_ADDRESSES: Final = 1 << 16
-_UNKNOWN: Final = 2
-# By (source is own) and (destination is own).
-_WORDS: Final = (("external", "inbound", None), ("outbound", "internal", None), (None, None, None))
+# By whether source and destination are own; there is no word for what is no address.
+_WORDS: Final[dict[tuple[bool | None, bool | None], str]] = {
+    (False, False): "external",
+    (False, True): "inbound",
+    (True, False): "outbound",
+    (True, True): "internal",
+}
 
 
 def own_networks(text: str) -> tuple[Network, ...]:
@@ -44,34 +46,6 @@ def own_networks(text: str) -> tuple[Network, ...]:
     return tuple(dict.fromkeys(found))
 
 
-class _Owned(dict[str, int]):
-    """By address as text: 1 if it is own, 0 if not, 2 if it is no address. Begins anew when it is full."""
-
-    def __init__(self, networks: Iterable[Network]) -> None:
-        super().__init__()
-        # (version, number of host bits) → prefixes, so that an address costs one look-up for each length there is.
-        self._prefixes: dict[int, dict[int, set[int]]] = {4: {}, 6: {}}
-        for network in networks:
-            bits = network.max_prefixlen - network.prefixlen
-            self._prefixes[network.version].setdefault(bits, set()).add(int(network.network_address) >> bits)
-
-    def __missing__(self, text: str) -> int:
-        if len(self) >= _MAX_ADDRESSES:
-            self.clear()
-        found = self[text] = self._look_up(text)
-        return found
-
-    def _look_up(self, text: str) -> int:
-        try:
-            address = ipaddress.ip_address(text)
-        except ValueError:
-            return _UNKNOWN
-        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-            address = address.ipv4_mapped
-        number = int(address)
-        return int(any(number >> bits in prefixes for bits, prefixes in self._prefixes[address.version].items()))
-
-
 class Directions:
     """The step that fills in network_direction where both addresses are known; there, own networks overrule what a source says.
 
@@ -81,19 +55,19 @@ class Directions:
     """
 
     def __init__(self, networks: Iterable[Network]) -> None:
-        self._owned = _Owned([*networks, *map(network_of, (*_ALWAYS, *_ALWAYS_6))])
+        self._owned = NetworkSet([*networks, *map(network_of, (*_ALWAYS, *_ALWAYS_6))])
 
     def of(self, source: str, destination: str) -> str | None:
         """inbound, outbound, internal or external; None where one of them is no address."""
         owned = self._owned
-        return _WORDS[owned[source]][owned[destination]]
+        return _WORDS.get((owned[source], owned[destination]))
 
     def __call__(self, records: list[Record]) -> None:
         """Fill in the direction of each record."""
-        owned = self._owned
+        owned, words = self._owned, _WORDS.get
         for record in records:
             source, destination = record.get("source_ip"), record.get("destination_ip")
             if source is not None and destination is not None:
-                word = _WORDS[owned[source]][owned[destination]]
+                word = words((owned[source], owned[destination]))
                 if word is not None:
                     record["network_direction"] = word

@@ -68,13 +68,17 @@ def _decode(document: dict[str, object], module: str, context: Context) -> Decod
     context.event_dataset = shipped.event_dataset
     found = _read(document, shipped, context)
     if found is None:
-        found = "sensor", document_fields(document, shipped, module)
+        found = "sensor", _sensor(document, shipped, module, context)
     if found is NOTHING:
         return found
     dataset, fields = found
-    tags = fields.get("tags", [])
-    if sensorfleet.TAG not in tags:
-        fields["tags"] = tags_of(document) + tags
+    more = fields.get("tags")
+    if not more:
+        fields["tags"] = tags_of(document)
+    elif sensorfleet.TAG not in more or not sensorfleet.recognise(document):
+        # The envelope's own tags are dropped, as the vendor's filter does; all others are kept.
+        tags = tags_of(document)
+        fields["tags"] = tags + [tag for tag in more if tag not in tags]
     # The source writes time and host itself; the shipper is asked only where it did not.
     if fields.get("timestamp") is None:
         fields["timestamp"] = shipped.timestamp
@@ -98,34 +102,58 @@ def _read(document: dict[str, object], shipped: beats.Shipping, context: Context
         if (found := read_document(record, context)) is not None:
             return found
     for text in (message, beats.original(document)):
-        if text is not None and not text.startswith("{") and (found := _read_line(text, context)) is not None:
+        # A line that begins as JSON and is none may still be somebody's: Qumulo writes escapes that JSON does not have.
+        if text is None or (text.startswith("{") and beats.json_object(text) is not None):
+            continue
+        if (found := _read_line(text, document, context)) is not None:
             return found
     return None
 
 
-def _read_line(text: str, context: Context) -> Decoded | None:
-    """A line as it stands or, where it begins with a syslog header, what stands behind that (Filebeat's udp and tcp inputs)."""
-    found = read_text(text, context)
-    if found is not None or not text.startswith("<"):
-        return found
-    message = syslog.parse(text.encode("utf-8", "surrogatepass"), received_us=context.received_us, to_utc=context.to_utc)
-    if message.format == "unparsed":
-        return None
+def _read_line(text: str, document: dict[str, object], context: Context) -> Decoded | None:
+    """A line as it stands or, where it has a syslog header, what stands behind that."""
+    message = _syslog(text, document, context)
+    if message is None:
+        return read_text(text, context)
     context.program = message.app_name
     found = read_text(message.message, context)
     if found is not None and found is not NOTHING:
-        _add_header(*found, message)
+        dataset, fields = found
+        if fields.get("timestamp") is None:
+            fields["timestamp"] = message.timestamp_us
+        if fields.get("host_name") is None:
+            fields["host_name"] = message.hostname
+        if dataset not in _WITHOUT_PRIORITY:
+            fields["log_syslog_facility"] = message.facility
+            fields["log_syslog_severity"] = message.severity
     return found
 
 
-def _add_header(dataset: str, fields: dict[str, Any], message: syslog.SyslogMessage) -> None:
-    if fields.get("timestamp") is None:
-        fields["timestamp"] = message.timestamp_us
-    if fields.get("host_name") is None:
-        fields["host_name"] = message.hostname
-    if dataset not in _WITHOUT_PRIORITY:
-        fields["log_syslog_facility"] = message.facility
-        fields["log_syslog_severity"] = message.severity
+def _syslog(text: str, document: dict[str, object], context: Context) -> syslog.SyslogMessage | None:
+    """The message that a line is: of Filebeat's udp and tcp inputs by its priority, of its system module without one."""
+    if not (text.startswith("<") and text[1:2].isdigit()) and context.module != "system":
+        return None
+    to_utc = context.to_utc
+    if (offset := beats.time_zone_us(document)) is not None:
+        to_utc = lambda local: local - offset  # noqa: E731 - one expression
+    message = syslog.parse(text.encode("utf-8", "surrogatepass"), received_us=context.received_us, to_utc=to_utc)
+    return None if message.format == "unparsed" else message
+
+
+def _sensor(document: dict[str, object], shipped: beats.Shipping, module: str, context: Context) -> dict[str, Any]:
+    """A document of no known source. A syslog header of its message says more than the shipper does; the line stays whole."""
+    fields = document_fields(document, shipped, module)
+    message = shipped.message
+    if message is not None and (line := _syslog(message, document, context)) is not None:
+        fields["timestamp"] = line.timestamp_us
+        fields["host_name"] = line.hostname
+        for column, value in (
+            ("process_name", line.app_name),
+            ("log_syslog_facility", line.facility),
+            ("log_syslog_severity", line.severity),
+        ):
+            fields.setdefault(column, value)
+    return fields
 
 
 def main(settings: ProcessorSettings) -> int:

@@ -5,22 +5,52 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from weir.processors.fields import Context, Decoded, Reader, cef, filebeat_netflow, leef, snort, suricata, windows, zeek
+from weir.processors.fields import (
+    Context,
+    Decoded,
+    Reader,
+    cef,
+    filebeat_netflow,
+    kemp_logs,
+    leef,
+    qumulo,
+    snort,
+    suricata,
+    windows,
+    zeek,
+)
 from weir.processors.fields import sensorfleet as sensorfleet_fields
 from weir.protocols import beats, sensorfleet
 
-__all__ = ["READERS", "ask_first", "read_document", "read_text"]
+__all__ = ["READERS", "ask_first", "plugged", "read_document", "read_text"]
 
-READERS: Final[tuple[Reader, ...]] = (suricata, zeek, windows, filebeat_netflow, snort, cef, leef)
+READERS: Final[tuple[Reader, ...]] = (
+    suricata,
+    zeek,
+    windows,
+    filebeat_netflow,
+    snort,
+    qumulo,
+    cef,
+    leef,
+    kemp_logs,
+)
 """Weir's own, in the order in which they are asked."""
 
+_plugged: tuple[Reader, ...] = ()
 _asked: tuple[Reader, ...] = READERS
 
 
 def ask_first(readers: Iterable[Reader]) -> None:
     """Have these asked before Weir's own, so that they can take a source over; called once, at start (`plugins.activate`)."""
-    global _asked  # noqa: PLW0603 - set before the first unit is read
-    _asked = (*readers, *READERS)
+    global _asked, _plugged  # noqa: PLW0603 - set before the first unit is read
+    _plugged = tuple(readers)
+    _asked = (*_plugged, *READERS)
+
+
+def plugged() -> bool:
+    """Whether anybody is asked before Weir's own readers."""
+    return bool(_plugged)
 
 
 def read_document(document: dict[str, object], context: Context) -> Decoded | None:
@@ -44,7 +74,8 @@ def read_text(text: str, context: Context) -> Decoded | None:
     """The same of a line; one that is a JSON object is read as a document."""
     if text.startswith("{"):
         document = beats.json_object(text)
-        return read_document(document, context) if document is not None else None
+        if document is not None:
+            return read_document(document, context)
     for reader in _asked:
         if (found := reader.line(text, context)) is not None:
             return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final, Protocol
 
 import orjson
@@ -186,45 +186,42 @@ def _indicators(tables: Snapshots, fields: frozenset[str], count: Count) -> Step
         if intel is None or not len(intel):
             return
         # Only what some list has an indicator for is looked up.
-        asked: list[tuple[str, dict[str, tuple[Match, ...]]]] = []
-        if intel.has("ip", "cidr", "domain"):
-            asked += [(name, lookup.names) for name in names]
-        if intel.has("ip", "cidr"):
-            asked += [(name, lookup.names) for name in nats]
-        if intel.has("md5", "sha1", "sha256"):
-            asked += [(name, lookup.hashes) for name in hashes]
+        asked_names = (*(names if intel.has("ip", "cidr", "domain") else ()), *(nats if intel.has("ip", "cidr") else ()))
+        asked_hashes = hashes if intel.has("md5", "sha1", "sha256") else ()
         asked_urls = urls if intel.has("url") else ()
+        of_name, of_hash, of_url = lookup.names, lookup.hashes, lookup.urls
         matched = 0
         for record in records:
             get = record.get
-            for name, cache in asked:
-                text = get(name)
-                if text is not None and (found := cache[text]):
+            for name in asked_names:
+                if (text := get(name)) is not None and (found := of_name[text]):
+                    matched += _threats(record, name, found)
+            for name in asked_hashes:
+                if (text := get(name)) is not None and (found := of_hash[text]):
                     matched += _threats(record, name, found)
             for name in asked_urls:
-                text = get(name)
-                if text is not None and (found := _url_matches(record, text, lookup)):
+                if (text := get(name)) is not None and (
+                    found := of_url[text] if text[:1] != "/" else _of_path(record, text, of_url)
+                ):
                     matched += _threats(record, name, found)
             if answers and (listed := get("dns_answers")):
                 for text in listed[:MAX_ANSWERS]:
-                    if found := lookup.names[text]:
+                    if found := of_name[text]:
                         matched += _threats(record, "dns_answers", found)
         count("threat", matched)
 
     return step
 
 
-def _url_matches(record: Record, text: str, lookup: Lookup) -> tuple[Match, ...]:
-    """A URL may be a path alone; its host, and a port that is not the Web's, stand beside it."""
-    if not text.startswith("/"):
-        return lookup.urls[text]
+def _of_path(record: Record, path: str, of_url: Mapping[str, tuple[Match, ...]]) -> tuple[Match, ...]:
+    """Of a URL that is a path alone: its host, and a port that is not the Web's, stand beside it."""
     host = record.get("url_domain") or record.get("destination_host") or record.get("tls_server_name")
     if not host:
         return ()
     port = record.get("destination_port")
-    if port not in _WEB_PORTS and ":" not in host and (found := lookup.urls[f"{host}:{port}{text}"]):
+    if port not in _WEB_PORTS and ":" not in host and (found := of_url[f"{host}:{port}{path}"]):
         return found
-    return lookup.urls[f"{host}{text}"]
+    return of_url[host + path]
 
 
 def _threats(record: Record, field: str, matches: Iterable[Match]) -> int:

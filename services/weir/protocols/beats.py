@@ -31,6 +31,7 @@ __all__ = [
     "parse",
     "records",
     "shipping",
+    "time_zone_us",
     "to_json",
 ]
 
@@ -132,6 +133,18 @@ def original(document: dict[str, object]) -> str | None:
     """The line that an input or a module of Filebeat has kept as event.original."""
     event = document.get("event")
     return text(event.get("original") if isinstance(event, dict) else None) or text(document.get("event.original"))
+
+
+def time_zone_us(document: dict[str, object]) -> int | None:
+    """How far the shipper's clock is ahead of UTC, microseconds, by event.timezone; None where that is a name or not there."""
+    zone = child(document, "event.timezone")
+    if not isinstance(zone, str) or len(zone) != 6 or zone[0] not in "+-" or zone[3] != ":":
+        return None
+    hours, minutes = zone[1:3], zone[4:6]
+    if not (zone.isascii() and hours.isdigit() and minutes.isdigit()):
+        return None
+    ahead = (int(hours) * 60 + int(minutes)) * 60_000_000
+    return -ahead if zone[0] == "-" else ahead
 
 
 def records(document: dict[str, object]) -> Iterator[dict[str, object]]:

@@ -1,7 +1,7 @@
 """The keys of CEF's extension dictionary, by their short and their full names.
 
-From the "Micro Focus Security ArcSight Common Event Format" guide, "Extension Dictionary" for producers and for consumers. Producers are
-to use the short names; some write the full ones, so both are read.
+From the "Micro Focus Security ArcSight Common Event Format" guide, "Extension Dictionary" for producers and for consumers. Senders
+are to use the short names; some write the full ones, so both are read.
 """
 
 from collections.abc import Mapping
@@ -27,27 +27,31 @@ src sourceAddress|start startTime|suid sourceUserId|suser sourceUserName
 """
 
 FULL_NAMES: Final[Mapping[str, str]] = MappingProxyType(
-    {short: full for short, full in (pair.split() for line in _SHORT.split("\n") for pair in line.split("|") if pair)}
+    dict(pair.split() for line in _SHORT.split("\n") for pair in line.split("|") if pair)
 )
 """Full name of each key that has a short one, labels of custom fields left out."""
 
 SHORT_NAMES: Final[Mapping[str, str]] = MappingProxyType({full: short for short, full in FULL_NAMES.items()})
 
-_CUSTOM = ["c6a1", "c6a2", "c6a3", "c6a4", "cfp1", "cfp2", "cfp3", "cfp4", "cn1", "cn2", "cn3", "cs1", "cs2", "cs3", "cs4", "cs5", "cs6", "flexString1", "flexString2", "flexNumber1", "flexNumber2", "flexDate1", "deviceCustomDate1", "deviceCustomDate2"]  # fmt: skip
+_CUSTOM = """
+c6a1 c6a2 c6a3 c6a4 cfp1 cfp2 cfp3 cfp4 cn1 cn2 cn3 cs1 cs2 cs3 cs4 cs5 cs6 flexString1 flexString2 flexNumber1 flexNumber2
+flexDate1 deviceCustomDate1 deviceCustomDate2
+"""
 _ONLY_LONG = """
-agentDnsDomain agentNtDomain agentTranslatedAddress agentTranslatedZoneExternalID agentTranslatedZoneURI agentZoneExternalID agentZoneURI
-customerExternalID customerURI destinationDnsDomain destinationServiceName destinationTranslatedAddress destinationTranslatedPort
-destinationTranslatedZoneExternalID destinationTranslatedZoneURI destinationZoneExternalID destinationZoneURI deviceDirection
-deviceDnsDomain deviceExternalId deviceFacility deviceInboundInterface deviceNtDomain deviceOutboundInterface devicePayloadId
-deviceProcessName deviceTranslatedAddress deviceTranslatedZoneExternalID deviceTranslatedZoneURI deviceZoneExternalID deviceZoneURI
-eventId externalId fileCreateTime fileHash fileId fileModificationTime filePath filePermission fileType oldFileCreateTime oldFileHash
-oldFileId oldFileModificationTime oldFileName oldFilePath oldFilePermission oldFileSize oldFileType rawEvent reason
-requestClientApplication requestContext requestCookies requestMethod sourceDnsDomain sourceServiceName sourceTranslatedAddress
-sourceTranslatedPort sourceTranslatedZoneExternalID sourceTranslatedZoneURI sourceZoneExternalID sourceZoneURI type
+agentDnsDomain agentNtDomain agentTranslatedAddress agentTranslatedZoneExternalID agentTranslatedZoneURI agentZoneExternalID
+agentZoneURI customerExternalID customerURI destinationDnsDomain destinationServiceName destinationTranslatedAddress
+destinationTranslatedPort destinationTranslatedZoneExternalID destinationTranslatedZoneURI destinationZoneExternalID
+destinationZoneURI deviceDirection deviceDnsDomain deviceExternalId deviceFacility deviceInboundInterface deviceNtDomain
+deviceOutboundInterface devicePayloadId deviceProcessName deviceTranslatedAddress deviceTranslatedZoneExternalID
+deviceTranslatedZoneURI deviceZoneExternalID deviceZoneURI eventId externalId fileCreateTime fileHash fileId
+fileModificationTime filePath filePermission fileType oldFileCreateTime oldFileHash oldFileId oldFileModificationTime
+oldFileName oldFilePath oldFilePermission oldFileSize oldFileType rawEvent reason requestClientApplication requestContext
+requestCookies requestMethod sourceDnsDomain sourceServiceName sourceTranslatedAddress sourceTranslatedPort
+sourceTranslatedZoneExternalID sourceTranslatedZoneURI sourceZoneExternalID sourceZoneURI type
 """
 
 DICTIONARY: Final = frozenset(
-    {*FULL_NAMES, *SHORT_NAMES, *_CUSTOM, *(f"{key}Label" for key in _CUSTOM), *_ONLY_LONG.split()}
-    | {f"{FULL_NAMES[key]}Label" for key in _CUSTOM if key in FULL_NAMES}
+    {*FULL_NAMES, *SHORT_NAMES, *_CUSTOM.split(), *_ONLY_LONG.split()}
+    | {f"{name}Label" for key in _CUSTOM.split() for name in (key, FULL_NAMES.get(key, key))}
 )
 """Every key that the dictionary has, under each of its names."""

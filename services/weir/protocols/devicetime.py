@@ -1,7 +1,7 @@
 """Times as devices write them: CEF's, LEEF's with a pattern of its own, and what their senders send in place of those.
 
-Sources: "Micro Focus Security ArcSight Common Event Format", section "Date Formats"; IBM "LEEF event components", ``devTimeFormat``,
-whose patterns are those of Java's SimpleDateFormat.
+Sources: "Micro Focus Security ArcSight Common Event Format", section "Date Formats"; IBM "LEEF event components",
+``devTimeFormat``, whose patterns are those of Java's SimpleDateFormat.
 """
 
 import re
@@ -188,8 +188,8 @@ _RUN = re.compile(r"'((?:[^']|'')*)'|([A-Za-z])\2*|[^A-Za-z']+")
 def parse_pattern(text: str, pattern: str, received_us: int) -> Moment | None:
     """Read a time by a pattern of Java's SimpleDateFormat; None where the text is not of it, or where it asks for more than dates.
 
-    Of the letters, all are read that LEEF's documentation uses and ``k K h a E u X`` besides; a pattern with others, or of more than
-    64 characters, is not. ``received_us`` as for `parse`.
+    Of the letters, all are read that LEEF's documentation uses and ``k K h a E u X`` besides; a pattern with others, or of more
+    than 64 characters, is not. ``received_us`` as for `parse`.
     """
     if len(text) > _LONGEST:
         return None

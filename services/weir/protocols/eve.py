@@ -247,6 +247,9 @@ _COUNTERS: Final = (
 )  # fmt: skip
 
 
+_FLOW_WORDS: Final = (("state", "flow_state"), ("reason", "flow_end_reason"), ("action", "event_action"))
+
+
 def _add_flow(fields: dict[str, Any], flow: dict[str, object]) -> None:
     get = flow.get
     for name, field in _COUNTERS:
@@ -257,12 +260,12 @@ def _add_flow(fields: dict[str, Any], flow: dict[str, object]) -> None:
             fields[field] = number
     if (moment := iso_to_micros(get("start"))) is not None:
         fields["event_start"] = moment
-    if "end" in flow:
-        if (moment := iso_to_micros(get("end"))) is not None:
-            fields["event_end"] = moment
-        for name, field in (("state", "flow_state"), ("reason", "flow_end_reason"), ("action", "event_action")):
-            if (value := text(get(name))) is not None:
-                fields[field] = value
+    if "end" in flow and (moment := iso_to_micros(get("end"))) is not None:
+        fields["event_end"] = moment
+    for name, field in _FLOW_WORDS:
+        word = get(name)
+        if type(word) is str and word:
+            fields[field] = word
 
 
 def _add_netflow(fields: dict[str, Any], netflow: dict[str, object]) -> None:

@@ -10,7 +10,8 @@ __all__ = ["TRANSPORTS", "address", "hash_kind", "integer", "mac", "port", "tran
 _LARGEST: Final = (1 << 63) - 1
 
 TRANSPORTS: Final = {
-    "icmp": 1, "igmp": 2, "ipip": 4, "tcp": 6, "egp": 8, "udp": 17, "dccp": 33, "ipv6": 41, "rsvp": 46, "gre": 47, "esp": 50, "ah": 51,
+    "icmp": 1, "igmp": 2, "ipip": 4, "tcp": 6, "egp": 8, "udp": 17, "dccp": 33, "ipv6": 41, "rsvp": 46, "gre": 47, "esp": 50,
+    "ah": 51,
     "ipv6-icmp": 58, "eigrp": 88, "ospf": 89, "pim": 103, "vrrp": 112, "l2tp": 115, "sctp": 132, "udplite": 136,
 }  # fmt: skip
 """IANA protocol numbers that logs have in practice, by ECS's lower-case names."""

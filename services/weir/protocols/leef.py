@@ -1,8 +1,8 @@
 """IBM's Log Event Extended Format, versions 1 and 2, in and out.
 
-After IBM QRadar, "LEEF event components" and "Predefined LEEF event attributes": a header of five fields (six in version 2, the last
-of which names the delimiter) that each end in a pipe, then pairs of key and value between delimiters. The format has no escapes: a
-pipe ends a header's field, and a value is what stands there.
+After IBM QRadar, "LEEF event components" and "Predefined LEEF event attributes": a header of five fields (six in version 2, the
+last of which names the delimiter) that each end in a pipe, then pairs of key and value between delimiters. The format has no
+escapes: a pipe ends a header's field, and a value is what stands there.
 """
 
 import re
@@ -134,10 +134,10 @@ def format_leef(
 ) -> str:
     """Write one event. No value, whatever it holds, can end its field, start a pair or start a line.
 
-    The format has no escapes, so a delimiter, a line end, a tab or NUL in a value becomes a space, and so does a pipe in the header;
-    a ``#011``, which is a tab to `parse`, gets a space within. Version 2 names its delimiter in hexadecimal; version 1 has tab and
-    ends in one. Raises ValueError for a key that is not of letters, digits and ``_``, and for a delimiter that is one of those, a
-    line end, a space, a pipe, an equals sign or not one character.
+    The format has no escapes, so a delimiter, a line end, a tab or NUL in a value becomes a space, and so does a pipe in the
+    header; a ``#011``, which is a tab to `parse`, gets a space within. Version 2 names its delimiter in hexadecimal; version 1
+    has tab and ends in one. Raises ValueError for a key that is not of letters, digits and ``_``, and for a delimiter that is one
+    of those, a line end, a space, a pipe, an equals sign or not one character.
     """
     if len(delimiter) != 1 or delimiter in "|=\\#\n\r\0 " or delimiter.isalnum() or delimiter == "_" or ord(delimiter) > 0xFFFF:
         raise ValueError(f"delimiter {delimiter!r} cannot be used: take one character such as tab or ^ that is in no key")

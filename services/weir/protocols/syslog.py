@@ -57,7 +57,11 @@ _DATE = r"([0-9]{4}-[0-9]{2}-[0-9]{2})"
 _SD_NAME = r"[!#-<>-\\^-~]{1,32}+"
 _PARAM_VALUE = r'[^"\\\]]*+(?:\\.[^"\\\]]*+)*+'
 _SD_ELEMENT = rf'\[{_SD_NAME}(?: {_SD_NAME}="{_PARAM_VALUE}")*+\]'
-_TIME = rf"{_DATE}T{_CLOCK}([0-5][0-9])(?:\.([0-9]++))?(?:Z|([+-])([01][0-9]|2[0-3]):([0-5][0-9]))"
+# To the second in one group: in a stream, one and the same second comes again and again, and is read once.
+_TIME = (
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2}T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9])(?:\.([0-9]++))?"
+    r"(?:Z|([+-](?:[01][0-9]|2[0-3]):[0-5][0-9]))"
+)
 _RFC5424 = re.compile(
     rf"{_PRI}[1-9][0-9]{{0,2}} "
     rf"(?:-|{_TIME}) "
@@ -85,10 +89,10 @@ _ZONES: Final[dict[str, int | None]] = {
 
 # Relaxed where senders are: one or two spaces before the day and behind the time, a day of the week, a year before the month,
 # behind the day or behind the time, fractions, a zone as an offset with or without its colon or as a word, a leap second. The
-# host ends in a space and is not taken from "tag:", nor from what pairs, lists, JSON or "last message repeated" begin with; a
-# tag ends in a colon or in "[pid]", and only with a pid may it be several words ("Slack Helper[12]: "). A tag begins with a
-# letter or digit (section 4.1.3), so "%ASA-6-302013:" is none. "CEF:" and "LEEF:" are where the payload begins and no tag,
-# although they look like one.
+# host ends in a space, or is what AIX calls "Message forwarded from h:", and is not taken from "tag:", nor from what pairs, lists,
+# JSON or "last message repeated" begin with; a tag ends in a colon or in "[pid]", and only with a pid may it be several words
+# ("Slack Helper[12]: "). A tag begins with a letter or digit (section 4.1.3), so "%ASA-6-302013:" is none. "CEF:" and "LEEF:"
+# are where the payload begins and no tag, although they look like one.
 _NO_WORD = r"(?!CEF:|LEEF:|%)"
 _RFC3164 = re.compile(
     rf"(?:{_PRI})?+:? ?"
@@ -96,8 +100,10 @@ _RFC3164 = re.compile(
     rf"|{_DATE}[T ])"
     rf"{_CLOCK}([0-5][0-9]|60)(?:[.,]([0-9]++))?"
     r"(?:(Z)| ?([+-])([01][0-9]|2[0-3]):?([0-5][0-9])(?![0-9])"
-    rf"| ({'|'.join(sorted(_ZONES, key=len, reverse=True))})(?=:? |:?\Z))?+(?: ((?:19|20)[0-9]{{2}})(?=:? ))?+:?+(?: {{1,2}}|\Z)"
-    rf"(?:{_NO_WORD}(?!--- |last message )([^\s\[\]{{}}(),=\"]{{1,254}}+)(?<!:) )?+"
+    rf"| (?=[A-Z]{{3}})({'|'.join(sorted(_ZONES, key=len, reverse=True))})(?=:? |:?\Z))?+"
+    r"(?: ((?:19|20)[0-9]{2})(?=:? ))?+:?+(?: {1,2}|\Z)"
+    r"(?:Message forwarded from ([^\s:]{1,254}+): |"
+    rf"{_NO_WORD}(?!--- |last message )([^\s\[\]{{}}(),=\"]{{1,254}}+)(?<!:) )?+"
     rf"(?:{_NO_WORD}([^\s:\[\]{{}}\"]{{1,128}}+)(?:\[([^\s\]]{{1,128}}+)\]:? ?|:(?: |\Z))"
     r"|([A-Z][^\s:\[\]]{0,63}+(?: [A-Z0-9(][^\s:\[\]]{0,63}+){1,4}+)\[([0-9]{1,10})\]: ?)?+"
 )
@@ -203,19 +209,19 @@ def _unparsed(text: str) -> SyslogMessage:
     begin = _RFC5424_BEGIN.match(text)
     if begin is None:
         return SyslogMessage("unparsed", facility, severity, None, None, None, None, None, None, kept)
-    timestamp = None if begin[2] is None else _rfc3339_us(*begin.group(2, 3, 4, 5, 6, 7, 8, 9))
-    host, app, proc, msg_id = (None if value == "-" else value for value in begin.group(10, 11, 12, 13))
+    timestamp = None if begin[2] is None else _rfc3339_us(*begin.group(2, 3, 4))
+    host, app, proc, msg_id = (None if value == "-" else value for value in begin.group(5, 6, 7, 8))
     return SyslogMessage("unparsed", facility, severity, timestamp, host, app, proc, msg_id, None, kept)
 
 
 def _rfc5424(text: str, found: re.Match[str]) -> SyslogMessage | None:
-    pri, day, hour, minute, second, fraction, sign, zone_h, zone_m, host, app, proc, msg_id, sd_text = found.groups()
+    pri, second, fraction, zone, host, app, proc, msg_id, sd_text = found.groups()
     priority = int(pri)
     if priority > _MAX_PRI:
         return None
     timestamp = None
-    if day is not None:
-        timestamp = _rfc3339_us(day, hour, minute, second, fraction, sign, zone_h, zone_m)
+    if second is not None:
+        timestamp = _rfc3339_us(second, fraction, zone)
         if timestamp is None:
             return None
     structured_data = None
@@ -240,17 +246,23 @@ def _rfc5424(text: str, found: re.Match[str]) -> SyslogMessage | None:
     )
 
 
-def _rfc3339_us(
-    day: str, hour: str, minute: str, second: str, fraction: str | None, sign: str | None, zone_h: str, zone_m: str
-) -> int | None:
+def _rfc3339_us(second: str, fraction: str | None, zone: str | None) -> int | None:
     """UTC microseconds; None for a day that no calendar has. Digits of the fraction beyond the sixth are cut."""
-    midnight = _midnight_us(day)
-    if midnight is None:
+    moment = _second_us(second)
+    if moment is None:
         return None
-    moment = midnight + (int(hour) * 3600 + int(minute) * 60 + int(second)) * _SECOND
     if fraction is not None:
         moment += int(fraction[:6].ljust(6, "0"))
-    return moment if sign is None else moment - _zone_us(sign, zone_h, zone_m)
+    return moment if zone is None else moment - _zone_us(zone[0], zone[1:3], zone[4:])
+
+
+@lru_cache(maxsize=4096)
+def _second_us(second: str) -> int | None:
+    """Microseconds since 1970 of a ``YYYY-MM-DDThh:mm:ss`` in UTC; None for a day that no calendar has."""
+    midnight = _midnight_us(second[:10])
+    if midnight is None:
+        return None
+    return midnight + (int(second[11:13]) * 3600 + int(second[14:16]) * 60 + int(second[17:])) * _SECOND
 
 
 def _structured_data(text: str) -> dict[str, dict[str, str]] | None:
@@ -269,7 +281,7 @@ def _structured_data(text: str) -> dict[str, dict[str, str]] | None:
 
 def _rfc3164(text: str, found: re.Match[str], received_us: int, local: Callable[[int], int]) -> SyslogMessage | None:
     (pri, year_before, month, day, year, iso_day, hour, minute, second, fraction, utc, sign, zone_h, zone_m, word, year_behind,
-     host, app, proc, words, words_proc) = found.groups()  # fmt: skip
+     forwarded, host, app, proc, words, words_proc) = found.groups()  # fmt: skip
     facility = severity = None
     if pri is not None:
         priority = int(pri)
@@ -297,7 +309,9 @@ def _rfc3164(text: str, found: re.Match[str], received_us: int, local: Callable[
     timestamp = midnight + time_of_day
     timestamp = local(timestamp) if east is None else timestamp - east
     message = text[found.end() :].rstrip(_TERMINATORS)
-    return SyslogMessage("rfc3164", facility, severity, timestamp, host, app or words, proc or words_proc, None, None, message)
+    return SyslogMessage(
+        "rfc3164", facility, severity, timestamp, host or forwarded, app or words, proc or words_proc, None, None, message
+    )
 
 
 def _latest_year(
@@ -307,7 +321,10 @@ def _latest_year(
     limit = received_us + _AHEAD
     for midnight in _midnights_near(month, day, received_us // _DAY):
         moment = midnight + time_of_day
-        if (local(moment) if east is None else moment - east) <= limit:
+        # No zone is as far as two days from UTC: most times need not be converted to be judged.
+        if moment < limit - 2 * _DAY:
+            return midnight
+        if moment < limit + 2 * _DAY and (local(moment) if east is None else moment - east) <= limit:
             return midnight
     return None
 

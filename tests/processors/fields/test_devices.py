@@ -36,9 +36,9 @@ def check(line: str, expected: dict[str, Any], zone_hours: int = 0) -> None:
 
 def test_a_message_of_no_known_maker_says_no_more_than_its_header() -> None:
     assert fields("<13>May 11 22:14:15 h app[1]: key=value other=1") == {
-        "event_module": "syslog", "event_dataset": "syslog", "event_severity": 5, "message": "key=value other=1",
-        "log_syslog_version": "rfc3164", "process_name": "app", "process_pid": "1", "log_syslog_msgid": None,
-        "log_syslog_structured_data": None, "timestamp": 1_715_465_655_000_000, "host_name": "h",
+        "event_kind": "event", "event_module": "syslog", "event_dataset": "syslog", "event_severity": 5,
+        "message": "key=value other=1", "log_syslog_version": "rfc3164", "process_name": "app", "process_pid": "1",
+        "log_syslog_msgid": None, "log_syslog_structured_data": None, "timestamp": 1_715_465_655_000_000, "host_name": "h",
     }  # fmt: skip
 
 

@@ -208,7 +208,21 @@ def test_waiting_datagrams_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     state = FlowState()
     gone = [batch for number in range(25) for batch in state.add("192.0.2.1", number, message(9, flow()))]
     assert [batch.units for batch in gone] == [[number] for number in range(15)]
-    assert [batch.units for batch in state.finish()] == [list(range(15, 25))]
+    assert [batch.units for batch in state.finish()] == [[number] for number in range(15, 25)]
+
+
+def test_a_datagram_that_waits_in_vain_is_scaled_as_was_announced_when_it_came(tmp_path: Path) -> None:
+    unknown = Template(300, [FieldSpec(1, 4)])
+    files = [
+        message(9, FLOWS),
+        message(9, OPTIONS, DataSet(OPTIONS, [(0, 10, 1)])),
+        message(9, flow(), DataSet(unknown, [(1,)])),
+        message(9, DataSet(OPTIONS, [(0, 500, 1)])),
+        message(9, flow()),
+    ]
+    result = decoded("netflow", *(written(tmp_path, data, f"{n}.dat") for n, data in enumerate(files)))
+    assert sorted(result.all("network_bytes")) == [1000, 50_000]
+    assert "template not known" in result.dead[0].reason
 
 
 def test_exporters_are_bounded_and_nothing_of_them_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:

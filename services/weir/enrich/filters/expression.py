@@ -20,22 +20,20 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
-import ipaddress
 import operator
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
-from functools import lru_cache
 from typing import Any, Final, NamedTuple, NoReturn
 
+from weir.enrich.networks import Network, NetworkSet
 from weir.model.sources import network_of
 
 __all__ = ["MAX_DEPTH", "MAX_LENGTH", "MAX_VALUES", "ExpressionError", "Kind", "Test", "compile_expression"]
 
 Record = dict[str, Any]
 Test = Callable[[Record], bool]
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 MAX_LENGTH: Final = 4_000
 MAX_DEPTH: Final = 30
@@ -321,7 +319,7 @@ class _Parser:
     def _equality(self, field: _Field, sign: _Token) -> Test:
         position = self._next.position
         value = self._value()
-        if isinstance(value, (ipaddress.IPv4Network, ipaddress.IPv6Network)):
+        if isinstance(value, Network):
             self._fail(f"a CIDR range is asked for with in: {field.name} in {value}", position)
         if field.kind is Kind.LIST and value is not None:
             self._fail(f'{field.name} is a list: {field.name} contains "…"', sign.position)
@@ -357,12 +355,12 @@ class _Parser:
                 except ValueError:
                     self._fail('in asks for a list, as in ["a", "b"], or a CIDR range; for a part of a text: contains', position)
             values = [value]
-            if not isinstance(value, (ipaddress.IPv4Network, ipaddress.IPv6Network)):
+            if not isinstance(value, Network):
                 self._fail("in asks for a list, as in [22, 23], or a CIDR range", position)
         else:
             values = self._list()
-        networks = [v for v in values if isinstance(v, (ipaddress.IPv4Network, ipaddress.IPv6Network))]
-        plain = [v for v in values if not isinstance(v, (ipaddress.IPv4Network, ipaddress.IPv6Network))]
+        networks = [v for v in values if isinstance(v, Network)]
+        plain = [v for v in values if not isinstance(v, Network)]
         if networks:
             if field.kind is not Kind.TEXT:
                 self._fail(f"{field.name} holds no address", field.position)
@@ -433,21 +431,6 @@ def _unquoted(text: str) -> str:
 
 
 def _within(get: Callable[[Record], Any], networks: list[Network]) -> Test:
-    """Whether a field is an address in one of these networks; answers are remembered by its text."""
-    prefixes: dict[tuple[int, int], set[int]] = {}
-    for network in networks:
-        bits = network.max_prefixlen - network.prefixlen
-        prefixes.setdefault((network.version, bits), set()).add(int(network.network_address) >> bits)
-
-    @lru_cache(16_384)
-    def inside(text: str) -> bool:
-        try:
-            address = ipaddress.ip_address(text)
-        except ValueError:
-            return False
-        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-            address = address.ipv4_mapped
-        number = int(address)
-        return any(number >> bits in found for (version, bits), found in prefixes.items() if version == address.version)
-
-    return lambda record: (text := get(record)) is not None and inside(text)
+    """Whether a field is an address in one of these networks."""
+    inside = NetworkSet(networks)
+    return lambda record: (text := get(record)) is not None and inside[text] is True

@@ -10,7 +10,6 @@ filters:
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from dataclasses import dataclass
 from functools import cache
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from weir.enrich.filters.expression import ExpressionError, Kind, Test, compile_expression
+from weir.enrich.networks import Network
 from weir.model.schemas import latest
 from weir.model.sources import network_of
 from weir.model.topics import DATASETS
@@ -27,7 +27,6 @@ __all__ = ["ACTIONS", "FLOWS", "MAX_RULES", "Action", "FiltersError", "Rule", "f
 
 Record = dict[str, Any]
 Action = Literal["drop", "keep", "sample", "merge"]
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 ACTIONS: Final[tuple[Action, ...]] = ("drop", "keep", "sample", "merge")
 FLOWS: Final = "network-flow"

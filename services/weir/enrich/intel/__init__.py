@@ -15,7 +15,7 @@ import orjson
 from weir.enrich.addresses import Address, PrefixTable, parse_network
 from weir.enrich.intel import misp, plain, stix, table
 from weir.enrich.intel.lists import IntelError, Report
-from weir.enrich.intel.values import Indicator, normal_domain, normal_hash, normal_url, time_us
+from weir.enrich.intel.values import Indicator, normal_domain, normal_hash, normal_url, split_scheme, time_us
 
 __all__ = [
     "Details",
@@ -175,37 +175,32 @@ def compile_intel(lists: Iterable[IntelList], *, limit: int, max_age_days: float
     values: dict[str, dict[str, Details | tuple[Details, ...]]] = {}
     size = 0
     for one in lists:
-        shared: dict[Details, Details] = {}
+        shared: dict[tuple[object, ...], Details] = {}
         for found in one.indicators:
             one.report.taken += 1
-            expires = found.expires
-            if expires is None and age and found.kind not in _HASHES:
-                expires = (found.last_seen or found.first_seen or one.as_of) + age
-            scheme, value = _split_url(found.value) if found.kind == "url" else ("", found.value)
-            said = Details(
-                *(found.kind, one.provider, found.first_seen, found.last_seen, expires),
-                *(found.confidence, found.reference, found.description, scheme),
-            )
-            said = shared.setdefault(said, said)
-            of_kind = values.setdefault(found.kind, {})
+            kind, value, first, last, expires = found[:5]
+            scheme = ""
+            if kind == "url":
+                scheme, value = split_scheme(value)
+            if expires is None and age and kind not in _HASHES:
+                expires = (last or first or one.as_of) + age
+            key = (kind, scheme, first, last, expires, *found[5:])
+            said = shared.get(key)
+            if said is None:
+                said = shared[key] = Details(kind, one.provider, first, last, expires, *found[5:], scheme)
+            of_kind = values.setdefault(kind, {})
             known = of_kind.get(value)
             if known is None:
                 if size >= limit:
                     raise IntelError(
                         f"{one.provider}: more than {limit:,} indicators in all lists: leave lists out, or raise "
-                        "WEIR_ENRICH_INTEL_MAX_INDICATORS (some 250 bytes of memory each)"
+                        "WEIR_ENRICH_INTEL_MAX_INDICATORS (150 to 600 bytes of memory each)"
                     )
                 size += 1
                 of_kind[value] = said
             else:
                 of_kind[value] = _joined(known, said)
     return IntelTable(values)
-
-
-def _split_url(text: str) -> tuple[str, str]:
-    """Scheme with "://", and what URLs are compared by; a query may hold another URL."""
-    scheme, mark, rest = text.partition("://")
-    return (scheme + mark, rest) if mark and "/" not in scheme else ("", text)
 
 
 def _joined(known: Details | tuple[Details, ...], said: Details) -> Details | tuple[Details, ...]:

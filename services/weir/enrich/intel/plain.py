@@ -37,7 +37,7 @@ def parse(text: str, report: Report) -> Iterator[Indicator]:
                 if name not in _OWN_NAMES and name not in _NOWHERE:
                     yield from _one(name, None, number, report)
             continue
-        yield from _one(value, short_text(note), number, report)
+        yield from _one(value, short_text(note) if note else None, number, report)
 
 
 def _one(value: str, note: str | None, number: int, report: Report) -> Iterator[Indicator]:

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from weir.enrich.addresses import is_inner, parse_address, parse_network
 
-__all__ = ["Indicator", "classify", "normal_domain", "normal_hash", "normal_url", "time_us"]
+__all__ = ["Indicator", "classify", "normal_domain", "normal_hash", "normal_url", "split_scheme", "time_us"]
 
 _V4: Final = re.compile(r"(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)\.){3}(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)", re.ASCII)
 _LABEL: Final = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
@@ -17,7 +17,8 @@ _HEX: Final = re.compile(r"[0-9a-fA-F]+")
 _PERCENT: Final = re.compile(r"%([0-9a-fA-F]{2})")
 _UNRESERVED: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 _HASHES: Final = {32: "md5", 40: "sha1", 64: "sha256"}
-_DEFAULT_PORTS: Final = {"http": ("80",), "https": ("443",), "": ("80", "443")}
+_DEFAULT_PORTS: Final = {"http://": ("80",), "https://": ("443",), "": ("80", "443")}
+_SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,30}://")
 # Shorter prefixes are lists of what is not in use, or mistakes; a match would say nothing.
 _SHORTEST: Final = {4: 8, 6: 19}
 MAX_VALUE: Final = 4_096
@@ -51,17 +52,20 @@ def classify(text: str) -> tuple[str, str]:
     value.encode()  # half a character is a ValueError too
     if _V4.fullmatch(value):
         return "ip", value
-    if "://" in value:
+    scheme, _ = split_scheme(value)
+    if scheme:
         url = normal_url(value)
         if url is None:
             raise ValueError(f"{text[:80]!r} is no URL")
-        return "url", f"{value.partition('://')[0].lower()}://{url}"
+        return "url", scheme + url
     if (kind := _HASHES.get(len(value))) is not None and _HEX.fullmatch(value):
         return kind, value.lower()
     if "/" in value:
         return _with_slash(value, text)
     host = _without_port(value)
-    if (address := parse_address(host)) is not None:
+    if _V4.fullmatch(host):
+        return "ip", host
+    if ":" in host and (address := parse_address(host)) is not None:
         return "ip", str(address)
     domain = normal_domain(host)
     if domain is None:
@@ -117,6 +121,12 @@ def normal_domain(text: str) -> str | None:
     return name if len(name) <= 253 and _DOMAIN.fullmatch(name) else None
 
 
+def split_scheme(text: str) -> tuple[str, str]:
+    """The scheme of a URL in lower case with its "://", and the rest; no scheme where it has none. A query may hold another URL."""
+    found = _SCHEME.match(text)
+    return ("", text) if found is None else (found[0].lower(), text[found.end() :])
+
+
 def normal_url(text: str) -> str | None:
     """host[:port]/path[?query]: without scheme, user, fragment and the scheme's own port (RFC 3986 section 6.2).
 
@@ -124,15 +134,13 @@ def normal_url(text: str) -> str | None:
     """
     if len(text) > MAX_VALUE:
         return None
-    scheme, mark, rest = text.strip().partition("://")
-    if not mark or "/" in scheme or "?" in scheme:
-        scheme, rest = "", text.strip()
-    rest = rest.partition("#")[0]
+    scheme, rest = split_scheme(text.strip())
+    rest = rest.partition("#")[0].rstrip()
     end = min((at for at in (rest.find("/"), rest.find("?")) if at >= 0), default=len(rest))
     authority, path = rest[:end].rpartition("@")[2].lower(), rest[end:]
     host, colon, port = authority.rpartition(":")
     if colon and port.isdecimal() and (":" not in host or host.endswith("]")):
-        ports = _DEFAULT_PORTS.get(scheme.lower(), ())
+        ports = _DEFAULT_PORTS.get(scheme, ())
         authority = host if port in ports else f"{host}:{port}"
     if not authority or " " in authority:
         return None

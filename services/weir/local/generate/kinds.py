@@ -292,7 +292,9 @@ class _Ipfix(_Flows):
 
 
 def _netflow(run: int, seed: int, form: str, _stream: bool) -> Maker:
-    return {"v5": _V5, "v7": _V7, "v9": _V9}[form](run, seed)
+    if form == "v5":
+        return _V5(run, seed)
+    return _V7(run, seed) if form == "v7" else _V9(run, seed)
 
 
 def _ipfix(run: int, seed: int, _form: str, stream: bool) -> Maker:

@@ -15,7 +15,7 @@ from zoneinfo import available_timezones
 from weir.processors.fields import Context, Decoded
 from weir.processors.fields.kemp import add_esp
 from weir.processors.localtime import ToUtc, local_time
-from weir.protocols import cef, cef_keys, devicetime, kemp, keyvalues
+from weir.protocols import cef, cef_keys, devicetime, kemp, keyvalues, syslog
 
 __all__ = [
     "COLUMN_KEYS",
@@ -25,6 +25,7 @@ __all__ = [
     "document",
     "fill",
     "finish",
+    "is_header",
     "line",
     "module_name",
     "name",
@@ -184,6 +185,7 @@ def cef_fields(event: cef.CefEvent, context: Context) -> dict[str, Any]:
     """Event fields of a CEF record, vendor specific ones included; `context` says what zone times without one are in."""
     extension = event.extension
     fields: dict[str, Any] = {
+        "timestamp": None,
         "event_module": module_name(event.device_vendor) or "cef",
         "event_dataset": "cef",
         "cef_version": int(event.version.partition(".")[0]),
@@ -224,6 +226,10 @@ def finish(fields: dict[str, Any], pairs: dict[str, str], context: Context) -> N
     for key, word, field in _IPV6:
         if (text := get(key)) and field not in fields and word in get(f"{key}Label", word).lower():
             fields[field] = keyvalues.address(text)
+    for host, field in (("source_host", "source_ip"), ("destination_host", "destination_ip")):
+        # Some senders have an address where the name belongs.
+        if field not in fields and (text := fields.get(host)) and (found := keyvalues.address(text)) is not None:
+            fields[field] = found
     if (ip := fields.get("source_ip") or fields.get("destination_ip")) is not None:
         fields["network_type"] = "ipv6" if ":" in ip else "ipv4"
     start, end, receipt = get("start") or get("startTime"), get("end") or get("endTime"), get("rt") or get("deviceReceiptTime")
@@ -273,12 +279,51 @@ def _clock(zone: str | None, context: Context) -> ToUtc:
 
 def line(text: str, context: Context) -> Decoded | None:
     """A line that holds CEF, behind whatever header. Raises CefError (a ValueError) as `cef.parse`."""
-    if "CEF:" not in text or (start := cef.find(text)) < 0:
+    if "CEF:" not in text or (start := cef.find(text)) < 0 or (start > 0 and not is_header(text[:start])):
         return None
     original = text[start:]
     fields = cef_fields(cef.parse(original), context)
     fields["event_original"] = original
+    if start > 0:
+        add_header(fields, text[:start], context)
     return "cef", fields
+
+
+# Priority, time, host, tag: with one of the first two up to four words, else one. Else a word that a stranger may choose, such as
+# the user whom sshd has turned away or a browser's name for itself, could make any event of a line about it.
+_WORD = r"""[^\s"'=(|]{1,255}+(?:\s++|(?<=[:\]>]))"""
+_TIME = r"(?:[A-Z][a-z]{2}\s{1,2}[0-9]{1,2}\s(?:[0-9]{4}\s)?|[0-9]{4}-[0-9]{2}-[0-9]{2}[T\s])[0-9]{2}:[0-9]{2}:[0-9]{2}\S{0,24}\s+"
+_KIWI = r"(?:Original Address=[0-9A-Fa-f:.]{2,45}\s)?"
+_HEADER = re.compile(
+    rf"\s*{_KIWI}(?:<[0-9]{{1,3}}>(?:1\s)?\s*(?:{_TIME})?(?:{_WORD}){{0,4}}+|(?:1\s)?{_TIME}(?:{_WORD}){{0,4}}+|{_WORD})?\s*"
+)
+_LONGEST_HEADER: Final = 512
+
+
+def is_header(text: str) -> bool:
+    """Whether what stands in front of a payload can be what syslog puts there, and not a message that quotes one."""
+    if len(text) > _LONGEST_HEADER:
+        return False
+    # A relay may have put one header in front of another.
+    while (second := text.find("<", 1)) > 0 and text[second + 1 : second + 2].isdigit():
+        if _HEADER.fullmatch(text[:second]) is None:
+            return False
+        text = text[second:]
+    return _HEADER.fullmatch(text) is not None
+
+
+_SHORTEST_HEADER: Final = len("Sep 21 14:13:20 ")
+
+
+def add_header(fields: dict[str, Any], header: str, context: Context) -> None:
+    """Time and host of the syslog header in front of a payload, where that names none: of a file's line, of a wrapped one."""
+    if len(header) < _SHORTEST_HEADER:
+        return
+    message = syslog.parse(header.encode("utf-8", "replace"), received_us=context.received_us, to_utc=context.to_utc)
+    if message.format != "unparsed":
+        for field, value in (("timestamp", message.timestamp_us), ("host_name", message.hostname)):
+            if fields.get(field) is None:
+                fields[field] = value
 
 
 def document(document: dict[str, object], context: Context) -> Decoded | None:

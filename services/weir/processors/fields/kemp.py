@@ -11,7 +11,8 @@ __all__ = ["add_esp"]
 # Fields of the event in the order of `kemp.KempEvent`; None for those that are there already.
 _TARGETS: Final = (
     None, None, "kemp_event", "kemp_virtual_service_ip", "kemp_virtual_service_port", "kemp_virtual_service_index", "source_ip",
-    "source_port", "destination_ip", "destination_port", "kemp_awaiting_address", "http_request_method", "url_original", "user_name",
+    "source_port", "destination_ip", "destination_port", "kemp_awaiting_address", "http_request_method", "url_original",
+    "user_name",
     "user_agent_original", "kemp_resource", "kemp_dt_code", "user_domain", "destination_host", "network_application", "kemp_result",
     "message",
 )  # fmt: skip
@@ -59,11 +60,12 @@ def add_esp(fields: dict[str, Any], event: cef.CefEvent) -> None:
         return
     fields["event_module"] = "kemp"
     fields["event_dataset"] = "kemp.esp"
-    fields["cef_extensions"] = dict(reversed(pairs))  # of a key that comes twice the first counts
+    extensions = dict(pairs)
+    if len(extensions) != len(pairs):  # of a key that comes twice the first counts
+        extensions |= reversed(pairs)
+    fields["cef_extensions"] = extensions
     fields["cef_additional_extensions"] = kemp.additional_extensions(event, pairs) or None
-    for target, value in zip(_TARGETS, known, strict=True):
-        if value is not None and target is not None:
-            fields[target] = value
+    fields |= {target: value for target, value in zip(_TARGETS, known, strict=True) if value is not None and target is not None}
     kind = KINDS.get(known.event.lower()) or KINDS.get(known.name.lower())
     if kind is not None:
         fields["event_category"], fields["event_type"] = list(kind[0]), list(kind[1])

@@ -1,7 +1,7 @@
 """LEEF records as fields of events.cef, by table: docs/decisions/0011-leef-in-events-cef.md.
 
-Keys and their meaning: IBM QRadar, "Predefined LEEF event attributes". Senders that have both formats use CEF's keys in LEEF as well, so
-those are read too.
+Keys and their meaning: IBM QRadar, "Predefined LEEF event attributes". Senders that have both formats use CEF's keys in LEEF as
+well, so those are read too.
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ def leef_fields(event: leef.LeefEvent, context: Context) -> dict[str, Any]:
     attributes = event.attributes
     severity = attributes.get("sev", "")
     fields: dict[str, Any] = {
+        "timestamp": None,
         "event_module": cef_fields.module_name(event.device_vendor) or "leef",
         "event_dataset": "leef",
         "leef_version": event.version,
@@ -98,11 +99,13 @@ def _device_time(attributes: dict[str, str], context: Context) -> int | None:
 
 def line(text: str, context: Context) -> Decoded | None:
     """A line that holds LEEF, behind whatever header. Raises LeefError (a ValueError) as `leef.parse`."""
-    if "LEEF:" not in text or (start := leef.find(text)) < 0:
+    if "LEEF:" not in text or (start := leef.find(text)) < 0 or (start > 0 and not cef_fields.is_header(text[:start])):
         return None
     original = text[start:]
     fields = leef_fields(leef.parse(original), context)
     fields["event_original"] = original
+    if start > 0:
+        cef_fields.add_header(fields, text[:start], context)
     return "cef", fields
 
 

@@ -43,7 +43,8 @@ def envelope(
         # A reader that keeps only what it knows: the envelope must not be lost by it.
         labels[sensorfleet.ENVELOPE_KEY] = beats.to_json(inside)
     fields["labels"] = {**fields.get("labels", {}), **labels}
-    fields["tags"] = tags_of(reshaped)
+    tags = tags_of(reshaped)
+    fields["tags"] = tags + [tag for tag in fields.get("tags", ()) if tag not in tags]
     return dataset, fields
 
 

@@ -21,6 +21,7 @@ def message_fields(message: syslog.SyslogMessage, context: Context) -> dict[str,
     """Event fields; host, facility, severity and, unless the device tells better, time are the processor's to set."""
     structured = orjson.dumps(message.structured_data).decode() if message.structured_data else None
     fields: dict[str, Any] = {
+        "event_kind": "event",
         "event_module": "syslog",
         "event_dataset": "syslog",
         "event_severity": message.severity,

@@ -78,13 +78,14 @@ _WORDINGS: Final = {
             rf"SSH2? Session (?:request )?from (?P<src_ip>{_IP}) \(tty = (?P<line>\d+)\)(?: for user '(?P<user>[^']*)')?.*?"
             rf"(?P<result>Succeeded|Failed|closed)?$")),
         ("CFGLOG_LOGGEDCMD", r"User:(?P<user>\S*) +logged command:(?P<command>.*)"),
-        ("IPACCESSLOGP IPACCESSLOGDP IPACCESSLOGNP IPACCESSLOGRP ACCESSLOGP ACCESSLOGDP ACCESSLOGNP", (
-            rf".*?list (?P<access_list>\S+) (?P<action>permitted|denied) (?P<protocol>\S+) (?P<src_ip>{_IP})(?:\((?P<src_port>"
-            rf"\d+)\))?"
-            rf"(?: \((?P<interface>[^\s)]+)(?: (?P<src_mac>[^\s)]+))?[^)]*\))? ?-> (?P<dst_ip>{_IP})(?:\((?P<dst_port>\d+)\))?"
-            rf"(?: \((?P<icmp_type>\d+)/(?P<icmp_code>\d+)\))?, (?P<packets>\d+) packets?")),
-        ("IPACCESSLOGS", rf".*?list (?P<access_list>\S+) (?P<action>permitted|denied) (?P<src_ip>{_IP}) +(?P<packets>\d+) "
-                         rf"packets?"),
+        ("IPACCESSLOGP IPACCESSLOGDP IPACCESSLOGNP IPACCESSLOGRP IPACCESSLOGSP ACCESSLOGP ACCESSLOGDP ACCESSLOGNP ACCESSLOGSP", (
+            r".*?list (?P<access_list>\S+) (?P<action>permitted|denied) (?:(?P<protocol>[0-9A-Za-z_-]+) )??"
+            rf"(?P<src_ip>{_IP})(?:\((?P<src_port>\d+)\))?"
+            r"(?: \((?P<interface>[^\s)]+)(?: (?P<src_mac>[^\s)]+))?[^)]*\))? ?-> "
+            rf"(?P<dst_ip>{_IP})(?:\((?P<dst_port>\d+)\))?"
+            r"(?: \((?P<icmp_type>\d+)/(?P<icmp_code>\d+)\))?, (?P<packets>\d+) packets?")),
+        ("IPACCESSLOGS", rf".*?list (?P<access_list>\S+) (?P<action>permitted|denied) (?P<src_ip>{_IP}) "
+                         r"+(?P<packets>\d+) packets?"),
         ("UPDOWN CHANGED", rf"(?:Line protocol on )?Interface (?P<interface>[^\s,]+), changed state to {_STATE}"),
         ("IF_UP IF_DOWN_LINK_FAILURE IF_DOWN_ADMIN_DOWN IF_DOWN_NONE IF_DOWN IF_ADMIN_UP", (
             rf"Interface (?P<interface>[^\s,]+) is {_STATE}(?:.*?\((?P<reason>[^)]*)\))?")),

@@ -104,7 +104,8 @@ def read_junos(text: str, msg_id: str | None, structured: Mapping[str, Mapping[s
         for sd_id, params in structured.items():
             if sd_id.startswith(_SD_ID):
                 return JunosMessage(msg_id or "", dict(params), text)
-    found = _EVENT.match(text, 0, 160)
+    # The names of events are in capitals with underscores between their words.
+    found = _EVENT.match(text, 0, 160) if text.find("_", 0, 24) > 0 else None
     if found is None:
         return None
     event, rest = found[1], text[found.end() :]

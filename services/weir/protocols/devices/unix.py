@@ -24,24 +24,27 @@ class UnixEvent(NamedTuple):
 
 
 _SRC: Final = r"(?P<src>[^\s,;'\[\]()]{1,255})"
+_FROM: Final = rf"from {_SRC} port (?P<port>\d+)(?: (?P<protocol>ssh\d?))?"
+_PREAUTH: Final = r"(?: \[preauth\])?$"
+_KEY: Final = rf"(?:: (?P<signature>[^:]{{1,20}} .*?))?{_PREAUTH}"
 _USER: Final = r"(?P<user>\S{1,255}+)"
 
 # (action, outcome, sentence), tried in the order in which they stand: for OpenSSH's, the most frequent first. Who tries to log in
 # chooses the name, and may choose "root from 192.0.2.1 port 22 ssh2": so a name reaches to the last " from " and the sentence to
 # the end of the line.
 _SSHD: Final = (
-    ("ssh_login", "failure", rf"Failed (?P<method>\S+) for (?:(?P<invalid>invalid user|illegal user) )?(?P<user>.*) from "
-                             rf"{_SRC} port "
-                             r"(?P<port>\d+)(?: (?P<protocol>ssh\d?))?(?:: (?P<signature>[^:]{1,20} .*))?$"),
-    ("ssh_login", "success", rf"Accepted (?P<method>\S+) for (?P<user>.*) from {_SRC} port (?P<port>\d+)(?: (?P<protocol>ssh\d?"
-                             r"))?(?:: (?P<signature>[^:]{1,20} .*))?$"),
-    ("ssh_login", "failure", rf"(?P<invalid>Invalid|Illegal) user (?P<user>.*?) ?from {_SRC}(?: port (?P<port>\d+))?$"),
-    ("ssh_disconnect", None, rf"Received disconnect from {_SRC}(?: port (?P<port>\d+))?: ?(?P<code>\d+): ?(?P<reason>.*)"),
-    ("ssh_disconnect", None, rf"Disconnected from (?:(?P<state>authenticating|invalid|user)(?: user)? (?P<user>\S*) )?{_SRC} port "
-                             r"(?P<port>\d+)"),
-    ("ssh_disconnect", None, rf"Connection (?P<how>closed|reset) by (?:(?P<state>authenticating|invalid) user (?P<user>\S*) )?"
-                             rf"{_SRC}"
-                             r"(?: port (?P<port>\d+))?"),
+    ("ssh_login", "failure", rf"Failed (?P<method>\S+) for (?:(?P<invalid>invalid user|illegal user) )?(?P<user>.*) {_FROM}{_KEY}"),
+    ("ssh_login", "success", rf"Accepted (?P<method>\S+) for (?P<user>.*) {_FROM}{_KEY}"),
+    ("ssh_login", "failure", rf"(?P<invalid>Invalid|Illegal) user (?P<user>.*?) ?from {_SRC}(?: port (?P<port>\d+))?{_PREAUTH}"),
+    ("ssh_login", "failure", rf"(?:error: )?PAM: (?P<reason>[A-Z][A-Za-z ]+) for (?:(?P<invalid>illegal user) )?(?P<user>.*) "
+                             rf"from {_SRC}{_PREAUTH}"),
+    ("ssh_disconnect", None, rf"(?:error: )?Received disconnect from {_SRC}(?: port (?P<port>\d+))?: ?(?P<code>\d+): ?"
+                             r"(?P<reason>.*)"),
+    ("ssh_disconnect", None, rf"Disconnected from (?:(?P<state>authenticating|invalid|user)(?: user)? (?P<user>\S*) )?{_SRC} "
+                             r"port (?P<port>\d+)"),
+    ("ssh_disconnect", None, r"Connection (?P<how>closed|reset) by (?:(?P<state>authenticating|invalid) user (?P<user>\S*) )?"
+                             rf"{_SRC}(?: port (?P<port>\d+))?"),
+    ("ssh_login", None, rf"Postponed (?P<method>\S+) for (?:(?P<invalid>invalid user) )?(?P<user>.*) {_FROM}{_PREAUTH}"),
     ("ssh_disconnect", "failure", r"(?:error: )?maximum authentication attempts exceeded for (?:(?P<invalid>invalid user) )?"
                                   rf"{_USER} from {_SRC} port (?P<port>\d+)"),
     ("ssh_disconnect", "failure", rf"Disconnecting(?: (?:authenticating|invalid) user (?P<user>\S*) {_SRC} port (?P<port>\d+))?: "
@@ -56,14 +59,18 @@ _SSHD: Final = (
     ("ssh_refused", "failure", rf"reverse mapping checking getaddrinfo for (?P<name>\S+) \[{_SRC}\] failed - (?P<reason>.*)"),
     ("ssh_refused", "failure", rf"(?:fatal: )?Unable to negotiate with {_SRC} port (?P<port>\d+): (?P<reason>.*)"),
     ("ssh_session", None, rf"Starting session: (?P<what>.*?) for {_USER} from {_SRC} port (?P<port>\d+)"),
+    # Dropbear
+    ("ssh_login", "failure", rf"Bad (?P<method>\S+) attempt for '(?P<user>.*)' from {_SRC}:(?P<port>\d+)$"),
+    ("ssh_login", "success", rf"(?P<method>P\w+) auth succeeded for '(?P<user>.*)'(?: with (?P<signature>.*))? from "
+                             rf"{_SRC}:(?P<port>\d+)$"),
+    ("ssh_login", "failure", rf"Login attempt for (?P<invalid>nonexistent) user(?: '(?P<user>.*)')? from {_SRC}:(?P<port>\d+)$"),
     ("server_started", None, r"Server listening on (?P<dst>\S+) port (?P<dst_port>\d+)"),
 )  # fmt: skip
 
 _PAM_BEGIN = re.compile(r"(?:error: )?(?:PAM: )?(?P<module>pam_[a-z0-9_]+)\((?P<service>[^:)]+)(?::(?P<type>[a-z]+))?\): ")
 _PAM: Final = (
-    ("session_opened", "success", r"session opened for user (?P<target>[^\s(]+)(?:\(uid=(?P<target_uid>\d+)\))?(?: by (?P<by>"
-                                  r"[^\s(]*)\("
-                                  r"uid=(?P<uid>\d+)\))?"),
+    ("session_opened", "success", r"session opened for user (?P<target>[^\s(]+)(?:\(uid=(?P<target_uid>\d+)\))?"
+                                  r"(?: by (?P<by>[^\s(]*)\(uid=(?P<uid>\d+)\))?"),
     ("session_closed", "success", r"session closed for user (?P<user>\S+)"),
     ("authentication", "failure", r"authentication failure;"),
     ("authentication", "failure", r"(?P<reason>check pass; user unknown)"),
@@ -153,6 +160,9 @@ PROGRAMS: Final = frozenset(_PROGRAMS)
 """Programs whose messages are about logins, sessions and accounts, also where a sentence of theirs is not known."""
 _PAM_SENTENCES: Final = _compiled(_PAM)
 
+# rsyslog: "message repeated 2 times: [ Failed password for …]".
+_REPEATED = re.compile(r"message repeated (\d{1,9}) times: \[ (?!message repeated )(.*)\]\s*$", re.DOTALL)
+_SOLARIS = re.compile(r"\[ID \d{1,10} [a-z0-9]{1,16}\.[a-z]{1,16}\] ")  # [ID 800047 auth.info]
 _SUDO = re.compile(r"\s*(?P<user>[^\s:]+) : (?:(?P<error>[^;=]*?) ; )?(?=[A-Z]+=)")
 _SUDO_PAIR = re.compile(r"(HOST|TTY|PWD|CWD|CHROOT|USER|GROUP|TSID|ENV|COMMAND)=")
 _SUDO_FIELDS: Final = " ; "
@@ -163,6 +173,11 @@ def read_unix(program: str | None, text: str) -> UnixEvent | None:
     """What ``program`` (APP-NAME, or tag) says in ``text``; None for a program or a sentence that is not known."""
     if program is None:
         return None
+    if text.startswith("message repeated ") and (again := _REPEATED.match(text)) is not None:
+        found = read_unix(program, again[2])
+        return None if found is None else found._replace(pairs=found.pairs | {"repeated": again[1]})
+    if text.startswith("[ID ") and (solaris := _SOLARIS.match(text)) is not None:
+        text = text[solaris.end() :]
     name, _, service = program.partition("(")  # RHEL 4: sshd(pam_unix)[12]:
     sentences = _PROGRAMS.get(name)
     if text.startswith("pam_", 0, 16) or (sentences is not None and ("pam_" in text[:24] or service or text.startswith("PAM "))):

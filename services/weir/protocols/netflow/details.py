@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
+from weir.protocols.netflow.sections import section_finisher
+
 __all__ = ["APPLICATION_LABELS", "FIREWALL_EVENTS", "NAT_EVENTS", "Finish", "Names", "Reference", "finishers", "references"]
 
 Finish = Callable[[dict[str, Any], dict[str, Any]], None]
@@ -165,6 +167,8 @@ def finishers(keys: Sequence[str], extra_keys: Sequence[str]) -> tuple[Finish, .
         found.append(_Labels(labels))
     if "user_name" in keys:
         found.append(_user)
+    if (section := section_finisher(extra_keys)) is not None:
+        found.append(section)
     return tuple(found)
 
 

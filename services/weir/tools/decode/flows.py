@@ -28,13 +28,20 @@ class FlowBatch(NamedTuple):
     needs: Needs
 
 
+class _Waiting(NamedTuple):
+    """A datagram without its template, and what else was known when it came: names and sampling may be given anew meanwhile."""
+
+    data: bytes
+    needs: Needs
+
+
 @dataclass(slots=True)
 class _Exporter:
     ip: str
     store: TemplateStore = field(default_factory=lambda: TemplateStore(withdrawals=False))
     open: list[tuple[int, bytes]] = field(default_factory=list)
     opened_us: int | None = None
-    waiting: OrderedDict[int, bytes] = field(default_factory=OrderedDict)
+    waiting: OrderedDict[int, _Waiting] = field(default_factory=OrderedDict)
 
 
 class FlowState:
@@ -88,9 +95,9 @@ class FlowState:
     def _finish(self, exporter: _Exporter) -> Iterator[FlowBatch]:
         yield from _closed(exporter)
         self._waiting -= len(exporter.waiting)
-        exporter.open.extend(exporter.waiting.items())
+        for number, (_, needs) in exporter.waiting.items():
+            yield FlowBatch(exporter.ip, [number], needs)
         exporter.waiting.clear()
-        yield from _closed(exporter)
 
     def _learn(self, exporter: _Exporter, number: int, data: bytes, found: Scan) -> Iterator[FlowBatch]:
         store = exporter.store
@@ -114,19 +121,19 @@ class FlowState:
             self._release(exporter)
 
     def _wait(self, exporter: _Exporter, number: int, data: bytes) -> Iterator[FlowBatch]:
-        exporter.waiting[number] = data
+        exporter.waiting[number] = _Waiting(data, exporter.store.needs([data]))
         self._waiting += 1
         if self._waiting > MAX_WAITING:
             oldest = next(one for one in self._exporters.values() if one.waiting)
-            oldest.open.append(oldest.waiting.popitem(last=False))
+            first, (_, needs) = oldest.waiting.popitem(last=False)
             self._waiting -= 1
-            yield from _closed(oldest)
+            yield FlowBatch(oldest.ip, [first], needs)
 
     def _release(self, exporter: _Exporter) -> None:
         again = bool(exporter.waiting)
         while again:
             again = False
-            for number, data in list(exporter.waiting.items()):
+            for number, (data, _) in list(exporter.waiting.items()):
                 if exporter.store.missing(data):
                     continue
                 found = scan(data)

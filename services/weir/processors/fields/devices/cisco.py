@@ -130,8 +130,8 @@ _MNEMONICS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...], str | None, 
         ("SSH2_USERAUTH SSH_USERAUTH", (("authentication",), ("start",), None, "login")),
         ("SSH2_SESSION SSH_SESSION", (("session",), ("start",), None, "ssh-session")),
         ("SSH2_CLOSE SSH_CLOSE", (("session",), ("end",), None, "ssh-session-closed")),
-        ("IPACCESSLOGP IPACCESSLOGDP IPACCESSLOGNP IPACCESSLOGRP IPACCESSLOGS ACCESSLOGP ACCESSLOGDP ACCESSLOGNP "
-         "ACLLOG_FLOW_INTERVAL ACLLOG_NEW_FLOW", (("network",), ("connection",), None, "access-list")),
+        ("IPACCESSLOGP IPACCESSLOGDP IPACCESSLOGNP IPACCESSLOGRP IPACCESSLOGS IPACCESSLOGSP ACCESSLOGP ACCESSLOGDP "
+         "ACCESSLOGNP ACCESSLOGSP ACLLOG_FLOW_INTERVAL ACLLOG_NEW_FLOW", (("network",), ("connection",), None, "access-list")),
         ("SESS_AUDIT_TRAIL", (("network",), ("connection", "end"), "success", "session-ended")),
         ("SESS_AUDIT_TRAIL_START", (("network",), ("connection", "start"), "success", "session-started")),
         ("UPDOWN CHANGED IF_UP IF_DOWN IF_DOWN_LINK_FAILURE IF_DOWN_ADMIN_DOWN IF_DOWN_NONE", (("network",), ("change",), None,
@@ -223,6 +223,7 @@ def _firewall_kind(event: cisco.CiscoMessage, found: dict[str, Any]) -> dict[str
             types = (*types, "denied" if outcome == "failure" else "allowed")
         started = time_us(event.pairs.get("FirstPacketSecond", ""))
         return {
+            "event_kind": "alert" if event.mnemonic in {"430001", "430005"} else "event",
             "event_action": name, "event_category": list(category), "event_type": list(types), "event_outcome": outcome,
             "event_start": started[0] if started is not None and started[1] else None,
         }  # fmt: skip

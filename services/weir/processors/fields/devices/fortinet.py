@@ -162,7 +162,8 @@ def _kind(pairs: dict[str, str]) -> dict[str, Any]:
         category = ["network"] if extra in {None, "network"} else ["network", str(extra)]
         ended = pairs.get("type") == "traffic" and action in {"close", "timeout", "client-rst", "server-rst", "ip-conn"}
         types = ["connection", "denied"] if refused else ["connection", "end"] if ended else ["connection", "allowed"]
-    return {"event_category": category, "event_type": types, "event_outcome": outcome}
+    kind = "alert" if pairs.get("subtype") in {"ips", "anomaly", "virus"} else "event"
+    return {"event_kind": kind, "event_category": category, "event_type": types, "event_outcome": outcome}
 
 
 def _time(pairs: dict[str, str], message: syslog.SyslogMessage, context: Context) -> int | None:

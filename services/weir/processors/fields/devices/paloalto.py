@@ -218,7 +218,7 @@ def _kind(event: paloalto.PanosMessage) -> dict[str, Any]:
 def _threat(event: paloalto.PanosMessage) -> dict[str, Any]:
     """The column `misc` is a URL or the name of a file, by the subtype; threat ids have their name in front."""
     columns = event.columns
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {"event_kind": "event" if event.subtype in {"url", "file", "data"} else "alert"}
     if (named := _THREAT.match(columns.get("threatid", ""))) is not None:
         found |= {"threat_name": text(named[1]), "event_code": named[2]}
     misc = columns.get("misc")
