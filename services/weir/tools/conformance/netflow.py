@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from weir.tools.conformance import Case, codec_netflow
+from weir.tools.conformance import Case, _codec_netflow
 from weir.tools.conformance.flow_captures import captures
 from weir.tools.conformance.flow_vectors import goflow, netflow_parser, pynetflow
 from weir.tools.conformance.yaf_text import metron
@@ -16,7 +16,7 @@ __all__ = ["cases"]
 def cases(corpus: Path) -> Iterator[Case]:
     """All cases of `netflow/` in the corpus."""
     folder = corpus / "netflow"
-    yield from codec_netflow.cases(corpus)
+    yield from _codec_netflow.cases(corpus)
     yield from goflow(folder / "goflow")
     yield from netflow_parser(folder / "netflow_parser")
     yield from pynetflow(folder / "pynetflow")
