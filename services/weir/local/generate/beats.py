@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 import orjson
 
-from weir.local.generate.units import MALFORMED, NAMES, Dice, Unit, iso_second, mark, sample_lines, vary_address
+from weir.local.generate.units import MALFORMED, NAMES, Dice, Unit, bsd_time, iso_second, mark, sample_lines, vary_address
 
 __all__ = ["EVE_SAMPLES", "FLOW_ID_BASE", "BeatsUnits", "around_eve", "eve_record", "log_document", "sensorfleet_document"]
 
@@ -16,6 +17,7 @@ FLOW_ID_BASE: Final = 1_100_000_000_000_000
 _VERSION: Final = "8.12.2"
 _SENSORS: Final = 4
 _HOSTS: Final = 40
+_BSD_TIME: Final = re.compile(r"^[A-Z][a-z]{2} [ 0-9][0-9] [0-9]{2}:[0-9]{2}:[0-9]{2}")
 
 _Json = dict[str, Any]
 
@@ -199,5 +201,8 @@ def log_document(dice: Dice, name: str, number: int, now_us: int) -> tuple[_Json
             inner | {"timestamp": _beat_time(now_us), "ms": dice.below(5000), "trace": name}
         ).decode()
     else:
-        document["message"] = f"{message} {name}"
+        # A line of syslog tells its own time, and that is the event's.
+        rest = _BSD_TIME.sub("", message)
+        time = bsd_time(now_us // 1_000_000) if rest != message else ""
+        document["message"] = f"{time}{rest} {name}"
     return document, "sensor"
