@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
 from weir.bus.codec import Decoder, Encoder
 from weir.model.batch import FlowName, FlowTemplate, RawBatch
 from weir.model.ids import new_batch_id
 from weir.processors import netflow
 from weir.processors.outcome import Outcome, RawCoordinates
+from weir.protocols.netflow.elements import elements
 from weir.protocols.netflow.encode import (
     DataSet,
     FieldSpec,
@@ -22,6 +26,9 @@ from weir.protocols.netflow.encode import (
     ipv4,
     template_record,
 )
+
+ELEMENTS = st.one_of(st.sampled_from(sorted(elements())), st.sampled_from([33002, 40000, 40001, 40003, 56701, 57591, 45004]))
+LENGTHS = st.sampled_from([1, 2, 3, 4, 6, 8, 9, 16])
 
 NOW_US = 1_790_000_000_000_000
 EXPORT = NOW_US // 1_000_000
@@ -112,3 +119,17 @@ def test_a_duration_of_centuries_is_none() -> None:
     found = flow(Template(256, [FieldSpec(150, 4), FieldSpec(153, 8)]), (1, 250_000_000_000_000))
     assert (found["event_start"], found["event_end"]) == (1_000_000, 250_000_000_000_000_000)
     assert found["event_duration"] is None
+
+
+@given(
+    st.sampled_from([9, 10]),
+    st.lists(st.builds(FieldSpec, ELEMENTS, LENGTHS, st.sampled_from([0, 0, 0, 0, 29305, 6871, 5951])), min_size=1, max_size=14),
+    st.binary(max_size=400),
+)
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_whatever_a_record_holds_its_event_fits_the_schema(version: int, fields: list[FieldSpec], data: bytes) -> None:
+    """Every element with every length over any bytes: the encoder takes the event, and readers see what was put in."""
+    template, raw = Template(256, fields), Template(256, [FieldSpec(0, len(data))])
+    outcome = process(encode(Message(version, EXPORT, [template, DataSet(raw, [(data,)])], uptime=5000)))
+    for found in events(outcome):
+        json.loads(found["flow_additional"] or "{}")

@@ -54,6 +54,7 @@ def test_vendor_elements_have_one_name_each_that_is_none_of_ianas() -> None:
 def test_vendor_elements() -> None:
     """Of IPFIX by enterprise; nProbe's also where it puts them in NetFlow v9; CERT's of the reverse direction by their bit."""
     assert element(9, 12235) == ("appHTTPHost", "string")
+    assert element(0, 12235 + 32768) == ("appHTTPHost", "string")
     assert element(5951, 130) == ("httpReqUrl", "string")
     assert element(6876, 889) == ("vxlanExportRole", "unsigned8")
     assert element(35632, 119) == element(0, 57591) == ("l7ProtoName", "string")

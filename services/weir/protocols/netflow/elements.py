@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 __all__ = [
     "CERT",
+    "CISCO",
     "NTOP",
     "REVERSE_ENTERPRISE",
     "Element",
@@ -28,6 +29,9 @@ REVERSE_ENTERPRISE = 29305
 """Under this enterprise number an IANA id means the same quantity of the reverse direction (RFC 5103 section 6.1)."""
 
 
+CISCO = 9
+"""Enterprise number of Cisco."""
+
 CERT = 6871
 """Enterprise number of CERT/NetSA (YAF), which marks elements of the reverse direction by bit 14 of their id."""
 
@@ -36,6 +40,8 @@ NTOP = 35632
 
 _CERT_REVERSE = 1 << 14
 _NTOP_V9 = 57_472
+_CISCO_V9 = 32_768
+"""Cisco's own elements have ids in NetFlow v9 that are this much higher than in IPFIX."""
 
 
 class Element(NamedTuple):
@@ -102,6 +108,8 @@ def element(enterprise: int, element_id: int) -> Element:
     place = canonical(enterprise, element_id)
     known = elements().get(element_id) if enterprise == 0 else None
     known = known or vendor_elements().get(place)
+    if known is None and enterprise == 0 and element_id >= _CISCO_V9:
+        known = vendor_elements().get((CISCO, element_id - _CISCO_V9))
     if known is not None:
         return known
     forward = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -46,13 +47,18 @@ def _capture(path: Path) -> Case:
     if any(mark in text for mark in _DAMAGED) or not text:
         # A hostile datagram must be told as one, or be read; tcpdump's lines about it end somewhere.
         return Case(name, None if text else _readable(datagrams))
-    lines: list[str] = []
-    for data in datagrams:
+    theirs = expected(text)
+    try:
+        lines = [line for data in datagrams for line in printed(data)]
+    except KeyError:
+        # Structures whose lines are not made here: then those of datagrams and samples are compared.
+        theirs = [line for line in theirs if line.startswith("sFlowv5") or " sample (" in line]
         try:
-            lines += printed(data)
+            lines = [line for data in datagrams for line in printed(data, structures=False)]
         except (ValueError, KeyError, StopIteration) as error:
             return Case(name, f"not all is read: {error!r}")
-    theirs = expected(text)
+    except (ValueError, StopIteration, struct.error) as error:
+        return Case(name, f"not all is read: {error!r}")
     if lines == theirs:
         return Case(name)
     place = next((i for i, pair in enumerate(zip(lines, theirs, strict=False)) if pair[0] != pair[1]), min(len(lines), len(theirs)))
