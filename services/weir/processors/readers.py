@@ -17,12 +17,13 @@ from weir.processors.fields import (
     snort,
     suricata,
     windows,
+    yaf,
     zeek,
 )
 from weir.processors.fields import sensorfleet as sensorfleet_fields
 from weir.protocols import beats, sensorfleet
 
-__all__ = ["READERS", "ask_first", "read_document", "read_text"]
+__all__ = ["READERS", "ask_first", "plugged", "read_document", "read_text"]
 
 READERS: Final[tuple[Reader, ...]] = (
     suricata,
@@ -34,16 +35,24 @@ READERS: Final[tuple[Reader, ...]] = (
     cef,
     leef,
     kemp_logs,
+    yaf,
 )
 """Weir's own, in the order in which they are asked."""
 
+_plugged: tuple[Reader, ...] = ()
 _asked: tuple[Reader, ...] = READERS
 
 
 def ask_first(readers: Iterable[Reader]) -> None:
     """Have these asked before Weir's own, so that they can take a source over; called once, at start (`plugins.activate`)."""
-    global _asked  # noqa: PLW0603 - set before the first unit is read
-    _asked = (*readers, *READERS)
+    global _asked, _plugged  # noqa: PLW0603 - set before the first unit is read
+    _plugged = tuple(readers)
+    _asked = (*_plugged, *READERS)
+
+
+def plugged() -> bool:
+    """Whether anybody is asked before Weir's own readers."""
+    return bool(_plugged)
 
 
 def read_document(document: dict[str, object], context: Context) -> Decoded | None:

@@ -14,7 +14,7 @@ from weir.processors.fields import qumulo as qumulo_fields
 from weir.processors.fields import syslog as syslog_fields
 from weir.processors.localtime import local_time
 from weir.processors.outcome import Dead, Outcome, RawCoordinates, common_fields, event_hash
-from weir.processors.readers import read_text
+from weir.processors.readers import plugged, read_text
 from weir.processors.runtime import ProcessorSettings, run_processor
 from weir.processors.signals import load_signal_source
 from weir.protocols import qumulo, syslog
@@ -91,13 +91,15 @@ def _decode(unit: bytes, record: dict[str, Any], context: Context) -> str:
 
 
 def _fields(message: syslog.SyslogMessage, context: Context) -> Decoded:
-    """What the message is, the most frequent kinds first."""
+    """What the message is, the most frequent kinds first, unless a plug-in is to be asked before them."""
+    context.program = message.app_name
+    if plugged() and (found := read_text(message.message, context)) is not None:
+        return found
     if (body := qumulo.recognise(message)) is not None:
         return "file-audit", qumulo_fields.audit_fields(qumulo.parse(body), body)
     if not message.message.startswith("{") and (found := cef_fields.line(message.message, context)) is not None:
         return found
-    context.program = message.app_name
-    if (found := read_text(message.message, context)) is not None:
+    if not plugged() and (found := read_text(message.message, context)) is not None:
         return found
     return "syslog", syslog_fields.message_fields(message, context)
 

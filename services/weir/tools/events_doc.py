@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import yaml
 
+from weir.enrich.direction import own_networks
 from weir.model.mappings import projection
 from weir.model.schemas import latest, schemas_dir
 from weir.model.topics import DATASETS
+from weir.processors.derived import derived_steps
+from weir.processors.enrichment import Step
 from weir.processors.plugins import WEIRS_OWN
 from weir.tools.decode import FAMILIES, Decoded, Options, Totals, decode
 
-__all__ = ["ENRICHED", "SAMPLES", "events_markdown", "filled_by"]
+__all__ = ["ENRICHED", "SAMPLES", "Filled", "events_markdown", "filled_by"]
 
 SAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "suricata-eve.ndjson": ("eve",),
@@ -39,10 +43,9 @@ SAMPLES: Final[dict[str, tuple[str, ...]]] = {
 
 ENRICHED: Final = re.compile(
     r"(?:source|destination)_(?:geo_\w+|as|as_organization|network_name)|(?:source|destination|host)_asset_\w+"
-    r"|user_(?:entity_id|roles|criticality|last_seen_ips)|threat_enrichments|network_direction|network_community_id"
-    r"|user_agent_(?:name|version|os_name|os_version|device_name)"
+    r"|user_(?:entity_id|roles|criticality|last_seen_ips)|threat_enrichments"
 )
-"""Fields that enrichment fills where the source does not."""
+"""Fields that the operator's tables fill; what follows from the event itself is seen on the samples."""
 
 # When the samples' times, which have no year, were received.
 _RECEIVED_US: Final = 1_709_294_460_000_000
@@ -68,24 +71,39 @@ Every field of every event. `make docs` writes this page from the Avro schemas, 
 """
 
 
-def filled_by(samples: Path) -> dict[str, dict[str, set[str]]]:
-    """By dataset and field, the sources whose samples fill it; under the field "" all sources of the dataset.
+@dataclass(slots=True)
+class Filled:
+    """What the samples show of a dataset: its sources, by field those that fill it, and the fields that derived enrichment adds."""
+
+    sources: set[str] = field(default_factory=set)
+    fields: dict[str, set[str]] = field(default_factory=dict)
+    derived: set[str] = field(default_factory=set)
+
+    def take(self, source: str, record: dict[str, Any], steps: Iterable[Step]) -> None:
+        """Note one event."""
+        self.sources.add(source)
+        decoded = {key for key, value in record.items() if value not in _ABSENT}
+        for key in decoded:
+            self.fields.setdefault(key, set()).add(source)
+        for step in steps:
+            step([record])
+        self.derived |= {key for key, value in record.items() if value not in _ABSENT} - decoded
+
+
+def filled_by(samples: Path) -> dict[str, Filled]:
+    """By dataset, what its samples fill.
 
     Raises ValueError where a sample does not decode whole: the page would lack what it fills.
     """
-    found: dict[str, dict[str, set[str]]] = {dataset: {"": set()} for dataset in DATASETS}
+    found = {dataset: Filled() for dataset in DATASETS}
+    own = own_networks("10.0.0.0/8")
+    steps = {dataset: derived_steps(dataset, own) for dataset in DATASETS}
     for name, families in SAMPLES.items():
         for family in families:
-            totals = Totals()
-            for one in decode(FAMILIES[family], [str(samples / name)], Options(_RECEIVED_US), totals):
+            for one in decode(FAMILIES[family], [str(samples / name)], Options(_RECEIVED_US), Totals()):
                 if not isinstance(one, Decoded):
                     raise ValueError(f"{name} does not decode whole: {one}")  # noqa: TRY004 - it is a unit that could not be read
-                source = _source(one)
-                fields = found[one.dataset]
-                fields[""].add(source)
-                for key, value in one.record.items():
-                    if value not in _ABSENT:
-                        fields.setdefault(key, set()).add(source)
+                found[one.dataset].take(_source(one), one.record, steps[one.dataset])
     return found
 
 
@@ -105,19 +123,19 @@ def events_markdown(samples: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _dataset(dataset: str, found: dict[str, set[str]]) -> Iterator[str]:
+def _dataset(dataset: str, found: Filled) -> Iterator[str]:
     schema = latest(dataset)
     target = projection("sentinel", f"events.{dataset}")
     yield f"\n## {dataset}\n"
     yield f"{schema.parsed['doc']} Topic `events.{dataset}`, schema `{dataset}.v{schema.version}`, table `{target.table}`."
-    yield f"Sources among the samples: {', '.join(sorted(found[''])) or 'none'}.\n"
+    yield f"Sources among the samples: {', '.join(sorted(found.sources)) or 'none'}.\n"
     yield "| field | type | what it is | ECS | Sentinel | filled by |"
     yield "|---|---|---|---|---|---|"
     columns = _columns(dataset)
-    for field in schema.parsed["fields"]:
-        name = field["name"]
-        ecs = f"`{field['ecs']}`" if field.get("ecs") else ""
-        cells = (f"`{name}`", _type(field["type"]), field["doc"], ecs, ", ".join(columns.get(name, [])), _who(field, found))
+    for entry in schema.parsed["fields"]:
+        name = entry["name"]
+        ecs = f"`{entry['ecs']}`" if entry.get("ecs") else ""
+        cells = (f"`{name}`", _type(entry["type"]), entry["doc"], ecs, ", ".join(columns.get(name, [])), _who(entry, found))
         yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
@@ -155,14 +173,14 @@ def _short(names: list[str]) -> list[str]:
     return names if len(names) <= _MOST_SOURCES else [*names[:3], f"{len(names) - 3} more"]
 
 
-def _who(field: dict[str, Any], found: dict[str, set[str]]) -> str:
-    name = field["name"]
+def _who(entry: dict[str, Any], found: Filled) -> str:
+    name = entry["name"]
     if name in WEIRS_OWN:
         return "Weir"
-    who = list(_by_module(found.get(name, set()), found[""]))
-    if ENRICHED.fullmatch(name):
+    who = list(_by_module(found.fields.get(name, set()), found.sources))
+    if name in found.derived or ENRICHED.fullmatch(name):
         who.append("enrichment")
-    if not who and field.get("default") not in _ABSENT:
+    if not who and entry.get("default") not in _ABSENT:
         who.append("Weir")
     return ", ".join(who) or "-"
 

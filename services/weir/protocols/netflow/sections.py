@@ -1,7 +1,7 @@
 """Flows that are sampled packets: exporters that send the beginning of each instead of its fields (RFC 5477, section 8.5).
 
-A switch with IPFIX-PSAMP, or Juniper's inline monitoring, gives `dataLinkFrameSection` or `ipHeaderPacketSection`; what its headers say
-fills the fields of the flow that its own elements do not, as with sFlow: addresses are those of the outermost IP header.
+A switch with IPFIX-PSAMP, or Juniper's inline monitoring, gives `dataLinkFrameSection` or `ipHeaderPacketSection`; what its headers
+say fills the fields of the flow that its own elements do not, as with sFlow: addresses are those of the outermost IP header.
 """
 
 from __future__ import annotations
