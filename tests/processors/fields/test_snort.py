@@ -12,6 +12,7 @@ from weir.model.batch import RawBatch
 from weir.model.ids import new_batch_id
 from weir.model.schemas import latest
 from weir.processors import syslog
+from weir.processors.fields import Context, snort
 from weir.processors.outcome import RawCoordinates
 
 NOW_US = 1_790_000_000_000_000
@@ -56,6 +57,16 @@ def test_an_alert_by_syslog_has_the_time_of_its_header() -> None:
 def test_one_that_names_its_time_keeps_it() -> None:
     event = alert(f"09/21-14:13:19.5  [**] [1:2:3] x [**] {TAIL}")
     assert event["timestamp"] == NOW_US - 500_000
+
+
+def test_a_line_of_syslog_out_of_a_file_has_the_time_and_the_host_of_its_header() -> None:
+    for header, module in (("Sep 21 14:13:19 ids snort[7]:", "snort"), ("2026-09-21T14:13:19Z ids suricata:", "suricata")):
+        text = f"{header} [1:2:3] x {TAIL}"
+        found = snort.line(text, Context(NOW_US, lambda local: local, module="filebeat"))
+        assert found is not None
+        assert (found[1]["timestamp"], found[1]["host_name"], found[1]["event_module"]) == (NOW_US - 1_000_000, "ids", module)
+        assert (found[1]["rule_id"], found[1]["event_original"]) == ("2", text)
+    assert snort.line(f"snort: [1:2:3] nothing, and no header {'x' * 20}", Context(NOW_US, lambda local: local)) is None
 
 
 def test_what_was_blocked_is_denied() -> None:

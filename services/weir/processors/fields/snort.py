@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 import orjson
 
 from weir.processors.fields import Context, Decoded
-from weir.protocols import beats, snort
+from weir.protocols import beats, snort, syslog
 
 __all__ = ["document", "line", "name"]
 
 name = "snort"
 
+# A tag such as `snort[123]:` before a rule.
+_IN_SYSLOG = re.compile(r"(?:snort|suricata|barnyard)[^\s:]{0,40}: \[[0-9]{1,10}:[0-9]{1,10}:[0-9]")
 _BLOCKED: Final = frozenset({"drop", "block", "reset", "reject", "react", "force_drop", "force_block", "force_reset", "sdrop"})
 
 
 def line(text: str, context: Context) -> Decoded | None:
-    """A line of alert_fast, alert_csv or syslog, or a block of alert_full."""
+    """A line of alert_fast, alert_csv or syslog, or a block of alert_full; also a line of syslog with its header, out of a file."""
     alert = snort.parse(text, context.received_us, context.to_utc)
+    header: syslog.SyslogMessage | None = None
+    if alert is None and ": [" in text and _IN_SYSLOG.search(text) is not None:
+        header = syslog.parse(text.encode("utf-8", "surrogatepass"), received_us=context.received_us, to_utc=context.to_utc)
+        alert = snort.parse(header.message, context.received_us, context.to_utc)
     if alert is None:
         return None
-    suricata = alert.long_year or _says(context, "suricata")
-    fields = _fields(alert, "suricata" if suricata and not _says(context, "snort") else "snort")
+    suricata = alert.long_year or _says("suricata", context, header)
+    fields = _fields(alert, "suricata" if suricata and not _says("snort", context, header) else "snort")
+    if header is not None:
+        fields["host_name"] = header.hostname
+        if alert.time_us is None:
+            fields["timestamp"] = header.timestamp_us
     fields["event_original"] = text
     fields["document"] = orjson.dumps(alert.rest).decode() if alert.rest else None
     return "ids-alert", fields
@@ -36,8 +47,9 @@ def document(document: dict[str, object], context: Context) -> Decoded | None:
     return "ids-alert", _fields(alert, "snort") | {"document": beats.to_json(document)}
 
 
-def _says(context: Context, sensor: str) -> bool:
-    return any(text is not None and sensor in text.lower() for text in (context.program, context.module, context.event_dataset))
+def _says(sensor: str, context: Context, header: syslog.SyslogMessage | None) -> bool:
+    known = (header.app_name if header is not None else context.program, context.module, context.event_dataset)
+    return any(text is not None and sensor in text.lower() for text in known)
 
 
 def _fields(alert: snort.Alert, module: str) -> dict[str, Any]:
