@@ -5,10 +5,10 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help demo test check bench up down clean lock install format
+.PHONY: help demo test check bench differential up down clean lock install format docs
 
 help: ## list what can be asked for
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1mmake %-8s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST) | \
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1mmake %-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST) | \
 		{ if [ -t 1 ]; then cat; else sed 's/\x1b\[[0-9;]*m//g'; fi; }
 
 # The virtual environment is made once and remade when the lock file or the project's metadata change.
@@ -35,8 +35,17 @@ format: $(VENV)/.installed ## put the code in its one format
 	@$(BIN)/ruff check --fix-only -q .
 	@$(BIN)/ruff format .
 
+docs: $(VENV)/.installed ## write the pages that are made from code: settings.md, events.md
+	@$(BIN)/weir settings > docs/settings.md.new && mv docs/settings.md.new docs/settings.md
+	@$(BIN)/weir schemas docs > docs/events.md.new && mv docs/events.md.new docs/events.md
+
 bench: $(VENV)/.installed ## measure events per CPU-second of each path
 	@$(BIN)/python -m bench
+
+differential: $(VENV)/.installed ## compare how other programs read flows (fetches three packages, for this run only)
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
+		$(BIN)/python -m pip install -q --no-deps --require-hashes --target "$$folder" -r requirements/differential.txt && \
+		WEIR_DIFFERENTIAL=1 PYTHONPATH="$$folder$${PYTHONPATH:+:$$PYTHONPATH}" $(BIN)/python -m pytest tests/differential
 
 up: $(VENV)/.installed ## start a Kafka for development (or use KAFKA_BOOTSTRAP_SERVERS) and create the topics
 	@$(BIN)/weir dev up
@@ -51,3 +60,4 @@ clean: ## stop what runs, remove data, caches and the virtual environment
 lock: ## write the lock files anew from pyproject.toml (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml -o requirements/runtime.txt
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra local --extra dev pyproject.toml -o requirements/dev.txt
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header requirements/differential.in -o requirements/differential.txt

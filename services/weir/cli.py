@@ -22,6 +22,7 @@ from weir.local.commands import bench_app, generate_app
 from weir.local.trials.commands import trial_app
 from weir.tools.certs_commands import certs_app
 from weir.tools.enrich_commands import enrich_app
+from weir.tools.filter_commands import filters_app
 
 __all__ = ["main"]
 
@@ -31,7 +32,7 @@ EXIT_DIFFERS = 1
 
 _ORDER = (
     *("receive", "process", "sink"),
-    *("doctor", "tap", "sources", "certs", "enrich", "topics", "schemas", "settings"),
+    *("doctor", "decode", "tap", "sources", "enrich", "filters", "certs", "conformance", "topics", "schemas", "settings"),
     *("generate", "bench", "trial", "demo", "dev", "version"),
 )
 
@@ -70,6 +71,7 @@ app.add_typer(bench_app, name="bench")
 app.add_typer(trial_app, name="trial")
 app.add_typer(certs_app, name="certs")
 app.add_typer(enrich_app, name="enrich")
+app.add_typer(filters_app, name="filters")
 
 JsonOption = Annotated[bool, typer.Option("--json", help="print JSON for machines")]
 
@@ -212,6 +214,72 @@ def tap(
         _fail(EXIT_UNAVAILABLE, mistakes)
 
 
+@app.command(
+    short_help="Print what Weir makes of logs and captures of yours.",
+    epilog="Examples: weir decode syslog /var/log/messages · weir decode netflow template.dat data.dat · "
+    "weir decode sflow capture.pcap --port 6343 | jq .source_ip · weir decode eve < eve.json",
+)
+def decode(
+    family: Annotated[str, typer.Argument(metavar="FAMILY", help="such as syslog, netflow or zeek; a wrong one names all")],
+    files: Annotated[list[str] | None, typer.Argument(metavar="[FILE]...", help="in order; - or none is standard input")] = None,
+    received: Annotated[str | None, typer.Option(help="receive time [default: now, in captures the packet's]")] = None,
+    time_zone: Annotated[str | None, typer.Option(help="zone of times that name none [default: UTC]")] = None,
+    source: Annotated[str | None, typer.Option(help="sender's address [default: 192.0.2.1, in captures the packet's]")] = None,
+    port: Annotated[list[int] | None, typer.Option(help="destination port to take out of a capture; may be repeated")] = None,
+    split: Annotated[bool, typer.Option("--split", help="read several flow datagrams that are glued in one file")] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="stop after so many events")] = None,
+    plugins: Annotated[str, typer.Option(envvar="WEIR_PLUGINS", help="plug-ins to load, by name, comma separated")] = "",
+    everything: Annotated[bool, typer.Option("--all", help="fields that are not set as well")] = False,
+    raw_times: Annotated[bool, typer.Option("--raw-times", help="times as microseconds since 1970")] = False,
+    verbatim: Annotated[bool, typer.Option("--verbatim", help="texts that hold JSON as they are published")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="nothing on stderr but what cannot be read")] = False,
+) -> None:
+    """Decode files, captures or standard input by the processors' own functions, and print the events as lines of JSON.
+
+    Exit 1 if a unit could not be decoded, 2 if a file could not be read.
+    """
+    from weir.ops.settings import SettingsError
+    from weir.processors.plugins import load
+    from weir.tools.decode.command import UsageError, find_family, make_options, run_decode
+
+    try:
+        found = find_family(family)
+        options = make_options(
+            received=received, time_zone=time_zone, source=source, ports=port or [], split=split, plugins=load(plugins)
+        )
+    except UsageError as error:
+        _fail(EXIT_SETTINGS, [str(error)])
+    except SettingsError as error:
+        _fail(EXIT_SETTINGS, error.mistakes)
+    code = run_decode(
+        found,
+        files or [],
+        options,
+        everything=everything,
+        raw_times=raw_times,
+        verbatim=verbatim,
+        quiet=quiet,
+        limit=limit,
+    )
+    raise typer.Exit(code)
+
+
+@app.command(short_help="Judge the decoders by what others recorded and expect.")
+def conformance(
+    corpus: Annotated[Path | None, typer.Option(help="folder of recorded inputs [default: the one WEIR_CORPUS names]")] = None,
+    family: Annotated[list[str] | None, typer.Option(help="only this family; may be repeated")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Judge the decoders by inputs that others recorded, with known answers. Exit 1 where a difference has no written reason."""
+    from weir.tools.conformance.command import CorpusError, run_conformance
+
+    try:
+        code = run_conformance(corpus, family or [], as_json=as_json)
+    except CorpusError as error:
+        _fail(EXIT_SETTINGS, [str(error)])
+    raise typer.Exit(code)
+
+
 @app.command()
 def version() -> None:
     """Print the version."""
@@ -345,6 +413,15 @@ def schemas_list(as_json: JsonOption = False) -> None:
     for v in versions:
         table.add_row(v.name, str(v.version), str(v.id), str(v.guid))
     Console(highlight=False).print(table)
+
+
+@schemas_app.command("docs")
+def schemas_docs() -> None:
+    """Print every field of every event and which source fills it: the Markdown of docs/events.md."""
+    from weir import local
+    from weir.tools.events_doc import events_markdown
+
+    sys.stdout.write(events_markdown(Path(local.__path__[0]) / "samples"))
 
 
 @schemas_app.command("lock")

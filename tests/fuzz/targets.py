@@ -6,6 +6,7 @@ coverage tool can instrument them first.
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -91,7 +92,7 @@ def _netflow(data: bytes) -> None:
         except FlowError:
             continue
     needs = store.needs(data.split(b"\xff\xfe\xfd\xfc"))
-    decoder = Decoder(needs.templates, needs.samplings)
+    decoder = Decoder(needs.templates, needs.samplings, needs.names)
     for datagram in data.split(b"\xff\xfe\xfd\xfc"):
         try:
             decoder.decode(datagram)
@@ -111,6 +112,22 @@ def _syslog(data: bytes) -> None:
     assert events + outcome.units_empty + len({dead.unit_index for dead in outcome.dead}) >= len(units), "a unit left no trace"
 
 
+def _device_seeds() -> list[bytes]:
+    """What makers of devices put behind a header, in forms of their own."""
+    return [
+        b"<189>29: *Mar  1 18:48:50.483 UTC: %SYS-5-CONFIG_I: Configured from console by admin on vty0 (192.0.2.1)",
+        b"<166>Jul 06 2024 08:52:35 fw : %ASA-6-302013: Built outbound TCP connection 7 for out:192.0.2.1/1 (192.0.2.1/1) to "
+        b"in:10.0.0.1/2 (203.0.113.9/2) (u)",
+        b"<113>%FTD-1-430003: AccessControlRuleAction: Block, SrcIP: 192.0.2.1, URL: http://x/a, b",
+        b'<189>date=2024-05-11 time=10:14:15 devname="fw" devid="FG1" logid="1" type="traffic" tz="-0500" srcip=192.0.2.1',
+        b'<14>May 11 10:14:16 fw 1,2024/05/11 10:14:16,1,THREAT,url,1,2024/05/11 10:14:15,192.0.2.1,192.0.2.2,,,"r, s",AD\\u',
+        b"<14>May 11 10:14:16 srx RT_FLOW: RT_FLOW_SESSION_DENY: session denied 192.0.2.1/1->192.0.2.2/2 None 6(0) p in out",
+        b'<14>1 2024-05-11T10:14:16Z srx RT_FLOW - RT_FLOW_SESSION_CLOSE [junos@2636.1.1.1.2.40 source-address="192.0.2.1"] x',
+        b"May 11 10:14:16 h sshd[7]: Failed password for invalid user u from 192.0.2.1 port 22 ssh2",
+        b"May 11 10:14:16 h sudo:    u : TTY=pts/0 ; PWD=/ ; USER=root ; COMMAND=/bin/ls ; x",
+    ]
+
+
 def _beats(data: bytes) -> None:
     from weir.model.batch import RawBatch
     from weir.processors.beats import process
@@ -121,6 +138,125 @@ def _beats(data: bytes) -> None:
     outcome = process(batch, RawCoordinates("raw", 0, 0))
     events = sum(map(len, outcome.events.values()))
     assert events + outcome.units_empty + len({dead.unit_index for dead in outcome.dead}) >= len(units), "a unit left no trace"
+
+
+_ODD = (
+    None,
+    True,
+    -1,
+    0,
+    2**63,
+    1.5,
+    "",
+    "-",
+    "0x",
+    "::1",
+    "999",
+    [],
+    {},
+    ["a", 5, None],
+    {"a": {"b": []}},
+    "\ud7ff\U0010ffff" * 3,
+)
+
+
+@functools.cache
+def _encoder(dataset: str) -> Callable[[dict[str, object]], bytes]:
+    from weir.bus.codec import Encoder
+
+    return Encoder(dataset)
+
+
+def _documents(data: bytes) -> None:
+    """Documents whose values are exchanged for odd ones, and for each other's: three bytes an exchange."""
+    import copy
+    import json
+    from typing import Any
+
+    from weir.model.batch import RawBatch
+    from weir.model.schemas import latest
+    from weir.processors.beats import process
+    from weir.processors.outcome import RawCoordinates
+
+    if not data:
+        return
+    document = copy.deepcopy(_DOCUMENTS[data[0] % len(_DOCUMENTS)])
+    for at in range(1, min(len(data), 100) - 2, 3):
+        places: list[tuple[Any, Any]] = []
+        rest: list[Any] = [document]
+        while rest and len(places) < 256:
+            node = rest.pop()
+            for key, value in node.items() if isinstance(node, dict) else enumerate(node):
+                places.append((node, key))
+                if isinstance(value, dict | list):
+                    rest.append(value)
+        if not places:
+            break
+        (node, key), (other, name) = places[data[at] % len(places)], places[data[at + 1] % len(places)]
+        node[key] = copy.deepcopy(_ODD[data[at + 2] % len(_ODD)] if data[at + 2] < 200 else other[name])
+        if len(str(document)) > 10_000:
+            break
+    unit = json.dumps(document).encode()  # which writes also what is nested deeper than orjson can
+    outcome = process(RawBatch(bytes(16), "s", "r", "lumberjack", "192.0.2.1", 5044, NOW_US, [unit]), RawCoordinates("raw", 0, 0))
+    assert sum(map(len, outcome.events.values())) + len(outcome.dead) == 1, "a document left no trace, or two"
+    for dataset, records in outcome.events.items():
+        columns = {field["name"] for field in latest(dataset).parsed["fields"]}
+        assert records[0].keys() <= columns, records[0].keys() - columns
+        _encoder(dataset)(records[0])
+
+
+_AUDIT = "Microsoft-Windows-Security-Auditing"
+_DOCUMENTS: list[dict[str, object]] = [
+    {
+        "@timestamp": "2024-03-01T12:00:00Z", "message": "m", "tags": ["t"],
+        "winlog": {
+            "event_id": 4625, "channel": "Security", "provider_name": _AUDIT, "keywords": ["Audit Failure"],
+            "event_data": {
+                "TargetUserName": "a@R", "IpAddress": "::ffff:192.0.2.1", "IpPort": "5", "LogonType": "3", "Status": "0xc000006d",
+                "SubStatus": "0x0", "ProcessName": "C:\\x\\y.exe", "WorkstationName": "W",
+            },
+        },
+    },
+    {
+        "Event": {
+            "System": {
+                "EventID": {"#text": "4648"}, "Channel": "Security", "TimeCreated": {"@SystemTime": "2024-03-01T12:00:00Z"},
+            },
+            "EventData": {"Data": [{"@Name": "TargetUserName", "#text": "x"}, {"@Name": "SubjectUserName", "#text": "y"}]},
+        }
+    },
+    {"EventID": 4776, "Channel": "Security", "Keywords": -9218868437227405312, "EventTime": "2024-03-01 12:00:00", "Status": "0x0"},
+    {
+        "netflow": {
+            "type": "netflow_flow", "source_ipv4_address": "192.0.2.1", "octet_delta_count": 5, "flow_start_sys_up_time": 3,
+            "exporter": {"address": "192.0.2.1:5", "version": 9, "uptime_millis": 9, "timestamp": "2024-03-01T12:00:00Z"},
+            "flow_id": 1, "icmp_type_code_ipv4": 2048, "responder_octets": 7, "sampling_interval": 10,
+        },
+        "event": {"start": "2024-03-01T12:00:00Z"},
+    },
+    {
+        "source_sensor": "s", "source_instrument": "i", "uuid": "u", "type": "t", "timestamp": 1.5,
+        "data": {
+            "timestamp": "2024-03-01T12:00:00Z", "flow_id": 1, "event_type": "alert", "direction": "to_client",
+            "alert": {"signature_id": 1, "metadata": {"mitre_technique_id": ["T1059_001"]}}, "files": [{"filename": "/a/b"}],
+            "flow": {"bytes_toserver": 1, "start": "2024-03-01T12:00:00Z"}, "dns": {"answers": [{"rdata": "a"}]},
+        },
+    },
+    {
+        "suricata": {"eve": {"event_type": "dns", "flow_id": 1, "dns": {"type": "query"}}}, "@timestamp": "2024-03-01T12:00:00Z",
+        "source": {"address": "192.0.2.1", "port": 1}, "zeek": {"session_id": "C1", "connection": {"state": "SF"}},
+        "event": {"original": "x"},
+    },
+    {
+        "log": {"file": {"path": "/x"}, "offset": 1, "syslog": {"priority": 13}}, "source.ip": "192.0.2.1", "labels": {"a": 1},
+        "event": {"module": "system", "category": ["a"], "timezone": "+02:00"}, "host": {"name": "h"},
+        "message": "Mar  1 12:00:02 db02 sshd[811]: Accepted",
+    },
+]  # fmt: skip
+
+
+def _document_fuzz_seeds() -> list[bytes]:
+    return [bytes([number]) + bytes(range(number, number + 60)) for number in range(len(_DOCUMENTS))]
 
 
 def _proxy(data: bytes) -> None:
@@ -169,6 +305,56 @@ def _sflow(data: bytes) -> None:
     assert len(result.samples) <= sflow.MAX_SAMPLES
 
 
+def _leef(data: bytes) -> None:
+    from weir.protocols.leef import LeefError, parse
+
+    text = "LEEF:" + data.decode("utf-8", "replace")
+    try:
+        event = parse(text)
+    except LeefError:
+        return
+    assert all(key in text for key in event.attributes), "a key that was not sent"
+
+
+def _cef(data: bytes) -> None:
+    from weir.processors.fields import Context
+    from weir.processors.fields.cef import line
+
+    text = "CEF:" + data.decode("utf-8", "replace")
+    try:
+        found = line(text, Context(NOW_US, lambda local: local))
+    except ValueError:
+        return
+    if found is not None:
+        assert all(f"{key}=" in text for key in found[1]["cef_extensions"]), "a key that was not sent"
+
+
+def _kemp_logs(data: bytes) -> None:
+    from weir.protocols.kemp_logs import parse_layer7, parse_waf
+
+    text = data.decode("utf-8", "replace")
+    parse_layer7(text)
+    parse_waf(text)
+
+
+def _qumulo_json(data: bytes) -> None:
+    from weir.protocols.qumulo import QumuloError, parse
+
+    try:
+        audit = parse("{" + data.decode("utf-8", "replace"))
+    except QumuloError:
+        return
+    str(audit).encode()
+
+
+def _device_times(data: bytes) -> None:
+    from weir.protocols.devicetime import parse, parse_pattern
+
+    text, _, pattern = data.decode("utf-8", "replace").partition("\n")
+    parse(text, NOW_US)
+    parse_pattern(text, pattern, NOW_US)
+
+
 def _http_elements(data: bytes) -> None:
     import json
 
@@ -197,6 +383,28 @@ def _inflate(data: bytes) -> None:
             continue
 
 
+def _capture(data: bytes) -> None:
+    from weir.protocols.capture import MAX_AHEAD_BYTES, Carrier
+    from weir.protocols.pcap import CapturedPacket, PcapError, PcapParser
+
+    def all_of(parts: list[bytes]) -> list[CapturedPacket]:
+        parser, packets = PcapParser(), []
+        try:
+            for part in parts:
+                packets += parser.feed(part)
+            parser.finish()
+        except PcapError:
+            pass
+        return packets
+
+    parts, whole = pieces(data)
+    at_once = all_of([whole])
+    assert all_of(parts)[: len(at_once)] == at_once, "what comes out depends on how the file was split"
+    carrier = Carrier()
+    carried = [one for packet in at_once for one in carrier.packet(packet)] + [*carrier.finish()]
+    assert sum(len(one.data) for one in carried) <= len(whole) + MAX_AHEAD_BYTES
+
+
 def _framing_seeds() -> list[bytes]:
     return [
         b"\x05<13>one\n<13>two\r\n<13>three\0",
@@ -222,7 +430,15 @@ def _netflow_seeds() -> list[bytes]:
     v9 = struct.pack(">HHIIII", 9, 2, 1000, 1_700_000_000, 1, 7) + struct.pack(">HH", 0, 4 + len(template)) + template + data
     sets = struct.pack(">HH", 2, 4 + len(template)) + template + data
     ipfix = struct.pack(">HHIII", 10, 16 + len(sets), 1_700_000_000, 1, 7) + sets
-    return [v5, v9, ipfix, v9 + b"\xff\xfe\xfd\xfc" + v9]
+    v7 = struct.pack(">HHIIIII", 7, 1, 1000, 1_700_000_000, 0, 1, 0) + bytes(range(52))
+    # A list in a field (RFC 6313), a firewall's event, labels, an interface; and the name of that interface.
+    specs = struct.pack(">14H", 258, 6, 291, 65535, 292, 65535, 233, 1, 70, 3, 10, 2, 351, 8)
+    lists = b"\7\3\0\4\0\1\6\x11" + b"\6\4\1\0\0\0\1" + b"\3\0\0\x11\0\3" + bytes(8)
+    names = struct.pack(">HHHHHHH", 259, 2, 1, 10, 2, 82, 4)
+    sets = struct.pack(">HH", 2, 4 + len(specs)) + specs + struct.pack(">HH", 3, 4 + len(names)) + names
+    sets += struct.pack(">HHH4s", 259, 10, 3, b"eth0") + struct.pack(">HH", 258, 4 + len(lists)) + lists
+    rich = struct.pack(">HHIII", 10, 16 + len(sets), 1_700_000_000, 1, 7) + sets
+    return [v5, v7, v9, ipfix, rich, v9 + b"\xff\xfe\xfd\xfc" + v9]
 
 
 def _proxy_seeds() -> list[bytes]:
@@ -256,12 +472,45 @@ def _elements_seeds() -> list[bytes]:
     return [b'\xf0[{"a":"\\"]}"},{"b":[1,{"c":null}]}]', b'\x00{"a":1}\n\n{"b":2}\r\n', b'\xf0 {"a":{"b":"\\u00e9"}} ']
 
 
+def _leef_seeds() -> list[bytes]:
+    return [
+        b"1.0|Microsoft|MSExchange|4.0 SP1|15345|src=192.0.2.0\tdst=192.0.2.1\tsev=5 cn1=3\tcat=anomaly",
+        b"2.0|Vendor|Product|1|41|x5E|src=192.0.2.0^usrName=joe^devTime=Sep 21 2026 14:13:20^msg=a=b",
+        b"2.0|Vendor|Product|1|41|a=1#011b=2 c=3",
+    ]
+
+
+def _qumulo_json_seeds() -> list[bytes]:
+    return [
+        b'"user_id": {"sid": "S-1-5-2", "name": "AD\\alice"}, "user_ip": "192.0.2.1", "protocol": "api", "operation": "x", '
+        b'"status": "ok"}',
+        b'"ip_address": "192.0.2.1", "user": "n", "protocol": "smb", "operation": "x", "result": "ok", "object_id": '
+        b"12345678901234567890}",
+    ]
+
+
+def _kemp_log_seeds() -> list[bytes]:
+    return [
+        b"L7: ffff88806f5ba040: SSL accept on 10.1.1.1:443 from 192.0.2.7:30339",
+        b"10.1.1.1:443 (10.2.2.2:80) User nora requested GET https://m.example/ Mozilla/5.0",
+        b'[client 192.0.2.9] ModSecurity: Access denied with code 403. [id "9"] [msg "a \\"b\\""] [tag "t"]',
+    ]
+
+
 def _inflate_seeds() -> list[bytes]:
     import gzip
     import zlib
 
     text = b'{"message":"' + b"x" * 200 + b'"}'
     return [b"\x07" + gzip.compress(text) * 2, b"\x07" + zlib.compress(text), b"\x07" + zlib.compress(text)[2:-4]]
+
+
+def _capture_seeds() -> list[bytes]:
+    from tests.protocols.capture_files import ethernet, fragments, ip, pcap, pcapng, tcp, udp
+
+    packets = [ethernet(part) for part in fragments(udp(b"<13>one" * 40), 80)]
+    packets += [ethernet(ip(tcp(data, at, flags=flags), 6)) for data, at, flags in ((b"", 0, 2), (b"two", 4, 16), (b"one", 1, 17))]
+    return [b"\x24" + pcap(packets), b"\x11" + pcapng(packets, order=">", resolution=9)]
 
 
 def _lines(*names: str) -> Callable[[], list[bytes]]:
@@ -301,6 +550,8 @@ def _intel_seeds() -> list[bytes]:
 
 
 TARGETS: dict[str, Target] = {
+    "capture": Target(_capture, _capture_seeds, "weir.protocols.capture"),
+    "documents": Target(_documents, _document_fuzz_seeds, "weir.processors.beats"),
     "intel": Target(_intel, _intel_seeds, "weir.enrich.intel"),
     "proxy": Target(_proxy, _proxy_seeds, "weir.protocols.proxy"),
     "ipfix-stream": Target(_ipfix_stream, lambda: [b"\x05" + seed for seed in _netflow_seeds()], "weir.protocols.netflow.stream"),
@@ -312,6 +563,20 @@ TARGETS: dict[str, Target] = {
     "netflow": Target(_netflow, _netflow_seeds, "weir.protocols.netflow"),
     "syslog": Target(
         _syslog, _lines("rfc5424.log", "rfc3164.log", "kemp-esp.cef", "vendor.cef", "qumulo-audit.csv"), "weir.protocols.syslog"
+    ),
+    "syslog-devices": Target(_syslog, _device_seeds, "weir.processors.fields.devices"),
+    "cef": Target(
+        _cef,
+        lambda: [line.removeprefix(b"CEF:") for line in _lines("vendor.cef", "kemp-esp.cef")()],
+        "weir.processors.fields.cef",
+    ),
+    "leef": Target(_leef, _leef_seeds, "weir.protocols.leef"),
+    "kemp-logs": Target(_kemp_logs, _kemp_log_seeds, "weir.protocols.kemp_logs"),
+    "qumulo-json": Target(_qumulo_json, _qumulo_json_seeds, "weir.protocols.qumulo"),
+    "device-times": Target(
+        _device_times,
+        lambda: [b"Sep 21 2026 14:13:20.123 EEST\nMMM dd yyyy HH:mm:ss.SSS z", b"2016-05-01T09:29:11Z\nyyyy-MM-dd'T'HH:mm:ssX"],
+        "weir.protocols.devicetime",
     ),
     "beats": Target(_beats, _lines("suricata-eve.ndjson", "sensorfleet.ndjson", "filebeat-syslog.ndjson"), "weir.protocols.beats"),
 }

@@ -161,7 +161,9 @@ class TestDatagrams:
         assert done.sent == 2000
         assert 1700 < done.rate <= 2100
 
-    @pytest.mark.parametrize(("kind", "form"), [("netflow", "v5"), ("netflow", "v9"), ("ipfix", "v10"), ("sflow", "v5")])
+    @pytest.mark.parametrize(
+        ("kind", "form"), [("netflow", "v5"), ("netflow", "v7"), ("netflow", "v9"), ("ipfix", "v10"), ("sflow", "v5")]
+    )
     def test_flows_are_counted_and_not_datagrams(self, udp: UdpServer, kind: str, form: str) -> None:
         done = run_load(load(udp.address[1], kind, form=form, count=500, sources=3, rate=50_000.0))
         assert done.sent == 500

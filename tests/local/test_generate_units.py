@@ -254,10 +254,9 @@ class TestBeats:
             view = None if record is None else eve.decode(record)
             if view is None:
                 continue
-            assert view.timestamp == NOW + number * STEP
-            if view.event_end is not None:
-                assert view.event_start is not None
-                assert NOW - 120_000_000 < view.event_start < view.event_end < NOW + number * STEP
+            assert view.fields["timestamp"] == NOW + number * STEP
+            if (end := view.fields.get("event_end")) is not None:
+                assert NOW - 120_000_000 < view.fields["event_start"] < end < NOW + number * STEP
                 flows += 1
         assert flows > 200
 
@@ -350,12 +349,12 @@ class TestNetflow:
         self, decoded: dict[str, list[netflow.DecodeResult]]
     ) -> None:
         for name in ("core-v9", "branch-ipfix", "wan-v9"):
-            numbers = [flow["additional"]["flowId"] for result in decoded[name] for flow in result.flows]
+            numbers = [int(flow["flow_id"] or "") for result in decoded[name] for flow in result.flows]
             assert numbers == list(range(len(numbers)))
 
     def test_ipfix_names_users_in_a_field_of_variable_length(self, decoded: dict[str, list[netflow.DecodeResult]]) -> None:
         flows = [flow for result in decoded["branch-ipfix"] for flow in result.flows]
-        users = {str(flow["additional"]["userName"]) for flow in flows if flow["network_type"] == "ipv4"}
+        users = {str(flow["user_name"]) for flow in flows if flow["network_type"] == "ipv4"}
         assert all(re.fullmatch(r"[a-z]+[0-9]+", user) for user in users)
         assert len({len(user) for user in users}) > 3
 

@@ -12,6 +12,8 @@ import pytest
 import weir.local
 from weir.protocols import beats, sensorfleet
 from weir.protocols.eve import decode
+from weir.tools.decode import FAMILIES, Decoded, Options, Totals
+from weir.tools.decode import decode as decode_files
 
 SAMPLES = Path(weir.local.__file__).parent / "samples"
 MADE_UP = [
@@ -40,10 +42,10 @@ def test_every_file_is_described() -> None:
 
 def test_every_suricata_line_decodes_with_its_addresses_time_and_kind() -> None:
     events = [decode(beats.parse(line.encode())) for line in lines("suricata-eve.ndjson")]
-    assert all(event is not None and event.timestamp is not None for event in events)
+    assert all(event is not None and event.fields["timestamp"] is not None for event in events)
     assert {event.kind for event in events if event} == {"alert", "flow", "netflow", "record"}
-    assert {event.event_severity for event in events if event and event.kind == "alert"} == {1, 2, 3, 4}
-    assert all(event.source_ip and event.destination_ip for event in events if event and event.event_type != "stats")
+    assert {event.fields["event_severity"] for event in events if event and event.kind == "alert"} == {1, 2, 3, 4}
+    assert all({"source_ip", "destination_ip"} <= event.fields.keys() for event in events if event and event.event_type != "stats")
     assert {"dns", "http", "tls"} <= {event.event_type for event in events if event}
 
 
@@ -85,6 +87,44 @@ def test_every_syslog_line_starts_as_its_rfc_says(name: str, start: str) -> None
 
 def test_no_address_belongs_to_anybody() -> None:
     for path in SAMPLES.iterdir():
+        if path.suffix == ".pcap":
+            continue
         text = re.sub(r"(?:Mozilla|Chrome|Safari|AppleWebKit)/[\d.]+", "", path.read_text(encoding="utf-8"))
         for found in re.findall(r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?![\w.])", text):
             assert any(ip_address(found) in network for network in MADE_UP), f"{found} in {path.name}"
+
+
+@pytest.mark.parametrize("family", ["netflow", "sflow"])
+def test_the_capture_decodes_whole_and_has_no_address_of_anybody(family: str) -> None:
+    totals = Totals()
+    found = list(decode_files(FAMILIES[family], [str(SAMPLES / "flows.pcap")], Options(0), totals))
+    assert totals.dead == totals.passed_over == totals.incomplete == 0
+    assert totals.events.total() > 30
+    for one in found:
+        assert isinstance(one, Decoded)
+        for name in ("log_source_ip", "source_ip", "destination_ip", "source_nat_ip", "destination_nat_ip"):
+            if (text := one.record.get(name)) is not None:
+                # Private networks, and those for documentation.
+                assert not ip_address(text).is_global, f"{name} {text}"
+
+
+@pytest.mark.parametrize(
+    ("name", "family", "modules"),
+    [
+        ("devices.log", "syslog", {"cisco", "fortinet", "juniper", "paloalto", "system"}),
+        ("leef.log", "leef", {"northgate-networks"}),
+        ("zeek-conn.log", "zeek", {"zeek"}),
+        ("zeek.ndjson", "zeek", {"zeek"}),
+        ("snort-alerts.log", "snort", {"snort"}),
+        ("winlogbeat.ndjson", "eve", {"windows", "system", "security"}),
+        ("filebeat-netflow.ndjson", "eve", {"netflow"}),
+    ],
+)
+def test_every_other_file_is_read_as_what_it_is_said_to_be(name: str, family: str, modules: set[str]) -> None:
+    totals = Totals()
+    found = list(decode_files(FAMILIES[family], [str(SAMPLES / name)], Options(1_709_294_460_000_000), totals))
+    assert totals.dead == 0
+    events = [one for one in found if isinstance(one, Decoded)]
+    assert events
+    assert modules & {one.record["event_module"] for one in events}
+    assert all(one.record.get("timestamp") is not None for one in events)

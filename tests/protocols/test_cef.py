@@ -43,6 +43,26 @@ class TestParse:
             ("a=1  b=2 ", {"a": "1", "b": "2"}),
             ("a=first b=x a=second", {"a": "first", "b": "x"}),
             ("no pairs at all", {}),
+            # Equals signs that nobody escaped.
+            (
+                "error=Failed because id==old_id user=root angle=106.7<=180",
+                {"error": "Failed because id==old_id", "user": "root", "angle": "106.7<=180"},
+            ),
+            ("moo=this =has = equals\\=", {"moo": "this =has = equals="}),
+            ("token=QUJD QUE== next=1", {"token": "QUJD QUE==", "next": "1"}),
+            (
+                "ua='Foo/1; =Email:x@y; Guid:test=' cs1= cs1Label=Foo Bar",
+                {"ua": "'Foo/1; =Email:x@y; Guid:test='", "cs1": "", "cs1Label": "Foo Bar"},
+            ),
+            ("a=1 -b=2 ad.Error_,Code=3", {"a": "1 -b=2", "ad.Error_,Code": "3"}),
+            ("requestCookies=a=1; b=2; _ga=3 cs1=x; y=z", {"requestCookies": "a=1; b=2; _ga=3", "cs1": "x;", "y": "z"}),
+            ("requestCookies=a=1; src=192.0.2.1", {"requestCookies": "a=1;", "src": "192.0.2.1"}),
+            # Backslashes that nobody escaped, and ones that were.
+            ("suser=CORP\\nora filePath=C:\\new\\r.txt", {"suser": "CORP\\nora", "filePath": "C:\\new\\r.txt"}),
+            ("suser=CORP\\\\nora filePath=C:\\\\new\\\\r.txt", {"suser": "CORP\\nora", "filePath": "C:\\new\\r.txt"}),
+            ("fname=\\\\srv\\new\\=x", {"fname": "\\\\srv\\new=x"}),
+            ("fname=\\\\\\\\srv\\\\new", {"fname": "\\\\srv\\new"}),
+            ("cs1=C:\\Users\\nora msg=a\\nb", {"cs1": "C:\\Users\\nora", "msg": "a\nb"}),
         ],
     )
     def test_extension(self, extension: str, expected: dict[str, str]) -> None:
@@ -51,9 +71,26 @@ class TestParse:
         assert list(event.extension) == list(expected)
         assert event.extension_text == extension
 
+    def test_a_header_may_end_with_its_severity_where_the_message_ends(self) -> None:
+        assert parse("CEF:0|v|p|1|100|name|10")[5:8] == ("name", "10", {})
+        assert parse("CEF:0|v|p|1|100|name|Very-High\n").severity == "Very-High"
+
+    @pytest.mark.parametrize(
+        ("text", "name", "severity"),
+        [
+            ("CEF:0|v|p|1|100|a | b|7|src=192.0.2.1", "a | b", "7"),
+            ("CEF:0|v|p|1|100|a|b|c|High|src=192.0.2.1", "a|b|c", "High"),
+            ("CEF:0|v|p|1|100|a|custom|src=192.0.2.1", "a", "custom"),
+            ("CEF:0|v|p|1|100|a|custom|src=192.0.2.1 x=|5|", "a", "custom"),
+        ],
+    )
+    def test_pipes_that_a_name_holds_unescaped_are_part_of_it(self, text: str, name: str, severity: str) -> None:
+        event = parse(text)
+        assert (event.name, event.severity, event.extension["src"]) == (name, severity, "192.0.2.1")
+
     @pytest.mark.parametrize(
         ("text", "fields"),
-        [("CEF:", 0), ("CEF:x|a|", 0), ("CEF:0|a|b|c", 3), (r"CEF:0|a|b|c|d|e|5\|x=1", 6), ("CEF:0|a|b|c|d|e|5", 6)],
+        [("CEF:", 0), ("CEF:x|a|", 0), ("CEF:0|a|b|c", 3), (r"CEF:0|a|b|c|d|e|5\|x=1", 6), ("CEF:0|a|b|c|d|e|57", 6)],
     )
     def test_a_header_without_its_seven_pipes_is_refused_with_count_and_place(self, text: str, fields: int) -> None:
         with pytest.raises(CefError, match=r"at character 4|from character") as caught:
@@ -89,7 +126,7 @@ def test_severity_number(severity: str, number: int | None) -> None:
 
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from("\\|=\n\r\0 ab"), max_size=30)
-KEY = st.text(st.sampled_from("abcXYZ019_.[]-"), min_size=1, max_size=12)
+KEY = st.from_regex(r"[abXYZ019_][abXYZ019_.,\[\]-]{0,11}", fullmatch=True)
 
 
 class TestEncoder:
@@ -114,8 +151,9 @@ class TestEncoder:
         assert list(event[1:7]) == [value.translate(blanks) for value in header]
         assert event.extension == {key: value.replace("\0", " ").rstrip(" ") for key, value in extension.items()}
 
-    def test_a_key_that_would_forge_a_pair_is_refused(self) -> None:
-        with pytest.raises(ValueError, match="extension key 'a b'"):
+    @pytest.mark.parametrize("key", ["a b", "", "-a", ".a", "a=b"])
+    def test_a_key_that_would_forge_a_pair_is_refused(self, key: str) -> None:
+        with pytest.raises(ValueError, match="extension key"):
             format_cef(
                 device_vendor="v",
                 device_product="p",
@@ -123,7 +161,7 @@ class TestEncoder:
                 device_event_class_id="1",
                 name="n",
                 severity=3,
-                extension={"a b": "x"},
+                extension={key: "x"},
             )
 
 
@@ -143,6 +181,9 @@ def test_any_text_is_read_or_refused(rest: str) -> None:
         HEADER + " a" * 32000,
         HEADER + " a=" * 20000,
         HEADER + "a=" + "\\" * 65000,
+        HEADER + "cookie=" + "a=1; " * 13000,
+        HEADER + "suser=" + "\\n" * 30000,
+        "CEF:0|a|b|c|d|e|x|" + "y|" * 30000,
         "CEF:0|" + "\\" * 65001,
         "CEF:" * 16000,
         "CEF:" + "1" * 65000,

@@ -108,7 +108,7 @@ class TestDecode:
 
 class TestLayouts:
     def test_every_class_is_there_and_every_field_exists(self) -> None:
-        assert set(LAYOUTS) == {*range(18), 20}
+        assert set(LAYOUTS) == {*range(18), 20, 100}
         fields = {*KempEvent._fields, "virtual_service"}
         assert all(set(layout) <= fields and len(set(layout)) == len(layout) for layout in LAYOUTS.values())
 

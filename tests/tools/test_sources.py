@@ -60,6 +60,16 @@ def row(rows: list[SourceRow], address: str) -> SourceRow:
     return found
 
 
+def test_filtered_events_are_told_and_make_no_difference_to_anything_else() -> None:
+    entry = processed("192.0.2.1", 2, 0)
+    entry.lines["192.0.2.1", NOW - 2 * MINUTE, "syslog"].add(LedgerCounts(filtered=7))
+    plain = row(survey(received("192.0.2.1", 2, 10), processed("192.0.2.1", 2, 0)), "192.0.2.1")
+    found = row(survey(received("192.0.2.1", 2, 10), entry), "192.0.2.1")
+    assert found.filtered == found.to_record()["filtered"] == 7
+    found.filtered = 0
+    assert found == plain
+
+
 def test_a_source_is_told_with_its_rate_drops_and_times() -> None:
     rows = survey(received("192.0.2.1", 10, 500, 3), received("192.0.2.1", 2, 500), processed("192.0.2.1", 2, 0, units_dead=4))
     found = row(rows, "192.0.2.1")

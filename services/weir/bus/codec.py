@@ -9,12 +9,14 @@ from __future__ import annotations
 import io
 import struct
 import uuid
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
 
 import fastavro
 from fastavro import schemaless_reader, schemaless_writer
 
 from weir.bus.flatavro import Unusual, flat_writer
+from weir.bus.flatavro_reader import flat_reader
 from weir.model.schemas import SchemaVersion, catalogue, latest
 
 __all__ = ["Decoder", "Encoder", "WireFormatError"]
@@ -71,12 +73,20 @@ class Encoder:
         return buffer.getvalue()
 
 
+class _Known(NamedTuple):
+    """A schema as it is read by: its name, its parsed form, and the quick reader where it is flat."""
+
+    name: str
+    parsed: Any
+    flat: Callable[[bytes, int], dict[str, Any]] | None
+
+
 class Decoder:
-    """Decodes records of any type in the catalogue."""
+    """Decodes records of any type in the catalogue; flat ones by a reader of our own, and all others through fastavro."""
 
     def __init__(self) -> None:
-        self._by_id: dict[int, tuple[str, Any]] = {}
-        self._by_guid: dict[uuid.UUID, tuple[str, Any]] = {}
+        self._by_id: dict[int, _Known] = {}
+        self._by_guid: dict[uuid.UUID, _Known] = {}
 
     def __call__(self, data: bytes | None, headers: list[tuple[str, bytes]] | None = None) -> dict[str, Any]:
         """The record. Raises WireFormatError where the bytes are not such a record."""
@@ -87,13 +97,18 @@ class Decoder:
         if not data:
             raise WireFormatError("empty record: no schema id before the Avro body")
         if data[0] == 0 and len(data) >= _PREFIX.size:
-            name, parsed = self._schema_of_id(_PREFIX.unpack_from(data)[1])
+            name, parsed, flat = self._schema_of_id(_PREFIX.unpack_from(data)[1])
             start = _PREFIX.size
         elif data[0] == 1:
-            name, parsed = self._schema_of_guid(headers)
+            name, parsed, flat = self._schema_of_guid(headers)
             start = 1
         else:
             raise WireFormatError(f"first byte is {data[0]:#04x}: neither magic 0 nor magic 1 of the Confluent wire format")
+        if flat is not None:
+            try:
+                return name, flat(data, start)
+            except Unusual:
+                pass  # fastavro reads it, or says what is wrong
         try:
             record = schemaless_reader(io.BytesIO(memoryview(data)[start:]), parsed, None)
         except Exception as error:  # fastavro raises many kinds for bytes that do not fit
@@ -102,12 +117,12 @@ class Decoder:
             raise WireFormatError(f"schema {name} is not a record")
         return name, record
 
-    def _schema_of_id(self, schema_id: int) -> tuple[str, Any]:
+    def _schema_of_id(self, schema_id: int) -> _Known:
         if (known := self._by_id.get(schema_id)) is None:
             known = self._by_id[schema_id] = _known(catalogue().get(schema_id), schema_id)
         return known
 
-    def _schema_of_guid(self, headers: list[tuple[str, bytes]] | None) -> tuple[str, Any]:
+    def _schema_of_guid(self, headers: list[tuple[str, bytes]] | None) -> _Known:
         raw = dict(headers or []).get(VALUE_GUID_HEADER)
         if raw is None or len(raw) < 17:
             raise WireFormatError(f"magic 1 without a {VALUE_GUID_HEADER} header of 17 bytes")
@@ -118,7 +133,8 @@ class Decoder:
         return known
 
 
-def _known(version: SchemaVersion | None, key: int | uuid.UUID) -> tuple[str, Any]:
+def _known(version: SchemaVersion | None, key: int | uuid.UUID) -> _Known:
     if version is None:
         raise WireFormatError(f"schema {key} is not in the catalogue of this release")
-    return version.name, _parse(version.parsed)
+    parsed = _parse(version.parsed)
+    return _Known(version.name, parsed, flat_reader(parsed))

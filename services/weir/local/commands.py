@@ -40,7 +40,7 @@ _KINDS = {
     "qumulo": "Qumulo's audit log.",
     "beats": "Log lines and sensor events as Filebeat ships them.",
     "suricata": "Suricata's EVE records as Filebeat ships them.",
-    "netflow": "NetFlow v9 or v5.",
+    "netflow": "NetFlow v9, v5 or v7.",
     "ipfix": "IPFIX over UDP, TCP or TLS.",
     "sflow": "sFlow v5.",
 }
@@ -75,7 +75,7 @@ def _generate(
         typer.Option(help="udp, tcp, tls; beats, suricata: lumberjack, tls, http, https [default: the first]"),
     ] = None,
     form: Annotated[
-        str | None, typer.Option("--format", help="5424 or 3164; netflow: v9 or v5; suricata: both, message or root")
+        str | None, typer.Option("--format", help="5424 or 3164; netflow: v9, v5 or v7; suricata: both, message or root")
     ] = None,
     rate: Annotated[float, typer.Option(min=0, help="events per second in all; 0: as fast as it goes")] = 1000.0,
     count: Annotated[int | None, typer.Option(min=1, help="events in all")] = None,

@@ -7,7 +7,6 @@ full before a pattern), then one that names a port, then one that names a transp
 
 from __future__ import annotations
 
-import difflib
 import ipaddress
 import re
 from dataclasses import dataclass
@@ -17,8 +16,9 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 from zoneinfo import ZoneInfo, available_timezones
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from weir.model.yamlfile import Place, YamlMistake, meant, read_yaml, told
 
 __all__ = [
     "TRANSPORTS",
@@ -36,8 +36,6 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 TRANSPORTS: Final = ("udp", "tcp", "tls", "lumberjack", "http")
 """Ways in by which a source can be matched, as raw batches name them."""
 
-MAX_MISTAKES: Final = 50
-_DEEPEST: Final = 6
 _PATTERN: Final = re.compile(r"[*?\[]")
 _DURATION: Final = re.compile(r"([0-9]{1,9})\s*(s|m|h|d)")
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -224,13 +222,7 @@ def _zone(value: Any) -> Any:
 
 
 def _no_zone(value: str) -> str:
-    return f"{value!r} is no IANA time zone{_meant(value, _zones())}"
-
-
-def _meant(word: str, known: frozenset[str]) -> str:
-    folded = {name.casefold(): name for name in known}
-    close = difflib.get_close_matches(word.casefold(), list(folded), n=1, cutoff=0.6)
-    return f"; did you mean {folded[close[0]]}?" if close else ""
+    return f"{value!r} is no IANA time zone{meant(value, _zones())}"
 
 
 def _network(value: Any) -> Network:
@@ -241,7 +233,7 @@ def _network(value: Any) -> Network:
 
 def _transport(value: Any) -> Any:
     if value not in TRANSPORTS:
-        raise ValueError(f"{value!r} is no transport: {', '.join(TRANSPORTS)}{_meant(str(value), frozenset(TRANSPORTS))}")
+        raise ValueError(f"{value!r} is no transport: {', '.join(TRANSPORTS)}{meant(str(value), frozenset(TRANSPORTS))}")
     return value
 
 
@@ -288,7 +280,6 @@ class _Entry(BaseModel):
 
 
 _KEYS: Final = frozenset(_Entry.model_fields)
-Place = tuple[str | int, ...]
 
 
 def load_catalogue(path: Path) -> Catalogue:
@@ -307,22 +298,14 @@ def load_catalogue(path: Path) -> Catalogue:
 
 def read_catalogue(text: str, name: str = "catalogue") -> Catalogue:
     """The catalogue in a YAML text; `name` stands for the file in messages. Raises CatalogueError as `load_catalogue`."""
-    lines: dict[Place, int] = {}
-    mistakes: list[tuple[int, str]] = []
     try:
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)
-        node = loader.get_single_node()
-        if node is not None:
-            _walk(node, (), lines, mistakes)
-        content = None if node is None else loader.construct_document(node)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        problem = getattr(error, "problem", None) or str(error)
-        raise CatalogueError([f"{name}:{mark.line + 1 if mark else 1}: not YAML: {problem}"]) from error
+        content, lines, mistakes = read_yaml(text)
+    except YamlMistake as error:
+        raise CatalogueError([f"{name}:{error.line}: {error.problem}"]) from error
     if not isinstance(content, dict) or not isinstance(content.get("sources"), list):
         raise CatalogueError([f"{name}:1: must hold a list under the key 'sources'"])
     mistakes += [
-        (lines.get((key,), 1), f"{key!r} is not a key{_meant(str(key), frozenset({'sources'}))}; there is only 'sources'")
+        (lines.get((key,), 1), f"{key!r} is not a key{meant(str(key), frozenset({'sources'}))}; there is only 'sources'")
         for key in content
         if key != "sources"
     ]
@@ -345,29 +328,8 @@ def read_catalogue(text: str, name: str = "catalogue") -> Catalogue:
         sources.append(source)
     mistakes += _duplicates(sources)
     if mistakes:
-        told = [f"{name}:{line}: {mistake}" for line, mistake in sorted(mistakes)]
-        if len(told) > MAX_MISTAKES:
-            told[MAX_MISTAKES:] = [f"{name}: and {len(told) - MAX_MISTAKES} more mistakes"]
-        raise CatalogueError(told)
+        raise CatalogueError(told(name, mistakes))
     return Catalogue(sources)
-
-
-def _walk(node: Any, place: Place, lines: dict[Place, int], mistakes: list[tuple[int, str]]) -> None:
-    """Note the line of each value, and each key that stands twice: YAML's loader would take the last in silence."""
-    lines[place] = node.start_mark.line + 1
-    if len(place) > _DEEPEST:
-        return
-    if isinstance(node, yaml.MappingNode):
-        seen: dict[str, int] = {}
-        for key, value in node.value:
-            line = key.start_mark.line + 1
-            if (first := seen.setdefault(str(key.value), line)) != line:
-                mistakes.append((line, f"{key.value!r} stands twice; first in line {first}"))
-            _walk(value, (*place, key.value if isinstance(key.value, str) else ""), lines, mistakes)
-            lines[*place, str(key.value)] = line
-    elif isinstance(node, yaml.SequenceNode):
-        for number, item in enumerate(node.value):
-            _walk(item, (*place, number), lines, mistakes)
 
 
 def _problems(error: ValidationError, place: Place, lines: dict[Place, int], entry: dict[Any, Any]) -> list[tuple[int, str]]:
@@ -378,7 +340,7 @@ def _problems(error: ValidationError, place: Place, lines: dict[Place, int], ent
         line = next((at for n in range(len(loc), -1, -1) if (at := lines.get((*place, *loc[:n]))) is not None), 1)
         field = str(loc[0]) if loc else ""
         if problem["type"] == "extra_forbidden":
-            text = f"{field!r} is not a key of a source{_meant(field, _KEYS)}"
+            text = f"{field!r} is not a key of a source{meant(field, _KEYS)}"
         elif problem["type"] == "missing":
             text = f"{field!r} is missing"
         else:

@@ -1,27 +1,30 @@
-"""raw.beats → events.ids-alert, events.network-flow, events.network-log, events.sensor, by what each document is."""
+"""raw.beats → events of all datasets: what each document, or the line in it, is decides where it goes."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from weir.model.batch import RawBatch
 from weir.model.ids import event_id
 from weir.processors.enrichment import load_enrichment
-from weir.processors.fields import Context
+from weir.processors.fields import NOTHING, Context, Decoded
+from weir.processors.fields.sensor import document_fields, shipper_fields, tags_of
 from weir.processors.localtime import local_time
 from weir.processors.outcome import Dead, Outcome, RawCoordinates, common_fields, event_hash
-from weir.processors.readers import read_document
+from weir.processors.readers import read_document, read_text
 from weir.processors.runtime import ProcessorSettings, run_processor
 from weir.processors.signals import load_signal_source
-from weir.protocols import beats, sensorfleet
+from weir.protocols import beats, sensorfleet, syslog
 
 __all__ = ["main", "process"]
 
 # Under this transport a receiver hands over the bytes that broke a connection's framing.
 ERROR_TRANSPORT = "lumberjack-error"
 
-LARGE_DOCUMENT = 400_000
-"""Characters of a document from which on its message is not given a second time: the event would not fit into a record."""
+_WITHOUT_SHIPPER: Final = frozenset({"cef", "file-audit", "syslog"})
+"""Datasets that have no columns for who shipped a line."""
+
+_WITHOUT_PRIORITY: Final = frozenset({"network-flow"})
 
 
 def process(batch: RawBatch, where: RawCoordinates) -> Outcome:
@@ -42,77 +45,115 @@ def process(batch: RawBatch, where: RawCoordinates) -> Outcome:
         except ValueError as error:
             outcome.dead.append(Dead(index, str(error)))
             continue
-        record = {**common, **fields, "event_id": event_id(batch_hex, batch.position(index))}
+        if not dataset:
+            outcome.units_empty += 1
+            continue
+        record = {**common, **fields}
+        record["event_id"] = event_id(batch_hex, batch.position(index))
         if batch.content_hashes:
             record["event_hash"] = event_hash(batch, index)
         outcome.add(dataset, record)
     return outcome
 
 
-def _decode(document: dict[str, object], module: str, context: Context) -> tuple[str, dict[str, Any]]:
+def _decode(document: dict[str, object], module: str, context: Context) -> Decoded:
     """Dataset and fields; `module` stands for a shipper that is not named.
 
     Raises ValueError for a document that claims to be what it cannot be.
     """
-    kind, record = beats.dispatch(document)
-    tags = _tags(document)
-    if record is not None and (found := read_document(record, context)) is not None:
-        dataset, fields = found
-        fields["tags"] = ["sensorfleet_event"] if sensorfleet.recognise(document) else tags
-        # The sensor writes the time itself; the shipper is asked only where it did not.
-        fields["timestamp"] = fields["timestamp"] or beats.shipping(document).timestamp
-        return dataset, fields
     shipped = beats.shipping(document)
-    if kind == "sensorfleet":
-        return _sensorfleet(document, shipped, module)
-    fields = _shipping(shipped, module) | {"document": beats.to_json(document), "tags": tags}
-    if len(fields["document"]) > LARGE_DOCUMENT:
-        fields["message"] = None
-    return "sensor", fields
+    context.program = None
+    context.log_path = shipped.log_file_path
+    context.module = shipped.event_module
+    context.event_dataset = shipped.event_dataset
+    found = _read(document, shipped, context)
+    if found is None:
+        found = "sensor", _sensor(document, shipped, module, context)
+    if found is NOTHING:
+        return found
+    dataset, fields = found
+    more = fields.get("tags")
+    if not more:
+        fields["tags"] = tags_of(document)
+    elif sensorfleet.TAG not in more or not sensorfleet.recognise(document):
+        # The envelope's own tags are dropped, as the vendor's filter does; all others are kept.
+        tags = tags_of(document)
+        fields["tags"] = tags + [tag for tag in more if tag not in tags]
+    # The source writes time and host itself; the shipper is asked only where it did not.
+    if fields.get("timestamp") is None:
+        fields["timestamp"] = shipped.timestamp
+    if fields.get("host_name") is None:
+        fields["host_name"] = shipped.host_name
+    if shipped is not beats.NOBODY and dataset not in _WITHOUT_SHIPPER:
+        fields.update(shipper_fields(shipped))
+    return dataset, fields
 
 
-def _sensorfleet(document: dict[str, object], shipped: beats.Shipping, module: str) -> tuple[str, dict[str, Any]]:
-    reshaped = sensorfleet.reshape(document)
-    envelope = reshaped.get("_sensorfleet_event")
-    kind = envelope.get("type") if isinstance(envelope, dict) else None
-    message = envelope.get("message") if isinstance(envelope, dict) else None
-    fields = _shipping(shipped, module) | {
-        "timestamp": sensorfleet.timestamp_us(document) or shipped.timestamp,
-        "event_module": "sensorfleet",
-        "event_dataset": f"sensorfleet.{kind}" if isinstance(kind, str) and kind else "sensorfleet",
-        "observer_vendor": "SensorFleet",
-        "observer_product": "Sensor",
-        "host_name": _text(envelope, "source_sensor"),
-        "message": message if isinstance(message, str) else None,
-        "document": beats.to_json(reshaped),
-        "tags": _tags(reshaped),
-    }
-    return "sensor", fields
+def _read(document: dict[str, object], shipped: beats.Shipping, context: Context) -> Decoded | None:
+    """What a reader makes of the document, or of what lies in it. A line is asked about last, because that costs most."""
+    message = shipped.message
+    if message is not None and message.startswith("{"):
+        record = beats.json_object(message)
+        if record is not None and (found := read_document(record, context)) is not None:
+            return found
+    if (found := read_document(document, context)) is not None:
+        return found
+    for record in beats.records(document):
+        if (found := read_document(record, context)) is not None:
+            return found
+    for text in (message, beats.original(document)):
+        # A line that begins as JSON and is none may still be somebody's: Qumulo writes escapes that JSON does not have.
+        if text is None or (text.startswith("{") and beats.json_object(text) is not None):
+            continue
+        if (found := _read_line(text, document, context)) is not None:
+            return found
+    return None
 
 
-def _shipping(shipped: beats.Shipping, module: str) -> dict[str, Any]:
-    return {
-        "timestamp": shipped.timestamp,
-        "host_name": shipped.host_name,
-        "agent_name": shipped.agent_name,
-        "agent_type": shipped.agent_type,
-        "agent_version": shipped.agent_version,
-        "event_module": shipped.event_module or module,
-        "event_dataset": shipped.event_dataset or module,
-        "log_file_path": shipped.log_file_path,
-        "log_offset": shipped.log_offset,
-        "message": shipped.message,
-    }
+def _read_line(text: str, document: dict[str, object], context: Context) -> Decoded | None:
+    """A line as it stands or, where it has a syslog header, what stands behind that."""
+    message = _syslog(text, document, context)
+    if message is None:
+        return read_text(text, context)
+    context.program = message.app_name
+    found = read_text(message.message, context)
+    if found is not None and found is not NOTHING:
+        dataset, fields = found
+        if fields.get("timestamp") is None:
+            fields["timestamp"] = message.timestamp_us
+        if fields.get("host_name") is None:
+            fields["host_name"] = message.hostname
+        if dataset not in _WITHOUT_PRIORITY:
+            fields["log_syslog_facility"] = message.facility
+            fields["log_syslog_severity"] = message.severity
+    return found
 
 
-def _text(value: object, key: str) -> str | None:
-    found = value.get(key) if isinstance(value, dict) else None
-    return found if isinstance(found, str) else None
+def _syslog(text: str, document: dict[str, object], context: Context) -> syslog.SyslogMessage | None:
+    """The message that a line is: of Filebeat's udp and tcp inputs by its priority, of its system module without one."""
+    if not (text.startswith("<") and text[1:2].isdigit()) and context.module != "system":
+        return None
+    to_utc = context.to_utc
+    if (offset := beats.time_zone_us(document)) is not None:
+        to_utc = lambda local: local - offset  # noqa: E731 - one expression
+    message = syslog.parse(text.encode("utf-8", "surrogatepass"), received_us=context.received_us, to_utc=to_utc)
+    return None if message.format == "unparsed" else message
 
 
-def _tags(document: dict[str, object]) -> list[str]:
-    tags = document.get("tags")
-    return [tag for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else []
+def _sensor(document: dict[str, object], shipped: beats.Shipping, module: str, context: Context) -> dict[str, Any]:
+    """A document of no known source. A syslog header of its message says more than the shipper does; the line stays whole."""
+    fields = document_fields(document, shipped, module)
+    message = shipped.message
+    if message is not None and (line := _syslog(message, document, context)) is not None:
+        fields["timestamp"] = line.timestamp_us
+        fields["host_name"] = line.hostname
+        for column, value in (
+            ("process_name", line.app_name),
+            ("log_syslog_facility", line.facility),
+            ("log_syslog_severity", line.severity),
+        ):
+            fields.setdefault(column, value)
+    return fields
 
 
 def main(settings: ProcessorSettings) -> int:

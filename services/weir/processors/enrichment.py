@@ -9,9 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+from weir.enrich.direction import own_networks
+from weir.model.topics import DATASETS
+from weir.ops import logging as ops_logging
 from weir.processors.faust_app import ProcessorSettings
 
 __all__ = ["Enrichment", "Part", "Record", "Step", "load_enrichment"]
+
+log = ops_logging.get("weir.processors")
 
 Record = dict[str, Any]
 Step = Callable[[list[Record]], None]
@@ -43,7 +48,11 @@ class Enrichment:
         """Enrich the events of one raw batch, by dataset, in place."""
         for dataset, records in events.items():
             for step in self._steps.get(dataset, ()):
-                step(records)
+                try:
+                    step(records)
+                except Exception:
+                    # A defect in a step must neither stop the stream nor cost the events, which are whole without it.
+                    log.exception("enrichment failed", dataset=dataset, step=getattr(step, "__qualname__", type(step).__name__))
 
     def start(self) -> None:
         """Start the parts."""
@@ -63,8 +72,18 @@ def load_enrichment(settings: ProcessorSettings) -> Enrichment:
         SettingsError: with every mistake in every file.
     """
     # Imported here: these modules name `Record` and `Step`.
+    from weir.processors.derived import derived_steps  # noqa: PLC0415
     from weir.processors.table_steps import table_steps  # noqa: PLC0415
     from weir.processors.tables import HotTables  # noqa: PLC0415
 
     tables = HotTables(settings)
-    return Enrichment(table_steps(tables, settings), [tables] if tables.configured else [])
+    by_table = table_steps(tables, settings)
+    own = own_networks(settings.own_networks)
+    steps = {
+        dataset: [
+            *derived_steps(dataset, own, community_ids=settings.enrich_community_id, community_id_seed=settings.community_id_seed),
+            *by_table.get(dataset, ()),
+        ]
+        for dataset in DATASETS
+    }
+    return Enrichment(steps, [tables] if tables.configured else [])

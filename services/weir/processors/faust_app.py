@@ -8,11 +8,14 @@ import os
 import ssl
 import tempfile
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from pathlib import Path
+from typing import Any, Final, Self
 
 import faust
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from weir.enrich.direction import own_networks
+from weir.enrich.filters import FiltersError, load_rules
 from weir.ops import logging as ops_logging
 from weir.ops.settings import ServiceSettings, SettingsError
 from weir.ops.shutdown import on_stop_signals
@@ -37,7 +40,22 @@ class ProcessorSettings(ServiceSettings):
     processor_session_seconds: float = Field(
         60.0, ge=6, le=90, description="without a sign of life for so long, a worker's partitions go to others"
     )
+    filters_file: Path | None = Field(
+        None, description="filters of events, YAML (docs/filters.md); read anew when it changes; none filters nothing"
+    )
+    filters_poll_seconds: float = Field(2.0, ge=0.05, le=3600, description="how often the filters are looked at for changes")
+    own_networks: str = Field(
+        "private",
+        description="CIDR ranges by which network_direction is told, comma separated; the word private stands for those of "
+        "RFC 1918, RFC 6598 and RFC 4193",
+    )
+    enrich_community_id: bool = Field(
+        True,
+        description="fill in network_community_id where a source gives none; the hash is an eighth of what a flow costs in all",
+    )
+    community_id_seed: int = Field(0, ge=0, le=65_535, description="seed of Community IDs, the same as in sensors and other tools")
     rules_dir: str | None = Field(None, description="folder of Sigma rules instead of those that come with Weir")
+    plugins: str = Field("", description="names of the plug-ins to load, comma separated; no other is, even if installed")
     utc_offset_minutes: int = Field(
         0, ge=-1439, le=1439, description="zone of RFC 3164 times, which name none, in minutes east of UTC"
     )
@@ -68,6 +86,22 @@ class ProcessorSettings(ServiceSettings):
         description="answers remembered of each kind: addresses, users, hosts, names, URLs, hashes",
     )
     enrich_reload_seconds: float = Field(5.0, ge=0, le=86_400, description="how often files are looked at for changes; 0: never")
+
+    @model_validator(mode="after")
+    def _filters_and_networks(self) -> Self:
+        mistakes: list[str] = []
+        try:
+            own_networks(self.own_networks)
+        except ValueError as error:
+            mistakes.append(f"WEIR_OWN_NETWORKS: {error}")
+        if self.filters_file is not None and self.filters_file.is_file():
+            try:
+                load_rules(self.filters_file)
+            except FiltersError as error:
+                mistakes += error.mistakes
+        if mistakes:
+            raise ValueError("\n".join(mistakes))
+        return self
 
 
 def make_app(settings: ProcessorSettings, service: str, **options: Any) -> faust.App:

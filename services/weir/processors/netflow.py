@@ -33,6 +33,7 @@ def process(batch: RawBatch, where: RawCoordinates) -> Outcome:
     decoder = netflow.Decoder(
         [netflow.TemplateRecord(t.version, t.observation_domain, t.template_id, t.options, t.record) for t in batch.flow_templates],
         [netflow.SamplingRecord(s.version, s.observation_domain, s.selector_id, s.interval) for s in batch.flow_samplings],
+        [netflow.NameRecord(n.version, n.observation_domain, n.kind, n.key, n.name) for n in batch.flow_names],
         withdrawals=batch.transport in _SESSIONS,
     )
     for index, datagram in enumerate(batch.units):

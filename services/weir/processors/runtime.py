@@ -22,14 +22,17 @@ from weir.bus.deadletter import dead_letter_headers, fitting
 from weir.bus.producer import Delivery
 from weir.model.batch import RawBatch
 from weir.model.ids import parse_event_id
+from weir.model.ledger import LedgerCounts
 from weir.model.topics import DATASETS
 from weir.ops import logging as ops_logging
 from weir.ops import telemetry
 from weir.processors.enrichment import Enrichment
 from weir.processors.faust_app import ProcessorSettings, make_app
+from weir.processors.filtering import Filtering
 from weir.processors.gaps import first_from
 from weir.processors.member import RAW, Member, Partition, Ready, Work, endless_producer, headers_of, run_member
 from weir.processors.outcome import Dead, Outcome, RawCoordinates, clock_offsets
+from weir.processors.plugins import activate
 from weir.processors.ticks import Ticks
 from weir.processors.window import InFlight
 
@@ -91,6 +94,7 @@ class Processor(Member):
         self.event_topics = {dataset: self.names[f"events.{dataset}"] for dataset in DATASETS}
         self.signal_source = signal_source
         self.enrichment = enrichment
+        self.filtering = Filtering(settings.filters_file, settings.filters_poll_seconds)
         self.signal_partitions = 0
         self.encoders = {dataset: Encoder(dataset) for dataset in DATASETS}
         self.encode_batch = Encoder("raw-batch")
@@ -106,6 +110,9 @@ class Processor(Member):
         meter = telemetry.meter("weir.processors")
         self.count_units = meter.create_counter("weir.process.units", description="raw units read")
         self.count_events = meter.create_counter("weir.process.events", description="events written")
+        self.count_filtered = meter.create_counter(
+            "weir.process.filtered", description="events not published, by dataset and filter"
+        )
         self.count_dead = meter.create_counter("weir.process.dead", description="units dead-lettered")
         self.count_expired = meter.create_counter("weir.process.expired", description="raw records that retention removed unread")
 
@@ -193,7 +200,8 @@ class Processor(Member):
             # A decoder's defect must not stop the stream, nor may the units be lost: all of them are dead-lettered.
             log.exception("decoder failed", topic=where.topic, partition=where.partition, offset=where.offset)
             outcome = Outcome(dead=[Dead(i, f"decoder failed: {error!r}") for i in range(len(batch.units))])
-        self._enrich(outcome, where)
+        if self.enrichment is not None:
+            self.enrichment.apply(outcome.events)
         counts = work.counts
         counts.units_in = len(batch.units)
         counts.bytes_in = sum(map(len, batch.units))
@@ -201,9 +209,10 @@ class Processor(Member):
         if batch.source_name is not None:
             counts.names = {batch.source_name: counts.units_in}
         work.datasets = clock_offsets(outcome, batch.received_at)
+        published = self._filter(outcome, batch, work)
         dead = list(outcome.dead) + _cut_units(batch, outcome.dead)
         offer = self.producer.offer
-        for dataset, records in outcome.events.items():
+        for dataset, records in published.items():
             encode, topic, written = self.encoders[dataset], self.event_topics[dataset], 0
             for record in records:
                 try:
@@ -229,14 +238,19 @@ class Processor(Member):
         if self.signal_source is not None and outcome.events:
             await self._signal(batch, where, outcome, stamp, delivery, self.signal_source)
 
-    def _enrich(self, outcome: Outcome, where: RawCoordinates) -> None:
-        if self.enrichment is None:
-            return
+    def _filter(self, outcome: Outcome, batch: RawBatch, work: Work) -> dict[str, list[dict[str, Any]]]:
+        """What is to be published. What is left in the outcome is for the rules: all that no filter drops, as it was decoded."""
         try:
-            self.enrichment.apply(outcome.events)
+            filtered = self.filtering.apply(outcome, batch)
         except Exception:
-            # A defect in a step must neither stop the stream nor cost the events, which are whole without it.
-            log.exception("enrichment failed", topic=where.topic, partition=where.partition, offset=where.offset)
+            # A defect here must neither stop the stream nor cost events: all are published.
+            log.exception("filters failed", source=batch.source_ip)
+            return outcome.events
+        outcome.events = filtered.seen
+        for (dataset, rule), count in filtered.left_out.items():
+            work.datasets.setdefault(dataset, LedgerCounts()).filtered += count
+            self.count_filtered.add(count, {"dataset": dataset, "rule": rule})
+        return filtered.published
 
     async def _send(self, topic: str, value: bytes | None, delivery: Delivery, **options: Any) -> None:
         """Queue one record, waiting for room as long as it takes: heartbeats, stop signals and health go on meanwhile."""
@@ -389,7 +403,11 @@ def run_processor(
     signal_source: SignalSource | None,
     enrichment: Enrichment | None = None,
 ) -> int:
-    """Run one processor until it is told to stop; the exit code: 0, EXIT_UNAVAILABLE at start, EXIT_FATAL later."""
+    """Run one processor until it is told to stop; the exit code: 0, EXIT_UNAVAILABLE at start, EXIT_FATAL later.
+
+    Raises SettingsError where a plug-in that WEIR_PLUGINS names cannot be loaded.
+    """
+    process = activate(settings.plugins).wrap(process)
 
     async def make() -> Ready:
         if enrichment is not None:

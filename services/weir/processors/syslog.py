@@ -8,16 +8,16 @@ from typing import Any, Final
 from weir.model.batch import RawBatch
 from weir.model.ids import event_id
 from weir.processors.enrichment import load_enrichment
-from weir.processors.fields import Context, Decoded
+from weir.processors.fields import NOTHING, Context, Decoded
+from weir.processors.fields import cef as cef_fields
 from weir.processors.fields import qumulo as qumulo_fields
 from weir.processors.fields import syslog as syslog_fields
-from weir.processors.fields.cef import cef_fields
 from weir.processors.localtime import local_time
 from weir.processors.outcome import Dead, Outcome, RawCoordinates, common_fields, event_hash
-from weir.processors.readers import read_text
+from weir.processors.readers import plugged, read_text
 from weir.processors.runtime import ProcessorSettings, run_processor
 from weir.processors.signals import load_signal_source
-from weir.protocols import cef, qumulo, syslog
+from weir.protocols import qumulo, syslog
 
 __all__ = ["ERROR_TRANSPORT", "main", "make_process"]
 
@@ -54,6 +54,9 @@ def make_process(utc_offset_minutes: int = 0) -> Callable[[RawBatch, RawCoordina
             except ValueError as error:
                 outcome.dead.append(Dead(index, str(error)))
                 continue
+            if not dataset:
+                outcome.units_empty += 1
+                continue
             outcome.add(dataset, record)
         return outcome
 
@@ -65,14 +68,16 @@ _WITHOUT_PRIORITY: Final = frozenset({"network-flow"})
 
 
 def _decode(unit: bytes, record: dict[str, Any], context: Context) -> str:
-    """Put the fields of one line into its record and return the dataset.
+    """Put the fields of one line into its record and return the dataset, "" for a line that holds no event.
 
     Raises ValueError for what announces a format and does not keep to it.
     """
     if not syslog.is_text(unit):
         raise ValueError("not text: no syslog priority, and control or undecodable bytes")
     message = syslog.parse(unit, received_us=context.received_us, to_utc=context.to_utc)
-    dataset, fields = _fields(message, context)
+    dataset, fields = found = _fields(message, context)
+    if found is NOTHING:
+        return dataset
     record.update(fields)
     # What the message says of itself is better than what its header does.
     if record.get("timestamp") is None:
@@ -86,16 +91,17 @@ def _decode(unit: bytes, record: dict[str, Any], context: Context) -> str:
 
 
 def _fields(message: syslog.SyslogMessage, context: Context) -> Decoded:
-    """What the message is, the most frequent kinds first."""
+    """What the message is, the most frequent kinds first, unless a plug-in is to be asked before them."""
+    context.program = message.app_name
+    if plugged() and (found := read_text(message.message, context)) is not None:
+        return found
     if (body := qumulo.recognise(message)) is not None:
         return "file-audit", qumulo_fields.audit_fields(qumulo.parse(body), body)
-    if (start := cef.find(message.message)) >= 0:
-        text = message.message[start:]
-        return "cef", cef_fields(cef.parse(text), context.to_utc) | {"event_original": text}
-    context.program = message.app_name
-    if (found := read_text(message.message, context)) is not None:
+    if not message.message.startswith("{") and (found := cef_fields.line(message.message, context)) is not None:
         return found
-    return "syslog", syslog_fields.message_fields(message)
+    if not plugged() and (found := read_text(message.message, context)) is not None:
+        return found
+    return "syslog", syslog_fields.message_fields(message, context)
 
 
 def main(settings: ProcessorSettings) -> int:

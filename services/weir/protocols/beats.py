@@ -7,14 +7,33 @@ module, too, leaves parsing to Elasticsearch), as text in `event.original`, deco
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, cast
+from collections.abc import Iterator
+from typing import Final, Literal, NamedTuple
 
 import orjson
 
 from weir.protocols import eve, sensorfleet
 from weir.protocols._isotime import iso_to_micros
+from weir.protocols._values import child, object_of, text
 
-__all__ = ["BeatsError", "Dispatch", "Kind", "Shipping", "classify", "dispatch", "extract_eve", "parse", "shipping", "to_json"]
+__all__ = [
+    "NOBODY",
+    "BeatsError",
+    "Dispatch",
+    "Kind",
+    "Shipping",
+    "classify",
+    "dispatch",
+    "extract_eve",
+    "json_object",
+    "message_document",
+    "original",
+    "parse",
+    "records",
+    "shipping",
+    "time_zone_us",
+    "to_json",
+]
 
 Kind = Literal["eve", "sensorfleet", "generic"]
 
@@ -71,7 +90,7 @@ def dispatch(document: dict[str, object]) -> Dispatch:
 
     A SensorFleet envelope around an EVE record is "eve"; around anything else, "sensorfleet".
     """
-    record = _find_eve(document)
+    record = extract_eve(document)
     if record is not None:
         return Dispatch("eve", record)
     return Dispatch("sensorfleet" if sensorfleet.recognise(document) else "generic", None)
@@ -84,70 +103,161 @@ def classify(document: dict[str, object]) -> Kind:
 
 def extract_eve(document: dict[str, object]) -> dict[str, object] | None:
     """The Suricata EVE record within the document, or None."""
-    return _find_eve(document)
-
-
-def _find_eve(document: dict[str, object]) -> dict[str, object] | None:
-    message = document.get("message")
-    if isinstance(message, str):
-        record = _eve_in_text(message)
-        if record is not None:
-            return record
+    if (record := message_document(document)) is not None and eve.recognise(record):
+        return record
     if eve.recognise(document):
         return document
-    suricata = document.get("suricata")
-    nested = suricata.get("eve") if isinstance(suricata, dict) else document.get("suricata.eve")
-    for candidate in (document.get("json"), nested):
-        if isinstance(candidate, dict) and eve.recognise(candidate):
-            return candidate
+    for record in records(document):
+        if eve.recognise(record):
+            return record
     data = document.get("data")
-    if isinstance(data, dict) and sensorfleet.recognise(document) and eve.recognise(data):
-        return cast("dict[str, object]", data)
-    original = _object(document.get("event")).get("original")
-    return _eve_in_text(original) if isinstance(original, str) else None
+    return data if isinstance(data, dict) and sensorfleet.recognise(document) and eve.recognise(data) else None
 
 
-def _eve_in_text(text: str) -> dict[str, object] | None:
-    # The cheap tests first: most messages are log lines, and JSON ones need not be Suricata's.
-    if not text.startswith("{") or '"timestamp"' not in text:
-        return None
+def message_document(document: dict[str, object]) -> dict[str, object] | None:
+    """The JSON object that a document's message is, or None."""
+    message = document.get("message")
+    return json_object(message) if type(message) is str and message.startswith("{") else None
+
+
+def json_object(line: str) -> dict[str, object] | None:
+    """The JSON object that a line is; None for any other line."""
     try:
-        record = orjson.loads(text)
+        record = orjson.loads(line)
     except orjson.JSONDecodeError:
         return None
-    return record if isinstance(record, dict) and eve.recognise(record) else None
+    return record if isinstance(record, dict) else None
+
+
+def original(document: dict[str, object]) -> str | None:
+    """The line that an input or a module of Filebeat has kept as event.original."""
+    event = document.get("event")
+    return text(event.get("original") if isinstance(event, dict) else None) or text(document.get("event.original"))
+
+
+def time_zone_us(document: dict[str, object]) -> int | None:
+    """How far the shipper's clock is ahead of UTC, microseconds, by event.timezone; None where that is a name or not there."""
+    zone = child(document, "event.timezone")
+    if not isinstance(zone, str) or len(zone) != 6 or zone[0] not in "+-" or zone[3] != ":":
+        return None
+    hours, minutes = zone[1:3], zone[4:6]
+    if not (zone.isascii() and hours.isdigit() and minutes.isdigit()):
+        return None
+    ahead = (int(hours) * 60 + int(minutes)) * 60_000_000
+    return -ahead if zone[0] == "-" else ahead
+
+
+def records(document: dict[str, object]) -> Iterator[dict[str, object]]:
+    """What in a document may be the source's own record, besides the message: likeliest first."""
+    if (line := original(document)) is not None and line.startswith("{") and (record := json_object(line)) is not None:
+        yield record
+    inner = document.get("json")
+    if isinstance(inner, dict):
+        yield inner
+    if "suricata" in document or "suricata.eve" in document:
+        inner = child(document, "suricata.eve")
+        if isinstance(inner, dict):
+            yield inner if "timestamp" in inner else _moved_back(document, inner, _SURICATA_MOVED)
+    zeek = document.get("zeek")
+    if isinstance(zeek, dict):
+        for name, part in zeek.items():
+            if isinstance(part, dict):
+                yield {"_path": _ZEEK_LOGS.get(name, name), **_moved_back(document, part, _ZEEK_MOVED)}
+
+
+# Filebeat's modules for Suricata and Zeek move some fields of a record into ECS already in the Beat (x-pack/filebeat/module,
+# suricata/eve/config/eve.yml and zeek/*/config/*.yml). Where the line itself is not kept, these bring them back.
+_SURICATA_MOVED: Final = (
+    ("timestamp", ("@timestamp",)),
+    ("src_ip", ("source.address", "source.ip")),
+    ("src_port", ("source.port",)),
+    ("dest_ip", ("destination.address", "destination.ip")),
+    ("dest_port", ("destination.port",)),
+    ("proto", ("network.transport",)),
+    ("app_proto", ("network.protocol",)),
+    ("community_id", ("network.community_id",)),
+)
+_ZEEK_MOVED: Final = (
+    ("ts", ("event.created", "@timestamp")),
+    ("uid", ("zeek.session_id",)),
+    ("id.orig_h", ("source.address", "source.ip")),
+    ("id.orig_p", ("source.port",)),
+    ("id.resp_h", ("destination.address", "destination.ip")),
+    ("id.resp_p", ("destination.port",)),
+    ("proto", ("network.transport",)),
+    ("service", ("network.application", "network.protocol")),
+    ("duration", ("event.duration",)),
+    ("orig_ip_bytes", ("source.bytes",)),
+    ("resp_ip_bytes", ("destination.bytes",)),
+    ("orig_pkts", ("source.packets",)),
+    ("resp_pkts", ("destination.packets",)),
+    ("conn_state", ("zeek.connection.state",)),
+    ("query", ("dns.question.name",)),
+)
+_ZEEK_LOGS: Final = {"connection": "conn"}
+
+
+def _moved_back(
+    document: dict[str, object], record: dict[str, object], moved: tuple[tuple[str, tuple[str, ...]], ...]
+) -> dict[str, object]:
+    whole = dict(record)
+    for key, paths in moved:
+        if key not in whole:
+            for path in paths:
+                if (value := child(document, path)) is not None:
+                    whole[key] = value
+                    break
+    return whole
+
+
+NOBODY: Final = Shipping(None, None, None, None, None, None, None, None, None, None)
+"""The shipper of a document that has nothing of one: a source that posts its own records."""
+
+# Of these a shipper's document has at least one.
+_DOTTED: Final = frozenset({"event.module", "event.dataset", "host.name", "agent.name", "agent.type", "log.file.path"})
+_SHIPPERS_KEYS: Final = _DOTTED | {"@timestamp", "@metadata", "agent", "host", "event", "log", "message", "data_stream"}
 
 
 def shipping(document: dict[str, object]) -> Shipping:
     """Who shipped the document. Fields of another type than ECS gives them count as absent; nothing is raised."""
+    if _SHIPPERS_KEYS.isdisjoint(document):
+        return NOBODY
     get = document.get
     host = get("host")
     message = get("message")
-    metadata = _object(get("@metadata"))
-    agent = _object(get("agent"))
-    event = _object(get("event"))
-    log = _object(get("log"))
+    metadata = object_of(get("@metadata"))
+    agent = object_of(get("agent"))
+    event = object_of(get("event"))
+    log = object_of(get("log"))
+    dataset = text(event.get("dataset")) or text(object_of(get("data_stream")).get("dataset"))
+    path = text(object_of(log.get("file")).get("path"))
     offset = log.get("offset")
-    return Shipping(
+    found = Shipping(
         timestamp=iso_to_micros(get("@timestamp")),
-        host_name=_text(host) or _text(_object(host).get("name")) or _text(agent.get("hostname")),
-        agent_name=_text(agent.get("name")),
-        agent_type=_text(agent.get("type")) or _text(metadata.get("beat")),
-        agent_version=_text(agent.get("version")) or _text(metadata.get("version")),
-        event_module=_text(event.get("module")) or _text(get("event.module")),
-        event_dataset=_text(event.get("dataset")) or _text(get("event.dataset")),
-        log_file_path=_text(_object(log.get("file")).get("path")),
+        host_name=text(host) or text(object_of(host).get("name")) or text(agent.get("hostname")),
+        agent_name=text(agent.get("name")),
+        agent_type=text(agent.get("type")) or text(metadata.get("beat")),
+        agent_version=text(agent.get("version")) or text(metadata.get("version")),
+        event_module=text(event.get("module")),
+        event_dataset=dataset,
+        log_file_path=path or text(log.get("file.path")) or text(get("source")),
         log_offset=offset if type(offset) is int and 0 <= offset < 2**63 else None,
         message=message if isinstance(message, str) else None,
     )
+    return found if _DOTTED.isdisjoint(document) else _with_dotted(found, document)
 
 
-_NOTHING: dict[str, object] = {}
-
-
-def _object(value: object) -> dict[str, object]:
-    return value if isinstance(value, dict) else _NOTHING
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) and value else None
+def _with_dotted(found: Shipping, document: dict[str, object]) -> Shipping:
+    """The same of a document whose keys have the dots in them."""
+    get = document.get
+    offset = get("log.offset")
+    return found._replace(
+        host_name=found.host_name or text(get("host.name")) or text(get("agent.hostname")),
+        agent_name=found.agent_name or text(get("agent.name")),
+        agent_type=found.agent_type or text(get("agent.type")),
+        agent_version=found.agent_version or text(get("agent.version")),
+        event_module=found.event_module or text(get("event.module")),
+        event_dataset=found.event_dataset or text(get("event.dataset")) or text(get("data_stream.dataset")),
+        log_file_path=found.log_file_path or text(get("log.file.path")),
+        log_offset=offset if found.log_offset is None and type(offset) is int and 0 <= offset < 2**63 else found.log_offset,
+    )

@@ -1,18 +1,20 @@
-"""Suricata's EVE JSON: one record to a typed view under Weir's field names.
+"""Suricata's EVE JSON: one record to fields under Weir's names.
 
 Source: Suricata user guide, "Eve JSON Format" (4.x to 8.x), and the schema in its source tree (etc/schema.json). Only what
-events.ids-alert, events.network-flow and events.network-log have columns for is taken out; the record itself stays whole.
+events have columns for is taken out; the record itself stays whole. What each application protocol gives is in `eve_sections`.
 """
 
 from __future__ import annotations
 
 import re
-from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
-from typing import Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from weir.protocols._isotime import iso_to_micros
+from weir.protocols._values import address, identifier, integer, port, text
+from weir.protocols.eve_sections import FIELDS as SECTIONS_FIELDS
+from weir.protocols.eve_sections import SECTIONS
 
-__all__ = ["EveError", "EveEvent", "EveKind", "decode", "recognise"]
+__all__ = ["FIELDS", "EveError", "EveEvent", "EveKind", "decode", "recognise"]
 
 EveKind = Literal["alert", "flow", "netflow", "record"]
 
@@ -40,6 +42,7 @@ _PROTOCOLS: Final = {
     "sctp": 132,
 }
 _PROTOCOL_NAMES: Final = {number: name for name, number in _PROTOCOLS.items()}
+_TRANSPORTS: Final = {name.upper(): (name, _PROTOCOLS[name]) for name in ("tcp", "udp", "icmp", "ipv6-icmp", "sctp")}
 
 # Record types that are named after the application protocol they report; older releases leave app_proto out of them.
 _APPLICATION_RECORDS: Final = frozenset(
@@ -49,16 +52,24 @@ _APPLICATION_RECORDS: Final = frozenset(
         "dhcp",
         "dnp3",
         "dns",
+        "doh2",
+        "enip",
         "ftp",
         "ftp_data",
         "http",
         "http2",
         "ike",
+        "ikev2",
         "krb5",
+        "ldap",
+        "llmnr",
+        "mdns",
         "modbus",
         "mqtt",
         "nfs",
+        "ntp",
         "pgsql",
+        "pop3",
         "quic",
         "rdp",
         "rfb",
@@ -77,8 +88,9 @@ _APPLICATION_RECORDS: Final = frozenset(
 _NO_APPLICATION: Final = frozenset({"failed", "unknown"})
 
 _TECHNIQUE = re.compile(r"T\d{4}(?:[._]\d{3})?(?!\d)")
-_LONG = 2**63
-_INT = 2**31
+_REFERENCE = re.compile(r"\breference:\s*+([^;]++);")
+_LONG: Final = 2**63
+_INT: Final = 2**31
 
 
 class EveError(ValueError):
@@ -86,60 +98,20 @@ class EveError(ValueError):
 
 
 class EveEvent(NamedTuple):
-    """One EVE record. Times are microseconds UTC; counts are bytes and packets; None is "not said" or "not usable".
+    """One EVE record. `kind` is the route: "alert", "flow" (both directions), "netflow" (one direction), or "record" for any
+    other `event_type`.
 
-    `kind` is the route: "alert", "flow" (both directions), "netflow" (one direction), or "record" for any other
-    `event_type`. `source_bytes` and `source_packets` count towards the server, `destination_...` towards the client, also in
-    an alert raised on a packet of the server. `event_severity` is Suricata's: 1 is the most severe.
+    `fields` are named as those of events are: times in microseconds UTC, counts in bytes and packets; what the record does not
+    say, or says in no usable way, is not there. It is the caller's to add to. `vlan_ids` has all the tags, outermost first, and
+    `interface` is the sensor's, by name. Counts are of the packets that the source sent, also in an alert on a packet of the
+    server. `event_severity` is Suricata's: 1 is the most severe.
     """
 
     kind: EveKind
     event_type: str
-    timestamp: int | None = None
-    flow_id: str | None = None
-    source_ip: str | None = None
-    source_port: int | None = None
-    destination_ip: str | None = None
-    destination_port: int | None = None
-    network_type: str | None = None
-    network_transport: str | None = None
-    network_iana_number: int | None = None
-    network_application: str | None = None
-    network_community_id: str | None = None
-    observer_ingress_interface: str | None = None
+    fields: dict[str, Any]
+    interface: str | None = None
     vlan_ids: tuple[int, ...] = ()
-    host_name: str | None = None
-    event_action: str | None = None
-    event_severity: int | None = None
-    rule_id: str | None = None
-    rule_name: str | None = None
-    rule_category: str | None = None
-    rule_version: str | None = None
-    rule_ruleset: str | None = None
-    threat_technique_ids: tuple[str, ...] = ()
-    event_start: int | None = None
-    event_end: int | None = None
-    source_bytes: int | None = None
-    source_packets: int | None = None
-    destination_bytes: int | None = None
-    destination_packets: int | None = None
-    flow_state: str | None = None
-    flow_end_reason: str | None = None
-    flow_tcp_flags: int | None = None
-    flow_icmp_type: int | None = None
-    flow_icmp_code: int | None = None
-    url_domain: str | None = None
-    url_original: str | None = None
-    http_request_method: str | None = None
-    http_response_status_code: int | None = None
-    user_agent_original: str | None = None
-    dns_question_name: str | None = None
-    dns_question_type: str | None = None
-    dns_response_code: str | None = None
-    tls_server_name: str | None = None
-
-
-_BLANK: Final[dict[str, object]] = {"kind": "record", "event_type": "", **EveEvent._field_defaults}
 
 
 def recognise(document: dict[str, object]) -> bool:
@@ -159,7 +131,7 @@ def _claims_eve(document: dict[str, object]) -> bool:
 
 
 def decode(document: dict[str, object]) -> EveEvent | None:
-    """The typed view of an EVE record; None when the document is not one.
+    """The fields of an EVE record; None when the document is not one.
 
     A field of the wrong form counts as absent. Raises `EveError` only when the document is Suricata's and does not say,
     in a string `event_type`, what it reports. IPv6 addresses come out in their canonical short form.
@@ -170,139 +142,147 @@ def decode(document: dict[str, object]) -> EveEvent | None:
     event_type = get("event_type")
     if not isinstance(event_type, str) or not event_type:
         raise EveError(f"a Suricata record whose event_type is {event_type!r:.40} instead of a name")
-    kind = _KINDS.get(event_type, "record")
+    fields: dict[str, Any] = {"timestamp": iso_to_micros(get("timestamp"))}
+    value = get("flow_id")
+    if value is not None and (value := identifier(value)) is not None:
+        fields["flow_id"] = value
+    source, destination = address(get("src_ip")), address(get("dest_ip"))
+    if source is not None:
+        fields["source_ip"] = source
+    if destination is not None:
+        fields["destination_ip"] = destination
+    if (known := source or destination) is not None:
+        fields["network_type"] = "ipv6" if ":" in known else "ipv4"
+    value = get("src_port")
+    if value is not None and (value := port(value)) is not None:
+        fields["source_port"] = value
+    value = get("dest_port")
+    if value is not None and (value := port(value)) is not None:
+        fields["destination_port"] = value
     transport, iana_number = _protocol(get("proto"))
-    source_ip = _address(get("src_ip"))
-    destination_ip = _address(get("dest_ip"))
-    known = source_ip or destination_ip
+    if transport is not None:
+        fields["network_transport"] = transport
+    if iana_number is not None:
+        fields["network_iana_number"] = iana_number
+    if (application := _application(get("app_proto"), event_type)) is not None:
+        fields["network_application"] = application
+    _add_parts(fields, document, event_type)
     vlan = get("vlan")
-    # A copy of the blank view keeps the order of the fields, so that its values are the tuple: half the cost of keywords.
-    view = _BLANK.copy()
-    view["kind"] = kind
-    view["event_type"] = event_type
-    view["timestamp"] = iso_to_micros(get("timestamp"))
-    view["flow_id"] = _identifier(get("flow_id"))
-    view["source_ip"] = source_ip
-    view["source_port"] = _port(get("src_port"))
-    view["destination_ip"] = destination_ip
-    view["destination_port"] = _port(get("dest_port"))
-    view["network_type"] = None if known is None else "ipv6" if ":" in known else "ipv4"
-    view["network_transport"] = transport
-    view["network_iana_number"] = iana_number
-    view["network_application"] = _application(get("app_proto"), event_type)
-    view["network_community_id"] = _text(get("community_id"))
-    view["observer_ingress_interface"] = _text(get("in_iface"))
-    view["vlan_ids"] = () if vlan is None else _vlans(vlan)
-    view["host_name"] = _text(get("host"))
-    alert = get("alert")
+    return EveEvent(
+        _KINDS.get(event_type, "record"), event_type, fields, text(get("in_iface")), () if vlan is None else _vlans(vlan)
+    )
+
+
+def _add_parts(fields: dict[str, Any], document: dict[str, object], event_type: str) -> None:
+    """One pass over the record's keys: what each part of it has to say."""
+    for key, value in document.items():
+        if type(value) is dict:
+            if (section := SECTIONS.get(key)) is not None:
+                texts, more = section
+                for name, field in texts:
+                    found = value.get(name)
+                    if type(found) is str and found:
+                        fields[field] = found
+                if more is not None:
+                    more(fields, value)
+            elif key == "flow":
+                _add_flow(fields, value)
+            elif key == "netflow":
+                _add_netflow(fields, value)
+            elif key == "tcp" and (flags := _hexadecimal(value.get("tcp_flags"))) is not None:
+                fields["flow_tcp_flags"] = flags
+        elif key in _PLAIN and value is not None:
+            _add_plain(fields, key, value)
+    if event_type == "drop":
+        fields["event_action"] = "drop"
+    # Last, because the alert's own words are better than those of the protocol it was raised on.
+    alert = document.get("alert")
     if isinstance(alert, dict):
-        _add_alert(view, alert)
-    flow = get("flow")
-    if isinstance(flow, dict):
-        _add_flow(view, flow)
-    netflow = get("netflow")
-    if isinstance(netflow, dict) and kind == "netflow":
-        view["event_start"] = iso_to_micros(netflow.get("start"))
-        view["event_end"] = iso_to_micros(netflow.get("end"))
-        view["source_bytes"] = _integer(netflow.get("bytes"), _LONG)
-        view["source_packets"] = _integer(netflow.get("pkts"), _LONG)
-    if "icmp_type" in document:
-        view["flow_icmp_type"] = _integer(get("icmp_type"), 256)
-        view["flow_icmp_code"] = _integer(get("icmp_code"), 256)
-    tcp = get("tcp")
-    if isinstance(tcp, dict):
-        view["flow_tcp_flags"] = _hexadecimal(tcp.get("tcp_flags"))
-    http = get("http")
-    if isinstance(http, dict):
-        _add_http(view, http)
-    dns = get("dns")
-    if isinstance(dns, dict):
-        _add_dns(view, dns)
-    tls = get("tls")
-    if not isinstance(tls, dict):
-        tls = get("quic")
-    if isinstance(tls, dict):
-        view["tls_server_name"] = _text(tls.get("sni"))
-    return EveEvent._make(view.values())
+        _add_alert(fields, alert, event_type)
+    if document.get("direction") == "to_client" and "flow" in document:
+        _turn(fields)
 
 
-def _add_alert(view: dict[str, object], alert: dict[str, object]) -> None:
-    view["event_action"] = _text(alert.get("action"))
-    view["event_severity"] = _integer(alert.get("severity"), _INT)
-    view["rule_id"] = _identifier(alert.get("signature_id"))
-    view["rule_name"] = _text(alert.get("signature"))
-    view["rule_category"] = _text(alert.get("category"))
-    view["rule_version"] = _identifier(alert.get("rev"))
-    view["rule_ruleset"] = _identifier(alert.get("gid"))
+_PLAIN: Final = frozenset({"community_id", "host", "icmp_type", "icmp_code", "suricata_version", "files"})
+
+
+def _add_plain(fields: dict[str, Any], key: str, value: object) -> None:
+    if key in {"icmp_type", "icmp_code"}:
+        if (number := integer(value, 256)) is not None:
+            fields[f"flow_{key}"] = number
+    elif key == "files":
+        # Of several files of one transaction the first has the columns.
+        if isinstance(value, list) and value and isinstance(value[0], dict) and (more := SECTIONS["fileinfo"][1]) is not None:
+            more(fields, value[0])
+    elif found := text(value):
+        fields[{"host": "host_name", "community_id": "network_community_id"}.get(key, "observer_version")] = found
+
+
+def _add_alert(fields: dict[str, Any], alert: dict[str, object], event_type: str) -> None:
+    if event_type == "alert":
+        # What the protocol said of success is not the alert's.
+        for name in ("event_reason", "event_code", "event_outcome", "message"):
+            fields.pop(name, None)
+        fields["event_action"] = text(alert.get("action"))
+        fields["event_severity"] = integer(alert.get("severity"), _INT)
+    fields["rule_id"] = identifier(alert.get("signature_id"))
+    fields["rule_name"] = text(alert.get("signature"))
+    fields["rule_category"] = text(alert.get("category"))
+    fields["rule_version"] = identifier(alert.get("rev"))
+    fields["rule_ruleset"] = identifier(alert.get("gid"))
     metadata = alert.get("metadata")
     if isinstance(metadata, dict):
-        view["threat_technique_ids"] = _techniques(metadata.get("mitre_technique_id"))
+        fields["threat_technique_id"] = _techniques(metadata.get("mitre_technique_id"))
+    references = alert.get("references")
+    if not isinstance(references, list):
+        rule = alert.get("rule")
+        references = _REFERENCE.findall(rule) if isinstance(rule, str) else []
+    if found := [reference for reference in references if isinstance(reference, str) and reference]:
+        fields["rule_reference"] = " ".join(found)
 
 
-def _add_flow(view: dict[str, object], flow: dict[str, object]) -> None:
-    view["event_start"] = iso_to_micros(flow.get("start"))
-    view["event_end"] = iso_to_micros(flow.get("end"))
-    view["source_bytes"] = _integer(flow.get("bytes_toserver"), _LONG)
-    view["source_packets"] = _integer(flow.get("pkts_toserver"), _LONG)
-    view["destination_bytes"] = _integer(flow.get("bytes_toclient"), _LONG)
-    view["destination_packets"] = _integer(flow.get("pkts_toclient"), _LONG)
-    view["flow_state"] = _text(flow.get("state"))
-    view["flow_end_reason"] = _text(flow.get("reason"))
-    if view["kind"] != "alert":
-        # Only in inline mode; an alert's own action says more.
-        view["event_action"] = _text(flow.get("action"))
+_COUNTERS: Final = (
+    ("bytes_toserver", "source_bytes"), ("pkts_toserver", "source_packets"),
+    ("bytes_toclient", "destination_bytes"), ("pkts_toclient", "destination_packets"),
+)  # fmt: skip
 
 
-def _add_http(view: dict[str, object], http: dict[str, object]) -> None:
-    view["url_domain"] = _text(http.get("hostname"))
-    view["url_original"] = _text(http.get("url"))
-    view["http_request_method"] = _text(http.get("http_method"))
-    view["http_response_status_code"] = _integer(http.get("status"), _INT)
-    view["user_agent_original"] = _text(http.get("http_user_agent"))
+_FLOW_WORDS: Final = (("state", "flow_state"), ("reason", "flow_end_reason"), ("action", "event_action"))
 
 
-def _add_dns(view: dict[str, object], dns: dict[str, object]) -> None:
-    # The question stands in the record itself (versions 1 and 2), in `queries` (version 3), or, in alerts of
-    # version 2, in `query` or `answer`.
-    question = dns
-    if "rrname" not in dns:
-        for name in ("queries", "query", "answer"):
-            inner = dns.get(name)
-            if isinstance(inner, list) and inner:
-                inner = inner[0]
-            if isinstance(inner, dict):
-                question = inner
-                break
-    view["dns_question_name"] = _text(question.get("rrname"))
-    view["dns_question_type"] = _text(question.get("rrtype"))
-    answer = dns.get("answer")
-    code = dns.get("rcode") or (answer.get("rcode") if isinstance(answer, dict) else None)
-    view["dns_response_code"] = _text(code)
+def _add_flow(fields: dict[str, Any], flow: dict[str, object]) -> None:
+    get = flow.get
+    for name, field in _COUNTERS:
+        number = get(name)
+        if type(number) is not int or not 0 <= number < _LONG:
+            number = integer(number, _LONG)
+        if number is not None:
+            fields[field] = number
+    if (moment := iso_to_micros(get("start"))) is not None:
+        fields["event_start"] = moment
+    if "end" in flow and (moment := iso_to_micros(get("end"))) is not None:
+        fields["event_end"] = moment
+    for name, field in _FLOW_WORDS:
+        word = get(name)
+        if type(word) is str and word:
+            fields[field] = word
 
 
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) and value else None
+def _add_netflow(fields: dict[str, Any], netflow: dict[str, object]) -> None:
+    fields["event_start"] = iso_to_micros(netflow.get("start"))
+    fields["event_end"] = iso_to_micros(netflow.get("end"))
+    fields["source_bytes"] = integer(netflow.get("bytes"), _LONG)
+    fields["source_packets"] = integer(netflow.get("pkts"), _LONG)
 
 
-def _integer(value: object, below: int) -> int | None:
-    """A whole number of at least 0; some shippers turn Suricata's integers into floats."""
-    if type(value) is int:
-        return value if 0 <= value < below else None
-    if isinstance(value, float) and 0 <= value < below and value.is_integer():
-        return int(value)
-    return None
-
-
-def _port(value: object) -> int | None:
-    return _integer(value, 65_536)
-
-
-def _identifier(value: object) -> str | None:
-    """Ids are text with us: flow ids use all 64 bits, and nobody calculates with them."""
-    if isinstance(value, str):
-        return value or None
-    number = _integer(value, 2**64)
-    return None if number is None else str(number)
+def _turn(fields: dict[str, Any]) -> None:
+    """The packet went to the client, so that the record's source is the server: counts change sides with it."""
+    for unit in ("bytes", "packets"):
+        forth, back = fields.pop(f"source_{unit}", None), fields.pop(f"destination_{unit}", None)
+        if back is not None:
+            fields[f"source_{unit}"] = back
+        if forth is not None:
+            fields[f"destination_{unit}"] = forth
 
 
 def _hexadecimal(value: object) -> int | None:
@@ -314,22 +294,11 @@ def _hexadecimal(value: object) -> int | None:
         return None
 
 
-def _address(value: object) -> str | None:
-    """An address in canonical text. Suricata writes IPv6 with all its zeros, other senders do not: these must compare equal."""
-    if not isinstance(value, str):
-        return None
-    try:
-        if ":" in value:
-            return inet_ntop(AF_INET6, inet_pton(AF_INET6, value))
-        inet_pton(AF_INET, value)
-    except (OSError, ValueError):
-        return None
-    return value
-
-
 def _protocol(value: object) -> tuple[str | None, int | None]:
     if not isinstance(value, str) or not value:
         return None, None
+    if (known := _TRANSPORTS.get(value)) is not None:
+        return known
     if value.isascii() and value.isdigit():
         number = int(value) if len(value) <= 3 else 256
         return _PROTOCOL_NAMES.get(number), number if number < 256 else None
@@ -345,15 +314,25 @@ def _application(value: object, event_type: str) -> str | None:
 
 def _vlans(value: object) -> tuple[int, ...]:
     items = value if isinstance(value, list) else [value]
-    return tuple(number for number in (_integer(item, 4096) for item in items) if number is not None)
+    return tuple(number for number in (integer(item, 4096) for item in items) if number is not None)
 
 
-def _techniques(value: object) -> tuple[str, ...]:
+def _techniques(value: object) -> list[str]:
     """MITRE ATT&CK ids in the order given, each once; rule sets write a sub-technique as T1059_001 as well as T1059.001."""
     texts = value if isinstance(value, list) else [value]
     found: dict[str, None] = {}
-    for text in texts:
-        if isinstance(text, str):
-            for technique in _TECHNIQUE.findall(text):
+    for item in texts:
+        if isinstance(item, str):
+            for technique in _TECHNIQUE.findall(item):
                 found[technique.replace("_", ".")] = None
-    return tuple(found)
+    return list(found)
+
+
+FIELDS: Final = SECTIONS_FIELDS | {
+    "timestamp", "flow_id", "source_ip", "source_port", "destination_ip", "destination_port", "network_type", "network_transport",
+    "network_iana_number", "network_application", "network_community_id", "host_name", "observer_version", "flow_tcp_flags",
+    "flow_icmp_type", "flow_icmp_code", "event_severity", "rule_id", "rule_name", "rule_category", "rule_version", "rule_ruleset",
+    "rule_reference", "threat_technique_id", "event_start", "event_end", "flow_state", "flow_end_reason",
+    "source_bytes", "source_packets", "destination_bytes", "destination_packets",
+}  # fmt: skip
+"""Every name that `EveEvent.fields` can have."""

@@ -8,14 +8,15 @@ the CEF dictionary. Pairs are separated by spaces, and after some relays by ``;`
 
 import re
 from collections.abc import Mapping
-from functools import lru_cache
-from ipaddress import ip_address
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from weir.protocols.cef import CefEvent, split_pairs
+from weir.protocols.keyvalues import address, port
 
-__all__ = ["LAYOUTS", "KempEvent", "additional_extensions", "decode"]
+__all__ = ["LAYOUTS", "KempEvent", "Pairs", "additional_extensions", "decode", "is_kemp", "split"]
+
+Pairs = list[tuple[str, str]]
 
 
 class KempEvent(NamedTuple):
@@ -49,6 +50,7 @@ _CONNECTION: Final = ("virtual_service", "event", "source_ip", "source_port")
 _USER: Final = ("virtual_service", "event", "source_ip", "user", "message")
 _REQUEST: Final = (*_CONNECTION, "method", "url", "user", "user_agent")
 _REAL_SERVER: Final = (*_CONNECTION, "destination_ip", "destination_port")
+_AAA: Final = ("virtual_service", "user", "domain", "server", "protocol", "result")
 
 # What stands at which position, by Device Event Class ID. A key that is known (below) says by itself what its value is,
 # also where an optional pair before it is left out or a firmware has another order; the position decides for other keys.
@@ -72,7 +74,8 @@ LAYOUTS: Final[Mapping[int, tuple[str, ...]]] = MappingProxyType(
         15: ("virtual_service", "event", "resource"),
         16: (*_CONNECTION, "resource"),
         17: (*_CONNECTION, "resource"),
-        20: ("virtual_service", "user", "domain", "server", "protocol", "result"),
+        20: _AAA,
+        100: _AAA,  # its number in later firmware, which has the session events behind it, up to 104
     }
 )
 
@@ -102,58 +105,71 @@ _KEYS: Final[Mapping[str, str]] = MappingProxyType(
 _BY_SEMICOLON = re.compile(r"\s*+[A-Za-z0-9_.-]++=[^;\s]*+;\s*+[A-Za-z0-9_.-]++=")
 _SEMICOLON_KEY = re.compile(r"(?:^|;)\s*+([A-Za-z0-9_.-]++)=")
 _ESCAPE = re.compile(r"\\([=\\])")
+_VENDORS: Final = frozenset({"kemp", "progress kemp", "kemp technologies"})
+_PRODUCTS: Final = frozenset({"lm", "loadmaster"})
+_TEXTS: Final = KempEvent._fields[10:]  # those that hold their value as it came
 
 
-def decode(event: CefEvent) -> KempEvent | None:
-    """The fields of an ESP event; None if the event is not of a Kemp LoadMaster.
+def is_kemp(event: CefEvent) -> bool:
+    """Whether the header names a Kemp LoadMaster."""
+    return event.device_vendor.strip().lower() in _VENDORS and event.device_product.strip().lower() in _PRODUCTS
+
+
+def split(event: CefEvent) -> Pairs:
+    """The pairs in order, repeated and empty ones included; a backslash escapes an equals sign or a backslash and nothing else."""
+    text = event.extension_text
+    if _BY_SEMICOLON.match(text) is not None:
+        parts = _SEMICOLON_KEY.split(text)
+        pairs = [(key, value.strip(" ;")) for key, value in zip(parts[1::2], parts[2::2], strict=True)]
+    else:
+        pairs = split_pairs(text)
+    if "\\" in text:
+        pairs = [(key, _ESCAPE.sub(r"\1", value)) for key, value in pairs]
+    return pairs
+
+
+def decode(event: CefEvent, pairs: Pairs | None = None) -> KempEvent | None:
+    """The fields of an ESP event; None if the event is not of a Kemp LoadMaster. ``pairs`` saves splitting again.
 
     A value that cannot be what its field holds, such as a port of ``x``, leaves the field None; ``additional_extensions``
     still has it. Of a field that comes twice the first value counts.
     """
-    if event.device_vendor.strip().lower() != "kemp" or event.device_product.strip().lower() not in {"lm", "loadmaster"}:
+    if not is_kemp(event):
         return None
     class_text = event.device_event_class_id.strip()
     class_id = int(class_text) if class_text.isascii() and class_text.isdigit() and len(class_text) <= 6 else None
     layout = LAYOUTS.get(class_id, ()) if class_id is not None else ()
     values: dict[str, str] = {}
-    for position, (key, value) in enumerate(_pairs(event.extension_text)):
-        field = _KEYS.get(key.lower())
+    for position, (key, value) in enumerate(split(event) if pairs is None else pairs):
+        field = _KEYS.get(key) or _KEYS.get(key.lower())
         if field is None and position < len(layout):
             field = layout[position]
         if field is not None and field not in values:
             values[field] = value
-    address, port, index = _virtual_service(values.pop("virtual_service", ""))
+    get = values.get
+    service_ip, service_port, index = _virtual_service(get("virtual_service", ""))
     return KempEvent(
-        class_id=class_id,
-        name=event.name,
-        event=values.pop("event", event.name),
-        virtual_service_ip=address,
-        virtual_service_port=port,
-        virtual_service_index=index,
-        source_ip=_address(values.pop("source_ip", "")),
-        source_port=_port(values.pop("source_port", "")),
-        destination_ip=_address(values.pop("destination_ip", "")),
-        destination_port=_port(values.pop("destination_port", "")),
-        **{field: value for field, value in values.items() if value},
+        class_id,
+        event.name,
+        get("event", event.name),
+        service_ip,
+        service_port,
+        index,
+        address(get("source_ip", "")),
+        port(get("source_port", "")),
+        address(get("destination_ip", "")),
+        port(get("destination_port", "")),
+        *[get(field) or None for field in _TEXTS],
     )
 
 
-def additional_extensions(event: CefEvent) -> str:
+def additional_extensions(event: CefEvent, pairs: Pairs | None = None) -> str:
     """The pairs as sent joined by ``;``: what the column AdditionalExtensions of CommonSecurityLog holds for Kemp.
 
     The positions that the vendor's queries read with ``split(AdditionalExtensions, ';')`` hold up to the first value with a
     semicolon of its own, which is the user agent at the end of a request.
     """
-    return ";".join(f"{key}={value}" for key, value in _pairs(event.extension_text))
-
-
-def _pairs(extension_text: str) -> list[tuple[str, str]]:
-    if _BY_SEMICOLON.match(extension_text) is not None:
-        parts = _SEMICOLON_KEY.split(extension_text)
-        pairs = [(key, value.strip(" ;")) for key, value in zip(parts[1::2], parts[2::2], strict=True)]
-    else:
-        pairs = split_pairs(extension_text)
-    return [(key, _ESCAPE.sub(r"\1", value) if "\\" in value else value) for key, value in pairs]
+    return ";".join([f"{key}={value}" for key, value in (split(event) if pairs is None else pairs)])
 
 
 def _virtual_service(text: str) -> tuple[str | None, int | None, int | None]:
@@ -161,24 +177,9 @@ def _virtual_service(text: str) -> tuple[str | None, int | None, int | None]:
     if text.isascii() and text.isdigit() and len(text) <= 9:
         return None, None, int(text)
     if text.startswith("["):
-        address, _, port = text[1:].partition("]")
-        return _address(address), _port(port.removeprefix(":")), None
+        host, _, number = text[1:].partition("]")
+        return address(host), port(number.removeprefix(":")), None
     if text.count(":") == 1:
-        address, _, port = text.partition(":")
-        return _address(address), _port(port), None
-    return _address(text), None, None
-
-
-@lru_cache(maxsize=4096)
-def _address(text: str) -> str | None:
-    try:
-        return str(ip_address(text.strip("[]")))
-    except ValueError:
-        return None
-
-
-def _port(text: str) -> int | None:
-    if not (text.isascii() and text.isdigit() and len(text) <= 5):
-        return None
-    port = int(text)
-    return port if port <= 65535 else None
+        host, _, number = text.partition(":")
+        return address(host), port(number), None
+    return address(text), None, None

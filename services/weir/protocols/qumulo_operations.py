@@ -117,14 +117,36 @@ OPERATIONS: Final[Mapping[str, OperationClass]] = MappingProxyType(
 )
 
 
+# Seen in the field and in no document.
+_UNDOCUMENTED: Final = {"cluster_restart": OperationClass(("host",), ("change",))}
+
+# What an operation is about, where no more is known of it.
+_SUBJECTS: Final = (
+    (("auth_", "identity_"), OperationClass(("iam",), ("info",))),
+    (("node_", "reboot_", "shutdown_"), OperationClass(("host",), ("info",))),
+    (
+        ("ad_", "audit_", "cluster_", "dns_", "encryption_", "ftp_", "kerberos_", "ldap_", "network_", "nfs_", "replication_",
+         "s3_", "saml_", "smb_", "ssl_", "tenant_", "time_", "web_ui_"),
+        OperationClass(("configuration",), ("info",)),
+    ),
+)  # fmt: skip
+
+
 def classify(operation: str) -> OperationClass:
     """The class of an operation. ``begin_X``, logged ahead of X, is of X's category but tells of no change yet: ``info``.
 
-    An operation that is in no document is kept as file and info.
+    One that is in no document is of the category that its first word tells, or of file, and ``info``.
     """
-    known = OPERATIONS.get(operation)
+    if operation.startswith(_BEGIN):
+        return OperationClass(_known(operation.removeprefix(_BEGIN)).category, ("info",))
+    return _known(operation)
+
+
+def _known(operation: str) -> OperationClass:
+    known = OPERATIONS.get(operation) or _UNDOCUMENTED.get(operation)
     if known is not None:
         return known
-    if operation.startswith(_BEGIN) and (of := OPERATIONS.get(operation.removeprefix(_BEGIN))) is not None:
-        return OperationClass(of.category, ("info",))
+    for words, about in _SUBJECTS:
+        if operation.startswith(words):
+            return about
     return UNKNOWN

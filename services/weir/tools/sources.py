@@ -58,7 +58,8 @@ def zone_hint(offset: float) -> str | None:
 class SourceRow:
     """One source by one way in. Times in microseconds UTC; None for what is not known.
 
-    `state` is known, unknown, quarantined or refused; `silent_seconds` counts from the end of the last minute with units.
+    `state` is known, unknown, quarantined or refused; `silent_seconds` counts from the end of the last minute with units;
+    `filtered` are events that the operator's filters kept from being published.
     """
 
     name: str | None
@@ -78,6 +79,7 @@ class SourceRow:
     silent_seconds: int | None = None
     expected_silence: int | None = None
     overdue: bool = False
+    filtered: int = 0
 
     def to_record(self) -> dict[str, Any]:
         """For JSON."""
@@ -94,6 +96,7 @@ class _Seen:
     units: int = 0
     dropped: int = 0
     dead: int = 0
+    filtered: int = 0
     services: set[str] = field(default_factory=set)
     datasets: set[str] = field(default_factory=set)
     names: dict[str, int] = field(default_factory=dict)
@@ -184,6 +187,7 @@ class Survey:
         if not recent:
             return
         seen.dead += counts.units_dead
+        seen.filtered += counts.filtered
         seen.datasets.update(topic.removeprefix("events.") for topic in counts.events_out)
         if counts.clock_offset_events:
             seen.clocks[dataset].setdefault(minute, LedgerCounts()).add(counts)
@@ -198,7 +202,7 @@ class Survey:
             for name, last in names.items():
                 last_of[name] = max(last_of.get(name, 0), last)
             recent = seen.last is not None and seen.last >= self._since
-            if recent or seen.dead or seen.clocks:
+            if recent or seen.dead or seen.filtered or seen.clocks:
                 expected, missing = losses.get(address, (0, 0)) if raw == "raw.netflow" else (0, 0)
                 rows.append(self._row(address, raw, seen, sorted(names), expected, missing))
         by_name = {source.name: source for source in self._catalogue.sources} if self._catalogue is not None else {}
@@ -242,6 +246,7 @@ class Survey:
             upstream_expected=expected,
             upstream_missing=missing,
             state="quarantined" if raw == "raw.quarantine" else "known" if names else self._state,
+            filtered=seen.filtered,
         )
 
     def _unseen(self, source: KnownSource, last: int | None) -> SourceRow:

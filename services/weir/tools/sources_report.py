@@ -103,6 +103,7 @@ _COLUMNS: Final[dict[str, tuple[JustifyMethod, bool, Callable[[SourceRow], Rende
     "units/min": ("right", True, lambda row: f"{row.units_per_minute:,.1f}"),
     "dropped": ("right", True, lambda row: _bad(row.dropped)),
     "dead": ("right", False, lambda row: _bad(row.dead)),
+    "filtered": ("right", False, lambda row: f"{row.filtered:,}"),
     "lost upstream": ("right", False, _lost),
     "clock": ("left", True, _offset),
     "state": ("left", True, lambda row: Text(row.state, style=_STATES.get(row.state, ""))),

@@ -80,9 +80,9 @@ def test_a_sample_is_one_flow_scaled_by_its_rate() -> None:
         "flow_raw_bytes": 1522,
         "flow_sampling_interval": 1000.0,
         "network_packets": 1000,
-        "network_bytes": 1_522_000,
+        "network_bytes": 40_000,
         "source_packets": 1000,
-        "source_bytes": 1_522_000,
+        "source_bytes": 40_000,
         "destination_bytes": None,
         "observer_ingress_interface": 7,
         "observer_egress_interface": 8,
@@ -136,7 +136,7 @@ def test_a_sampled_packet_that_was_discarded_says_why() -> None:
     found = event(HEADER, rate=100, output=encode.discarded_interface(258))
     assert (found["event_action"], found["event_outcome"]) == ("sflow_packet_discarded", "failure")
     assert found["event_type"] == ["connection", "denied"]
-    assert (found["additional"]["drop_reason"], found["network_packets"]) == ("acl", 100)
+    assert (found["event_reason"], found["event_code"], found["network_packets"]) == ("acl", "258", 100)
 
 
 def test_a_discarded_packet_counts_as_itself() -> None:
@@ -146,8 +146,8 @@ def test_a_discarded_packet_counts_as_itself() -> None:
         "failure",
         ["connection"],
     )
-    assert found["additional"]["drop_reason"] == "ttl_exceeded"
-    assert (found["network_packets"], found["network_bytes"], found["flow_sampling_interval"]) == (1, 1522, None)
+    assert (found["event_reason"], found["event_code"]) == ("ttl_exceeded", "257")
+    assert (found["network_packets"], found["network_bytes"], found["flow_sampling_interval"]) == (1, 40, None)
     assert (found["observer_ingress_interface"], found["flow_direction"]) == (3, "ingress")
     assert found["source_ip"] == "10.0.0.1"
 
@@ -173,7 +173,7 @@ def test_the_outermost_ip_header_fills_the_fields_and_tunnels_keep_the_rest() ->
         encode.sampled_header(ethernet(*MACS, ipv4("172.16.0.1", "172.16.0.2", 17, udp(50000, 4789, vxlan(5001, inside)))))
     )
     assert (over["source_ip"], over["destination_port"], over["network_transport"]) == ("172.16.0.1", 4789, "udp")
-    assert (over["additional"]["tunnel"], over["additional"]["tunnel_id"]) == ("vxlan", 5001)
+    assert (over["additional"]["tunnel"], over["additional"]["tunnel_id"], over["flow_vni"]) == ("vxlan", 5001, 5001)
     assert over["additional"]["inner"] == {
         "source_mac": "02-00-00-00-00-01", "destination_mac": "02-AA-BB-CC-DD-EE", "vlan_tags": [9], "source_ip": "2001:db8::1",
         "destination_ip": "2001:db8::2", "iana_number": 58, "icmp_type": 128, "icmp_code": 0, "tos": 0, "ip_length": 48,
@@ -190,7 +190,7 @@ def test_a_layer_2_tunnel_without_ip_gives_the_packet_inside() -> None:
     found = event(encode.sampled_header(ethernet(*MACS, wire, 0x8847)))
     assert (found["source_ip"], found["source_port"]) == ("10.0.0.1", 40000)
     assert found["source_mac"] == "02-00-00-00-00-01"
-    assert found["additional"]["mpls_labels"] == [24005]
+    assert (found["flow_mpls_labels"], found["network_bytes"]) == (["24005"], 40)
 
 
 def test_ipv6_icmp_and_what_has_no_ip() -> None:
@@ -221,7 +221,7 @@ def test_records_of_decoded_headers_fill_the_fields_where_there_is_no_header() -
     )
     found = event(packet, frame, rate=10)
     assert (found["source_ip"], found["source_port"], found["destination_port"], found["flow_tos"]) == ("10.1.1.1", 53, 5353, 4)
-    assert (found["source_mac"], found["flow_raw_bytes"], found["network_bytes"]) == ("02-00-00-00-00-09", 200, 2000)
+    assert (found["source_mac"], found["flow_raw_bytes"], found["network_bytes"]) == ("02-00-00-00-00-09", 200, 1820)
     assert found["flow_tcp_flags"] is None
     six = encode.flow_record(
         "sampled_ipv6", length=99, protocol=6, src_ip="2001:db8::1", dst_ip="2001:db8::2", src_port=1, dst_port=2, tcp_flags=2,
@@ -286,7 +286,7 @@ def test_the_largest_numbers_fit_their_fields() -> None:
         rate=top, pool=top, sequence=top, drops=top, expanded=True, source=(top, top),
         input=encode.Interface(0, top - 1), output=encode.Interface(top, top),
     )  # fmt: skip
-    assert (found["network_packets"], found["network_bytes"]) == (top, 2**63 - 1)
+    assert (found["network_packets"], found["network_bytes"]) == (top, 40 * top)
     assert (found["source_nat_port"], found["destination_nat_port"]) == (None, 65535)
     assert found["observer_ingress_interface"] == top - 1
     assert found["additional"]["output"] == f"{top}:{top}"
@@ -294,7 +294,29 @@ def test_the_largest_numbers_fit_their_fields() -> None:
 
 def test_a_rate_of_zero_scales_nothing() -> None:
     found = event(HEADER, rate=0)
-    assert (found["flow_sampling_interval"], found["network_bytes"]) == (None, 1522)
+    assert (found["flow_sampling_interval"], found["network_bytes"]) == (None, 40)
+
+
+def test_bytes_are_those_of_ip_packets_and_of_frames_where_there_is_none() -> None:
+    arp = event(encode.sampled_header(ethernet(*MACS, bytes(46), 0x0806), 64), rate=10)
+    assert (arp["flow_raw_bytes"], arp["network_bytes"], arp["source_bytes"]) == (64, 640, 640)
+    forged = ipv4("10.0.0.1", "10.0.0.2", 17, udp(1, 2, b""))
+    forged = forged[:2] + (65_000).to_bytes(2, "big") + forged[4:]
+    long = event(encode.sampled_header(ethernet(*MACS, forged), 64), rate=10)
+    assert (long["additional"]["ip_length"], long["network_bytes"]) == (65_000, 640)
+    top = 2**32 - 1
+    assert event(encode.sampled_header(ethernet(*MACS, bytes(46), 0x0806), top), rate=top)["network_bytes"] == 2**63 - 1
+
+
+def test_segments_and_users_come_from_the_switch_too() -> None:
+    found = event(
+        HEADER,
+        encode.flow_record("extended_vni_ingress", vni=7001),
+        encode.flow_record("extended_user", src_charset=106, src_user="CORP\\alice", dst_charset=0, dst_user=""),
+    )
+    assert (found["flow_vni"], found["user_name"], found["user_domain"], found["user_id"]) == (
+        7001, "alice", "CORP", "CORP\\alice",
+    )  # fmt: skip
 
 
 def test_counters_are_metrics_of_network_log() -> None:

@@ -78,6 +78,8 @@ class TestV5:
                 "flow_raw_bytes": 3456,
                 "network_packets": 12,
                 "network_bytes": 3456,
+                "source_packets": 12,
+                "source_bytes": 3456,
                 "flow_sampling_interval": None,
                 "event_start_us": EXPORT_US + 500_000 - 10_000_000,
                 "event_end_us": EXPORT_US + 500_000 - 1_000_000,
@@ -247,7 +249,7 @@ class TestFields:
             "enterprise:99999.7": "010203",
             "reverseSourceIPv4Address": "192.0.2.9",
             "interfaceName": "eth0",
-            "applicationId": "03000050",
+            "applicationId": "3:80",
             "enterprise:0.32000": "0007",
         }
 
@@ -440,7 +442,7 @@ class TestStructure:
         [
             (b"", "offset 0: only 0 bytes"),
             (b"\0\x09\0\1", "offset 0: 4 bytes are too short for a header of version 9"),
-            (b"\0\x07" + bytes(60), "offset 0: version 7 is none of 5, 9 and 10"),
+            (b"\0\x06" + bytes(60), "offset 0: version 6 is none of 5, 7, 9 and 10"),
             (b"\0\x0a\0\x03" + bytes(12), "offset 2: IPFIX message length 3 is shorter than its header of 16 bytes"),
         ],
     )

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from weir.protocols.netflow import Decoder, FlowError, TemplateStore, scan
-from weir.protocols.netflow.encode import DataSet, FieldSpec, Message, Template, V5Datagram, V5Flow, encode, encode_v5
+from weir.protocols.netflow.encode import DataSet, FieldSpec, Message, Template, V5Datagram, V5Flow, encode, encode_v5, encode_v7
 
 u8, u16, u32 = (st.integers(0, 2**bits - 1) for bits in (8, 16, 32))
 v4 = st.integers(0, 2**32 - 1).map(lambda number: str(IPv4Address(number)))
@@ -43,12 +43,14 @@ def tables(draw: st.DrawFn) -> tuple[list[Any], list[list[Any]]]:
     return chosen, rows
 
 
-@given(st.lists(v5_flows, max_size=30), u32, u32)
-@settings(max_examples=40, deadline=None)
-def test_v5_round_trip(flows: list[V5Flow], uptime: int, seconds: int) -> None:
+@given(st.lists(v5_flows, max_size=30), u32, u32, st.sampled_from([5, 7]))
+@settings(max_examples=60, deadline=None)
+def test_v5_and_v7_round_trip(flows: list[V5Flow], uptime: int, seconds: int, version: int) -> None:
     """Every flow comes back in order with its values."""
-    result = Decoder().decode(encode_v5(V5Datagram(flows, seconds, uptime=uptime)))
+    make = encode_v5 if version == 5 else encode_v7
+    result = Decoder().decode(make(V5Datagram(flows, seconds, uptime=uptime)))
     assert result.complete
+    assert result.header.version == version
     assert result.positions == list(range(len(flows)))
     for flow, given_flow in zip(result.flows, flows, strict=True):
         assert (flow["source_ip"], flow["destination_ip"], flow["next_hop_ip"]) == (
@@ -58,6 +60,7 @@ def test_v5_round_trip(flows: list[V5Flow], uptime: int, seconds: int) -> None:
         )
         assert (flow["source_port"], flow["destination_port"]) == (given_flow.source_port, given_flow.destination_port)
         assert (flow["network_bytes"], flow["network_packets"]) == (given_flow.octets, given_flow.packets)
+        assert (flow["source_bytes"], flow["source_packets"]) == (given_flow.octets, given_flow.packets)
         assert flow["additional"]["destinationIPv4PrefixLength"] == given_flow.destination_mask
 
 
@@ -100,7 +103,7 @@ def survives(datagram: bytes) -> None:
     store.learn(datagram)
     store.missing(datagram)
     store.replaces(datagram)
-    decoder = Decoder(*store.needs([datagram])[:2])
+    decoder = Decoder(*store.needs([datagram])[:3])
     try:
         scan(datagram)
         result = decoder.decode(datagram)
@@ -112,10 +115,11 @@ def survives(datagram: bytes) -> None:
     for flow in result.flows:
         assert not [key for key in flow if key.startswith(("_", "~"))]
         for value in (*flow.values(), *flow["additional"].values()):
-            assert value is None or isinstance(value, str | float | dict) or -(2**63) <= value < 2**63  # type: ignore[operator]
+            sound = value is None or isinstance(value, str | float | dict | list)
+            assert sound or -(2**63) <= value < 2**63  # type: ignore[operator]
 
 
-@given(st.sampled_from([b"\0\5", b"\0\x09", b"\0\x0a", b""]), st.binary(max_size=400))
+@given(st.sampled_from([b"\0\5", b"\0\7", b"\0\x09", b"\0\x0a", b""]), st.binary(max_size=400))
 @settings(max_examples=200, deadline=None)
 def test_arbitrary_bytes_never_crash(version: bytes, rest: bytes) -> None:
     """With and without a valid version in front."""
@@ -123,10 +127,14 @@ def test_arbitrary_bytes_never_crash(version: bytes, rest: bytes) -> None:
 
 
 ELEMENTS = st.one_of(
-    st.sampled_from([1, 4, 8, 22, 27, 32, 34, 48, 60, 61, 136, 152, 154, 160, 161, 231, 302, 311]), st.integers(0, 600)
+    st.sampled_from([1, 4, 8, 22, 27, 32, 34, 48, 60, 61, 136, 152, 154, 160, 161, 231, 302, 311]),
+    st.sampled_from([10, 70, 71, 72, 82, 83, 89, 95, 96, 148, 230, 233, 234, 291, 292, 293, 351, 371, 33002, 40000, 57591]),
+    st.integers(0, 600),
 )
 SPECS = st.lists(
-    st.builds(FieldSpec, ELEMENTS, st.sampled_from([0, 1, 2, 3, 4, 6, 8, 9, 16, 32, 65535]), st.sampled_from([0, 0, 0, 29305, 9])),
+    st.builds(
+        FieldSpec, ELEMENTS, st.sampled_from([0, 1, 2, 3, 4, 6, 8, 9, 16, 32, 65535]), st.sampled_from([0, 0, 0, 29305, 9, 6871])
+    ),
     min_size=1,
     max_size=12,
 )
@@ -145,12 +153,12 @@ def test_any_template_over_any_data_never_crashes(
     survives(encode(Message(version, 1_700_000_000, [flows, other, DataSet(raw_options, [(more,)]), DataSet(raw, [(data,)])])))
 
 
-@given(st.data(), st.sampled_from([5, 9, 10]))
+@given(st.data(), st.sampled_from([5, 7, 9, 10]))
 @settings(max_examples=150, deadline=None)
 def test_damaged_datagrams_never_crash(data: st.DataObject, version: int) -> None:
     """Bytes changed, cut out or cut off in a valid datagram."""
-    if version == 5:
-        valid = encode_v5(V5Datagram([V5Flow("192.0.2.1", "192.0.2.2")] * 3, 1_700_000_000))
+    if version < 9:
+        valid = (encode_v5 if version == 5 else encode_v7)(V5Datagram([V5Flow("192.0.2.1", "192.0.2.2")] * 3, 1_700_000_000))
     else:
         flows = Template(256, [FieldSpec(8, 4), FieldSpec(82, 65535), FieldSpec(1, 8), FieldSpec(22, 4)])
         options = Template(257, [FieldSpec(48, 1), FieldSpec(50, 4)], [FieldSpec(1, 4)])

@@ -10,10 +10,10 @@ from struct import pack
 
 import pytest
 
-from tests.protocols.sflow.as_tcpdump import expected, printed
 from weir.local.generate.packets import ipv4, udp
 from weir.local.generate.sflow import SampledFlows, SflowAgent
 from weir.protocols import sflow
+from weir.tools.conformance.as_tcpdump import expected, printed
 
 NOW_US = 1_790_000_000_000_000
 RAW_IP = 101

@@ -17,7 +17,7 @@ from weir.local.generate import beats, sflow, stamp, syslog
 from weir.local.generate.netflow import IPFIX_V4, V9_FLOW, V9_FLOWS
 from weir.local.generate.pools import DESTINATION, DESTINATION_PORT, HOST, NUMBER, SOURCE, SOURCE_PORT, STAMP, THEN_US, Pool, chance
 from weir.local.generate.units import NAMES, Dice
-from weir.protocols.netflow.encode import DataSet, Message, V5Datagram, encode, encode_v5
+from weir.protocols.netflow.encode import DataSet, Message, V5Datagram, encode, encode_v5, encode_v7
 
 __all__ = ["KINDS", "Kind", "Maker", "host_name"]
 
@@ -210,6 +210,8 @@ class _Flows:
 
 class _V5(_Flows):
     per_unit = 30  # as many as the format allows
+    _head = staticmethod(encode_v5)
+    _router = b""
 
     def unit(self, source: int, first: int, count: int, now_us: int) -> bytes:
         uptime = self._uptime(now_us)
@@ -225,8 +227,15 @@ class _V5(_Flows):
                     talk.source, talk.destination, _NEXT_HOP, 1 + number % 4, 5 + number % 3, packets, octets, uptime - began,
                     uptime - ended, talk.source_port, talk.destination_port, 0x1B if protocol == 6 else 0, protocol, 0, 0, 0, 8, 8,
                 )
+                + self._router
             )  # fmt: skip
-        return encode_v5(head) + b"".join(records)
+        return self._head(head) + b"".join(records)
+
+
+class _V7(_V5):
+    per_unit = 27
+    _head = staticmethod(encode_v7)
+    _router = bytes((192, 0, 2, 7))
 
 
 class _V9(_Flows):
@@ -283,7 +292,9 @@ class _Ipfix(_Flows):
 
 
 def _netflow(run: int, seed: int, form: str, _stream: bool) -> Maker:
-    return _V5(run, seed) if form == "v5" else _V9(run, seed)
+    if form == "v5":
+        return _V5(run, seed)
+    return _V7(run, seed) if form == "v7" else _V9(run, seed)
 
 
 def _ipfix(run: int, seed: int, _form: str, stream: bool) -> Maker:
@@ -301,7 +312,7 @@ KINDS: Final = {
     "suricata": Kind(
         _BEATS_PORTS, ("both", "message", "root"), _suricata, "raw.beats", ("ids-alert", "network-flow", "network-log")
     ),
-    "netflow": Kind({"udp": 2055}, ("v9", "v5"), _netflow, "raw.netflow", ("network-flow",)),
+    "netflow": Kind({"udp": 2055}, ("v9", "v5", "v7"), _netflow, "raw.netflow", ("network-flow",)),
     # RFC 7011 section 10.1 and IANA: 4739 in clear, 4740 (ipfixs) with TLS.
     "ipfix": Kind({"udp": 4739, "tcp": 4739, "tls": 4740}, ("v10",), _ipfix, "raw.netflow", ("network-flow",)),
     "sflow": Kind({"udp": 6343}, ("v5",), sflow.make, "raw.netflow", ("network-flow",)),

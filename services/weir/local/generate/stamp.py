@@ -47,7 +47,7 @@ _UNMIX: Final = pow(_MIX, -1, 2**80)
 _TEN: Final = 10 << 24
 # Two addresses of 10.0.0.0/8 side by side and two ports, wherever in a datagram. Looked for at every byte.
 _FLOW: Final = re.compile(rb"(?=\x0a(...)\x0a(...)(..)(..))", re.DOTALL)
-_V5_HEADER, _V5_RECORD = 24, 48
+_FIXED_HEADER, _FIXED_RECORDS = 24, {5: 48, 7: 52}
 
 
 class Stamp(NamedTuple):
@@ -123,12 +123,13 @@ def from_conversation(source: int, destination: int, source_port: int, destinati
 def in_flows(datagram: bytes, run: int | None = None) -> list[Stamp]:
     """The stamps of a NetFlow, IPFIX or sFlow datagram, without its templates; with `run` only those of that run.
 
-    Relies on how the generators lay a flow out: NetFlow v5 as it is defined; else source address, destination address, source port
-    and destination port one behind the other, which a sampled packet header has by nature.
+    Relies on how the generators lay a flow out: NetFlow v5 and v7 as they are defined; else source address, destination address,
+    source port and destination port one behind the other, which a sampled packet header has by nature.
     """
     stamps = []
-    if datagram[:2] == b"\0\5" and len(datagram) >= _V5_HEADER and (len(datagram) - _V5_HEADER) % _V5_RECORD == 0:
-        for start in range(_V5_HEADER, len(datagram), _V5_RECORD):
+    length = _FIXED_RECORDS.get(int.from_bytes(datagram[:2], "big"))
+    if length is not None and len(datagram) >= _FIXED_HEADER and (len(datagram) - _FIXED_HEADER) % length == 0:
+        for start in range(_FIXED_HEADER, len(datagram), length):
             addresses, ports = datagram[start : start + 8], datagram[start + 32 : start + 36]
             if addresses[0] == addresses[4] == 10:
                 stamp = _unmixed(int.from_bytes(addresses[1:4] + addresses[5:8] + ports, "big"))

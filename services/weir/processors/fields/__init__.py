@@ -8,14 +8,17 @@ turn.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from weir.processors.localtime import ToUtc
 
-__all__ = ["Context", "Decoded", "Reader"]
+__all__ = ["NOTHING", "Context", "Decoded", "Reader"]
 
 Decoded = tuple[str, dict[str, Any]]
 """Dataset (one of `weir.model.topics.DATASETS`) and the event's fields, as that dataset's schema has them and no others."""
+
+NOTHING: Final[Decoded] = ("", {})
+"""What a reader answers for a unit that is its own and holds no event, such as the line that names the columns of those to come."""
 
 
 @dataclass(slots=True)

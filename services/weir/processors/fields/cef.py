@@ -8,57 +8,108 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Final
+from zoneinfo import available_timezones
 
-from weir.processors.localtime import ToUtc
-from weir.protocols import cef, kemp
+from weir.processors.fields import Context, Decoded
+from weir.processors.fields.kemp import add_esp
+from weir.processors.localtime import ToUtc, local_time
+from weir.protocols import cef, cef_keys, devicetime, kemp, keyvalues, syslog
 
-__all__ = ["cef_fields"]
+__all__ = [
+    "COLUMN_KEYS",
+    "FIELDS",
+    "Table",
+    "cef_fields",
+    "document",
+    "fill",
+    "finish",
+    "is_header",
+    "line",
+    "module_name",
+    "name",
+    "to_microseconds",
+]
+
+name: Final = "cef"
+
+Table = dict[str, tuple[str, Callable[[str], Any] | None]]
+"""By key: the field, and how its value is made, None for as it is. A conversion may answer None for a value that cannot be, which
+then stays in cef_extensions alone; or a dict, where a value fills other fields."""
 
 
-def _integer(text: str) -> int | None:
-    return int(text) if text.isdecimal() and len(text) < 19 else None
+@lru_cache(maxsize=256)
+def _transport(text: str) -> dict[str, Any]:
+    """`proto` is to be a transport protocol; some senders write the application's."""
+    found = keyvalues.transport(text)
+    if found is None:
+        return {"network_protocol": text.lower()}
+    return {"network_transport": found[0], "network_iana_number": found[1]}
 
 
-def _port(text: str) -> int | None:
-    return int(text) if text.isdecimal() and len(text) < 6 and int(text) < 65536 else None
+def _url(text: str) -> dict[str, Any]:
+    return {"url_original": text, "url_domain": keyvalues.url_host(text)}
 
 
-def _text(text: str) -> str | None:
-    return text or None
+def _hash(text: str) -> dict[str, Any] | None:
+    found = keyvalues.hash_kind(text)
+    return None if found is None else {f"file_hash_{found[0]}": found[1]}
 
 
-def _lower(text: str) -> str | None:
-    return text.lower() or None
+def _application(text: str) -> dict[str, Any]:
+    return {"network_application": text, "network_protocol": text.lower()}
 
 
-# CEF key: (event field, conversion). A value that does not convert stays in cef_extensions alone.
-FIELDS: Final[dict[str, tuple[str, Callable[[str], Any]]]] = {
-    "src": ("source_ip", _text),
-    "spt": ("source_port", _port),
-    "dst": ("destination_ip", _text),
-    "dpt": ("destination_port", _port),
-    "proto": ("network_transport", _lower),
-    "app": ("network_application", _text),
-    "suser": ("user_name", _text),
-    "sntdom": ("user_domain", _text),
-    "duser": ("destination_user_name", _text),
-    "shost": ("source_host", _text),
-    "dhost": ("destination_host", _text),
-    "in": ("source_bytes", _integer),
-    "out": ("destination_bytes", _integer),
-    "requestMethod": ("http_request_method", _text),
-    "request": ("url_original", _text),
-    "requestClientApplication": ("user_agent_original", _text),
-    "fname": ("file_name", _text),
-    "filePath": ("file_path", _text),
-    "reason": ("event_reason", _text),
-    "act": ("device_action", _text),
-    "msg": ("message", _text),
-    "dvchost": ("host_name", _text),
+_FIELDS: Final[Table] = {
+    "src": ("source_ip", keyvalues.address),
+    "spt": ("source_port", keyvalues.port),
+    "dst": ("destination_ip", keyvalues.address),
+    "dpt": ("destination_port", keyvalues.port),
+    "smac": ("source_mac", keyvalues.mac),
+    "dmac": ("destination_mac", keyvalues.mac),
+    "sourceTranslatedAddress": ("source_nat_ip", keyvalues.address),
+    "sourceTranslatedPort": ("source_nat_port", keyvalues.port),
+    "destinationTranslatedAddress": ("destination_nat_ip", keyvalues.address),
+    "destinationTranslatedPort": ("destination_nat_port", keyvalues.port),
+    "shost": ("source_host", None),
+    "dhost": ("destination_host", None),
+    "dvchost": ("host_name", None),
+    "deviceInboundInterface": ("observer_ingress_interface", None),
+    "deviceOutboundInterface": ("observer_egress_interface", None),
+    "proto": ("network_transport", _transport),
+    "app": ("network_application", _application),
+    "in": ("source_bytes", keyvalues.integer),
+    "out": ("destination_bytes", keyvalues.integer),
+    "suser": ("user_name", None),
+    "suid": ("user_id", None),
+    "sntdom": ("user_domain", None),
+    "duser": ("destination_user_name", None),
+    "dntdom": ("destination_user_domain", None),
+    "request": ("url_original", _url),
+    "requestMethod": ("http_request_method", None),
+    "requestClientApplication": ("user_agent_original", None),
+    "fname": ("file_name", None),
+    "filePath": ("file_path", None),
+    "fsize": ("file_size", keyvalues.integer),
+    "fileHash": ("", _hash),
+    "TrendMicroDsFileMD5": ("", _hash),
+    "TrendMicroDsFileSHA1": ("", _hash),
+    "TrendMicroDsFileSHA256": ("", _hash),
+    "sproc": ("process_name", None),
+    "deviceProcessName": ("process_name", None),
+    "reason": ("event_reason", None),
+    "act": ("device_action", None),
+    "cat": ("rule_category", None),
+    "msg": ("message", None),
 }
+
+
+def _with_full_names(table: Table) -> Table:
+    return table | {cef_keys.FULL_NAMES[key]: value for key, value in table.items() if key in cef_keys.FULL_NAMES}
+
+
+FIELDS: Final[Table] = _with_full_names(_FIELDS)
 
 # Keys that CommonSecurityLog has a column for; everything else lands in its AdditionalExtensions.
 COLUMN_KEYS: Final = frozenset(
@@ -78,9 +129,45 @@ COLUMN_KEYS: Final = frozenset(
     """.split()  # noqa: SIM905 - a list of 130 quoted names is harder to read
 )
 
+
+def fill(fields: dict[str, Any], pairs: dict[str, str], table: Table) -> None:
+    """Put the values of pairs into the fields that a table has for their keys; a field that is there already stays.
+
+    Custom fields (`cs1` and `cs1Label`, and whatever else comes with a label) become `labels`, named by the label.
+    """
+    labels: dict[str, str] = {}
+    get = table.get
+    for key, value in pairs.items():
+        target = get(key)
+        if target is None:
+            if value and key.endswith("Label") and (text := _labelled(pairs, key[:-5])):
+                labels.setdefault(value.strip(' "') or key, text)
+        elif value:
+            field, convert = target
+            if field not in fields:
+                if convert is None:
+                    fields[field] = value
+                elif (found := convert(value)) is not None:
+                    if found.__class__ is dict:
+                        for part in found:
+                            if part not in fields:
+                                fields[part] = found[part]
+                    else:
+                        fields[field] = found
+    if labels:
+        fields["labels"] = labels
+
+
+def _labelled(pairs: dict[str, str], key: str) -> str | None:
+    """The value that a label names; one of the two may have its short name and the other its full one."""
+    return pairs.get(key) or pairs.get(cef_keys.FULL_NAMES.get(key) or cef_keys.SHORT_NAMES.get(key) or key)
+
+
+_SPACES = re.compile(r"\s+")
 _OUTCOMES: Final = {
     "success": "success",
     "succeeded": "success",
+    "successful": "success",
     "ok": "success",
     "allow": "success",
     "allowed": "success",
@@ -91,37 +178,15 @@ _OUTCOMES: Final = {
     "denied": "failure",
     "blocked": "failure",
 }
-_LONGEST_TIME: Final = len("Sep 21 2026 14:13:20.123456")
-_LEEWAY = re.compile(r"\s+")
+_LARGEST: Final = (1 << 63) - 1
 
 
-def _time(text: str, to_utc: ToUtc) -> int | None:
-    """CEF times: milliseconds since 1970, or "MMM dd yyyy HH:mm:ss[.SSS] [zone]"; microseconds UTC, None for anything else."""
-    if text.isdecimal():
-        return int(text) * 1000 if len(text) == 13 else int(text) * 1_000_000 if len(text) == 10 else None
-    moment = " ".join(_LEEWAY.split(text.strip())[:4])
-    written = _written_time(moment) if len(moment) <= _LONGEST_TIME else None
-    return None if written is None else to_utc(written)
-
-
-@lru_cache(maxsize=1024)
-def _written_time(text: str) -> int | None:
-    """A time as if it were written in UTC. Times of whole seconds come again and again, and to read one takes as long as all the
-    rest of its line.
-    """
-    pattern = "%b %d %Y %H:%M:%S.%f" if "." in text else "%b %d %Y %H:%M:%S"
-    try:
-        naive = datetime.strptime(text, pattern).replace(tzinfo=UTC)
-    except ValueError:
-        return None
-    return int(naive.timestamp() * 1_000_000)
-
-
-def cef_fields(event: cef.CefEvent, to_utc: ToUtc) -> dict[str, Any]:
-    """Event fields of a CEF record, vendor specific ones included; `to_utc` is for times, which name no zone."""
+def cef_fields(event: cef.CefEvent, context: Context) -> dict[str, Any]:
+    """Event fields of a CEF record, vendor specific ones included; `context` says what zone times without one are in."""
     extension = event.extension
     fields: dict[str, Any] = {
-        "event_module": _LEEWAY.sub("-", event.device_vendor.lower()) or "cef",
+        "timestamp": None,
+        "event_module": module_name(event.device_vendor) or "cef",
         "event_dataset": "cef",
         "cef_version": int(event.version.partition(".")[0]),
         "event_code": event.device_event_class_id,
@@ -136,48 +201,132 @@ def cef_fields(event: cef.CefEvent, to_utc: ToUtc) -> dict[str, Any]:
     # What the operator said of the source stands where the device does not name its vendor.
     if event.device_vendor:
         fields["observer_vendor"] = event.device_vendor
-    for key, value in extension.items():
-        if (target := FIELDS.get(key)) is not None and (converted := target[1](value)) is not None:
-            fields[target[0]] = converted
-    if (outcome := extension.get("outcome")) is not None:
-        fields["event_outcome"] = _OUTCOMES.get(outcome.lower(), "unknown")
-    for key in ("rt", "end", "start"):
-        if (text := extension.get(key)) is not None and (time := _time(text, to_utc)) is not None:
-            fields["timestamp"] = time
-            break
-    if (known := kemp.decode(event)) is not None:
-        _add_kemp(fields, event, known)
+    if kemp.is_kemp(event):
+        add_esp(fields, event)
     else:
-        rest = [f"{key}={value}" for key, value in extension.items() if key not in COLUMN_KEYS]
-        fields["cef_additional_extensions"] = ";".join(rest) or None
+        fill(fields, extension, FIELDS)
+        if not COLUMN_KEYS.issuperset(extension):
+            rest = [f"{key}={value}" for key, value in extension.items() if key not in COLUMN_KEYS]
+            fields["cef_additional_extensions"] = ";".join(rest)
+    finish(fields, extension, context)
     return fields
 
 
-def _add_kemp(fields: dict[str, Any], event: cef.CefEvent, known: kemp.KempEvent) -> None:
-    fields["event_module"] = "kemp"
-    fields["event_dataset"] = "kemp.esp"
-    fields["cef_additional_extensions"] = kemp.additional_extensions(event) or None
-    own = (
-        ("kemp_event", known.event),
-        ("kemp_virtual_service_ip", known.virtual_service_ip),
-        ("kemp_virtual_service_port", known.virtual_service_port),
-        ("kemp_resource", known.resource),
-        ("kemp_dt_code", known.dt_code),
-        ("kemp_awaiting_address", known.awaiting_address),
-        ("kemp_result", known.result),
-        ("source_ip", known.source_ip),
-        ("source_port", known.source_port),
-        ("destination_ip", known.destination_ip),
-        ("destination_port", known.destination_port),
-        ("http_request_method", known.method),
-        ("url_original", known.url),
-        ("user_name", known.user),
-        ("user_domain", known.domain),
-        ("destination_host", known.server),
-        ("network_application", known.protocol),
-        ("user_agent_original", known.user_agent),
-        ("message", known.message),
-    )
-    fields |= {target: value for target, value in own if value is not None}
-    if known.result:
-        fields["event_outcome"] = _OUTCOMES.get(known.result.lower(), "unknown")
+@lru_cache(maxsize=1024)
+def module_name(vendor: str) -> str:
+    """A vendor's name as event.module has it: `trend-micro`."""
+    return _SPACES.sub("-", vendor.lower())
+
+
+def finish(fields: dict[str, Any], pairs: dict[str, str], context: Context) -> None:
+    """The fields that several pairs make together: outcome, IPv6 addresses, times."""
+    get = pairs.get
+    if (outcome := get("outcome") or get("eventOutcome")) is not None and "event_outcome" not in fields:
+        fields["event_outcome"] = _OUTCOMES.get(outcome.lower(), "unknown")
+    for key, word, field in _IPV6:
+        if (text := get(key)) and field not in fields and word in get(f"{key}Label", word).lower():
+            fields[field] = keyvalues.address(text)
+    for host, field in (("source_host", "source_ip"), ("destination_host", "destination_ip")):
+        # Some senders have an address where the name belongs.
+        if field not in fields and (text := fields.get(host)) and (found := keyvalues.address(text)) is not None:
+            fields[field] = found
+    if (ip := fields.get("source_ip") or fields.get("destination_ip")) is not None:
+        fields["network_type"] = "ipv6" if ":" in ip else "ipv4"
+    start, end, receipt = get("start") or get("startTime"), get("end") or get("endTime"), get("rt") or get("deviceReceiptTime")
+    if start is None and end is None and receipt is None:
+        return
+    to_utc = _clock(get("dtz") or get("deviceTimeZone"), context)
+    begun, over = to_microseconds(start, to_utc, context), to_microseconds(end, to_utc, context)
+    fields["event_start"], fields["event_end"] = begun, over
+    if begun is not None and over is not None and 0 <= (duration := (over - begun) * 1000) <= _LARGEST:
+        fields["event_duration"] = duration
+    for moment in (to_microseconds(receipt, to_utc, context), over, begun):
+        if moment is not None:
+            fields["timestamp"] = moment
+            break
+
+
+# The dictionary's IPv6 addresses; some senders put something else there and say so in the label.
+_IPV6: Final = (("c6a2", "source", "source_ip"), ("c6a3", "dest", "destination_ip"))
+
+
+def to_microseconds(text: str | None, to_utc: ToUtc, context: Context) -> int | None:
+    """Microseconds UTC of a time as devices write them; None for anything else."""
+    if not text:
+        return None
+    if len(text) == 13 and text.isdecimal():
+        return int(text) * 1000
+    moment = devicetime.parse(text, context.received_us)
+    if moment is None:
+        return None
+    return moment.microseconds if moment.zoned else to_utc(moment.microseconds)
+
+
+@lru_cache(maxsize=1)
+def _zone_names() -> frozenset[str]:
+    return frozenset(available_timezones())
+
+
+def _clock(zone: str | None, context: Context) -> ToUtc:
+    """How a time without zone becomes UTC: by the zone that the device names (`dtz`), else by that of its source."""
+    if zone is None:
+        return context.to_utc
+    offset = devicetime.zone_offset(zone)
+    if offset is not None:
+        return lambda local: local - offset
+    return local_time(zone, context.received_us, 0) if zone in _zone_names() else context.to_utc
+
+
+def line(text: str, context: Context) -> Decoded | None:
+    """A line that holds CEF, behind whatever header. Raises CefError (a ValueError) as `cef.parse`."""
+    if "CEF:" not in text or (start := cef.find(text)) < 0 or (start > 0 and not is_header(text[:start])):
+        return None
+    original = text[start:]
+    fields = cef_fields(cef.parse(original), context)
+    fields["event_original"] = original
+    if start > 0:
+        add_header(fields, text[:start], context)
+    return "cef", fields
+
+
+# Priority, time, host, tag: with one of the first two up to four words, else one. Else a word that a stranger may choose, such as
+# the user whom sshd has turned away or a browser's name for itself, could make any event of a line about it.
+_WORD = r"""[^\s"'=(|]{1,255}+(?:\s++|(?<=[:\]>]))"""
+_TIME = r"(?:[A-Z][a-z]{2}\s{1,2}[0-9]{1,2}\s(?:[0-9]{4}\s)?|[0-9]{4}-[0-9]{2}-[0-9]{2}[T\s])[0-9]{2}:[0-9]{2}:[0-9]{2}\S{0,24}\s+"
+_KIWI = r"(?:Original Address=[0-9A-Fa-f:.]{2,45}\s)?"
+_HEADER = re.compile(
+    rf"\s*{_KIWI}(?:<[0-9]{{1,3}}>(?:1\s)?\s*(?:{_TIME})?(?:{_WORD}){{0,4}}+|(?:1\s)?{_TIME}(?:{_WORD}){{0,4}}+|{_WORD})?\s*"
+)
+_LONGEST_HEADER: Final = 512
+
+
+def is_header(text: str) -> bool:
+    """Whether what stands in front of a payload can be what syslog puts there, and not a message that quotes one."""
+    if len(text) > _LONGEST_HEADER:
+        return False
+    # A relay may have put one header in front of another.
+    while (second := text.find("<", 1)) > 0 and text[second + 1 : second + 2].isdigit():
+        if _HEADER.fullmatch(text[:second]) is None:
+            return False
+        text = text[second:]
+    return _HEADER.fullmatch(text) is not None
+
+
+_SHORTEST_HEADER: Final = len("Sep 21 14:13:20 ")
+
+
+def add_header(fields: dict[str, Any], header: str, context: Context) -> None:
+    """Time and host of the syslog header in front of a payload, where that names none: of a file's line, of a wrapped one."""
+    if len(header) < _SHORTEST_HEADER:
+        return
+    message = syslog.parse(header.encode("utf-8", "replace"), received_us=context.received_us, to_utc=context.to_utc)
+    if message.format != "unparsed":
+        for field, value in (("timestamp", message.timestamp_us), ("host_name", message.hostname)):
+            if fields.get(field) is None:
+                fields[field] = value
+
+
+def document(document: dict[str, object], context: Context) -> Decoded | None:
+    """A document whose `message` is a line of CEF, as a shipper of log files sends it."""
+    message = document.get("message")
+    return line(message, context) if isinstance(message, str) else None

@@ -1,8 +1,8 @@
 """What an sFlow sample becomes: a sampled or discarded packet an event of network-flow, anything else one of network-log.
 
 A packet's IP fields are those of its outermost IP header, as every collector has it; what a tunnel carries is in
-`flow_additional` (`inner`). Bytes are those of the frame on the wire with its frame check sequence (`frame_length`), so they are
-more than a NetFlow exporter counts, which sees IP packets alone: their length is in `flow_additional` as `ip_length`.
+`flow_additional` (`inner`). Bytes are those of IP packets, as every other source of flows counts them; `flow_raw_bytes` stays what
+the agent reports, the length of the frame on the wire (`frame_length`), which also counts where a frame carries no IP.
 """
 
 from __future__ import annotations
@@ -34,6 +34,9 @@ _LOG: Final[dict[str, Any]] = {"event_module": "sflow", "event_category": ["netw
 
 _DENIED: Final = frozenset({"dst_net_prohibited", "dst_host_prohibited", "comm_admin_prohibited", "acl"})
 """Reasons that are somebody's decision."""
+
+_SEGMENTED: Final = frozenset({"vxlan", "geneve"})
+"""Tunnels whose id is that of a layer 2 segment."""
 
 _TYPES: Final = {4: "ipv4", 6: "ipv6"}
 _WITH_PORTS: Final = frozenset({6, 17, 33, 132, 136})
@@ -82,18 +85,18 @@ def _flow_fields(record: dict[str, Any], header: sflow.Header, sample: sflow.Flo
     }
     _interfaces(record, additional, sample)
     sampled = sample.header
-    length = None
+    length = ip_length = None
     if sampled is not None:
         length = sampled.frame_length
         if sampled.packet is not None:
-            _packet(record, additional, sampled.packet)
+            ip_length = _packet(record, additional, sampled.packet)
         else:
             additional["header_protocol"] = sampled.protocol
             additional["header"] = sampled.header.hex()
     if structures:
         found = _structures(record, structures)
-        if length is None:
-            length = found
+        length = found[0] if length is None else length
+        ip_length = found[1] if ip_length is None else ip_length
         additional.update(structures)
     rate = sample.rate
     # A rate of 0 means that sampling is off; what then comes stands for itself.
@@ -107,7 +110,9 @@ def _flow_fields(record: dict[str, Any], header: sflow.Header, sample: sflow.Flo
     record["network_packets"] = record["source_packets"] = times
     if length is not None:
         record["flow_raw_bytes"] = length
-        record["network_bytes"] = record["source_bytes"] = min(length * times, LARGEST)
+        # An IP length that no frame could hold is a forged or a broken one.
+        counted = ip_length if ip_length and ip_length <= length else length
+        record["network_bytes"] = record["source_bytes"] = min(counted * times, LARGEST)
     record["flow_additional"] = orjson.dumps(additional).decode()
 
 
@@ -132,7 +137,8 @@ def _interfaces(record: dict[str, Any], additional: dict[str, sflow.Value], samp
             additional["output"] = _interface_text(sample.output)
     if reason is not None:
         record.update(_DISCARD)
-        additional["drop_reason"] = text = sflow.drop_reason(reason)
+        record["event_code"] = str(reason)
+        record["event_reason"] = text = sflow.drop_reason(reason)
         if text in _DENIED:
             record["event_type"] = ["connection", "denied"]
 
@@ -146,8 +152,9 @@ def _interface_text(interface: sflow.Interface) -> sflow.Value:
     return f"{interface.kind}:{interface.value}"
 
 
-def _packet(record: dict[str, Any], additional: dict[str, sflow.Value], packet: Packet) -> None:
-    """Headers of the sampled packet: MAC addresses and VLAN of the frame, and the outermost IP header."""
+def _packet(record: dict[str, Any], additional: dict[str, sflow.Value], packet: Packet) -> int | None:
+    """Headers of the sampled packet: MAC addresses, VLAN and labels of the frame, and the outermost IP header, whose packet's
+    length is returned."""
     record["source_mac"] = packet.source_mac
     record["destination_mac"] = packet.destination_mac
     if packet.vlans:
@@ -155,7 +162,7 @@ def _packet(record: dict[str, Any], additional: dict[str, sflow.Value], packet: 
         if len(packet.vlans) > 1:
             additional["vlan_tags"] = list(packet.vlans)
     if packet.labels:
-        additional["mpls_labels"] = list(packet.labels)
+        record["flow_mpls_labels"] = [str(label) for label in packet.labels]
     outer = packet if packet.version is not None else packet.outermost_ip()
     if outer is None:
         if packet.ethertype is not None:
@@ -180,6 +187,9 @@ def _packet(record: dict[str, Any], additional: dict[str, sflow.Value], packet: 
             additional["fragment_offset"] = outer.fragment_offset
     if packet.tunnel is not None:
         additional.update(_tunnel(packet))
+        if packet.tunnel in _SEGMENTED and packet.tunnel_id is not None:
+            record["flow_vni"] = packet.tunnel_id
+    return None if outer is None else outer.length
 
 
 def _tunnel(packet: Packet) -> dict[str, sflow.Value]:
@@ -217,19 +227,20 @@ def _tunnel(packet: Packet) -> dict[str, sflow.Value]:
     return found
 
 
-def _structures(record: dict[str, Any], structures: dict[str, sflow.Value]) -> int | None:
-    """Take what has a field out of the structures beside the header; returns the packet's length where one of them gives it.
+def _structures(record: dict[str, Any], structures: dict[str, sflow.Value]) -> tuple[int | None, int | None]:
+    """Take what has a field out of the structures beside the header; returns the lengths of frame and IP packet that they give.
 
     What a sampled header said stays: it is the packet itself. VLAN ids, though, are the switch's own: it may have
     taken the tag off.
     """
-    length = None
+    lengths: dict[str, int] = {}
     for name in list(structures):
         fill = _FILLS.get(name)
         if fill is not None and (found := fill(record, structures, structures[name])) is not None:
-            # A frame is longer than the packet in it.
-            length = found if length is None else max(length, found)
-    return length
+            lengths[name] = found
+    ip_length = next((length for name, length in lengths.items() if name != "sampled_ethernet"), None)
+    # A frame is longer than the packet in it.
+    return max(lengths.values(), default=None), ip_length
 
 
 def _switch(record: dict[str, Any], structures: dict[str, sflow.Value], switch: Any) -> None:
@@ -265,6 +276,17 @@ def _timestamp(record: dict[str, Any], _: dict[str, sflow.Value], stamp: Any) ->
     record["timestamp"] = micros if 0 < micros < _YEAR_10000_US else None
 
 
+def _user(record: dict[str, Any], _: dict[str, sflow.Value], user: Any) -> None:
+    if name := user.get("src_user"):
+        record["user_id"] = name
+        domain, _, short = name.rpartition("\\")
+        record["user_domain"], record["user_name"] = (domain, short) if domain and short else (None, name)
+
+
+def _segment(record: dict[str, Any], structures: dict[str, sflow.Value], segment: Any) -> None:
+    record.setdefault("flow_vni", segment.get("vni"))
+
+
 def _ethernet(record: dict[str, Any], _: dict[str, sflow.Value], frame: Any) -> int | None:
     if record.get("source_mac") is None:
         record["source_mac"], record["destination_mac"] = frame.pop("src_mac", None), frame.pop("dst_mac", None)
@@ -288,6 +310,9 @@ _FILLS: Final[dict[str, Callable[[dict[str, Any], dict[str, sflow.Value], Any], 
     "extended_nat": _nat,
     "extended_nat_port": _nat_port,
     "extended_timestamp": _timestamp,
+    "extended_user": _user,
+    "extended_vni_egress": _segment,
+    "extended_vni_ingress": _segment,
     "sampled_ethernet": _ethernet,
     "sampled_ipv4": _ip,
     "sampled_ipv6": _ip,

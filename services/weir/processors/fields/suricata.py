@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from operator import attrgetter
+from functools import cache
 from typing import Any, Final
 
+from weir.model.schemas import latest
 from weir.processors.fields import Context, Decoded
 from weir.protocols import beats, eve
 
@@ -12,21 +13,30 @@ __all__ = ["document", "line", "name"]
 
 name: Final = "suricata"
 
-_NETWORK = (
-    "source_ip", "source_port", "destination_ip", "destination_port", "network_type", "network_transport",
-    "network_iana_number", "network_application", "network_community_id", "flow_id",
+_CONSTANT: Final = {"event_module": "suricata", "observer_vendor": "OISF", "observer_product": "Suricata"}
+_FLOW_KEYS: Final = frozenset(
+    {
+        "timestamp", "flow_id", "in_iface", "event_type", "vlan", "src_ip", "src_port", "dest_ip", "dest_port", "proto",
+        "app_proto", "community_id", "icmp_type", "icmp_code", "host", "flow", "netflow", "tcp", "suricata_version",
+        # What a shipper adds at the root, for which all datasets have columns or nobody asks.
+        "@timestamp", "@metadata", "@version", "agent", "tags", "log", "input", "ecs", "event", "fileset", "service", "data_stream",
+    }
 )  # fmt: skip
-_PROTOCOL = (
-    "url_domain", "url_original", "http_request_method", "user_agent_original", "dns_question_name", "tls_server_name",
-)  # fmt: skip
-_COUNTERS = ("source_bytes", "source_packets", "destination_bytes", "destination_packets")
-_ALERT = (*_NETWORK, *_PROTOCOL, *_COUNTERS, "event_action", "event_severity", "rule_id", "rule_name", "rule_category",
-          "rule_version", "rule_ruleset", "observer_ingress_interface", "host_name")  # fmt: skip
-_FLOW = (*_NETWORK, *_COUNTERS, "event_start", "event_end", "flow_end_reason", "flow_tcp_flags", "flow_icmp_type",
-         "flow_icmp_code", "host_name")  # fmt: skip
-_RECORD = (*_NETWORK, *_PROTOCOL, "dns_question_type", "dns_response_code", "http_response_status_code", "host_name")
-# One call for all of them: a view is asked for some thirty fields.
-_alert_values, _flow_values, _record_values = attrgetter(*_ALERT), attrgetter(*_FLOW), attrgetter(*_RECORD)
+_FLOW_COUNTS: Final = frozenset(
+    {"pkts_toserver", "pkts_toclient", "bytes_toserver", "bytes_toclient", "start", "end", "state", "reason"}
+)
+_TAKEN: Final = (
+    ("flow", _FLOW_COUNTS),
+    ("netflow", frozenset({"bytes", "pkts", "start", "end"})),
+    # The flags once more, as words.
+    ("tcp", frozenset({"tcp_flags", "syn", "fin", "rst", "psh", "ack", "urg", "ecn", "cwr"})),
+)
+"""What of a flow's parts has a column."""
+
+_CATEGORIES: Final[dict[str, list[str]]] = {"stats": [], "engine": []}
+_KINDS: Final = {"stats": "metric"}
+_TYPES: Final = {"http": ["access", "protocol"], "anomaly": ["info"], "stats": ["info"], "engine": ["info"], "drop": ["denied"]}
+_STOPPED: Final = frozenset({"drop", "reject", "blocked"})
 
 
 def line(text: str, context: Context) -> Decoded | None:
@@ -36,51 +46,72 @@ def line(text: str, context: Context) -> Decoded | None:
 
 def document(document: dict[str, object], context: Context) -> Decoded | None:
     """Dataset and fields of an EVE record; None for any other document. Raises EveError (a ValueError) as `eve.decode`."""
-    view = eve.decode(document)
-    if view is None:
+    event = eve.decode(document)
+    if event is None:
         return None
-    fields: dict[str, Any] = {
-        "timestamp": view.timestamp,
-        "event_module": "suricata",
-        "event_dataset": f"suricata.{view.event_type}",
-        "observer_vendor": "OISF",
-        "observer_product": "Suricata",
-    }
-    if view.kind == "alert":
-        fields.update(zip(_ALERT, _alert_values(view), strict=True))
-        fields |= {
-            "event_kind": "alert",
-            "event_category": ["network", "intrusion_detection"],
-            "event_type": ["denied"] if view.event_action == "blocked" else ["info"],
-            "threat_technique_id": list(view.threat_technique_ids),
-            "vlan_id": view.vlan_ids[0] if view.vlan_ids else None,
-            "message": view.rule_name,
-            "document": beats.to_json(document),
-        }
-        return "ids-alert", fields
-    fields |= {"event_category": ["network"], "event_type": ["connection"] if view.kind in {"flow", "netflow"} else ["protocol"]}
-    if view.kind in {"flow", "netflow"}:
-        fields.update(zip(_FLOW, _flow_values(view), strict=True))
-        fields |= _totals(view) | {
-            "flow_protocol": "suricata",
-            "event_action": "network_flow",
-            "vlan_id": view.vlan_ids[0] if view.vlan_ids else None,
-        }
+    kind, event_type, fields, interface, vlans = event
+    fields.update(_CONSTANT)
+    fields["event_dataset"] = f"suricata.{event_type}"
+    if vlans:
+        fields["vlan_id"] = vlans[0]
+    if kind in {"flow", "netflow"}:
+        _flow(document, fields, interface)
         return "network-flow", fields
-    fields.update(zip(_RECORD, _record_values(view), strict=True))
-    fields |= {"document": beats.to_json(document)}
-    return "network-log", fields
+    if interface is not None:
+        fields["observer_ingress_interface"] = interface
+    fields["document"] = beats.to_json(document)
+    if kind == "alert":
+        dataset = "ids-alert"
+        fields["event_kind"] = "alert"
+        fields["event_category"] = ["network", "intrusion_detection"]
+        fields["event_type"] = ["denied"] if fields.get("event_action") == "blocked" else ["info"]
+        fields["message"] = fields.get("rule_name")
+    else:
+        dataset = "network-log"
+        fields["event_category"] = _CATEGORIES.get(event_type, ["network"])
+        fields["event_type"] = _TYPES.get(event_type, ["protocol"])
+        if event_type in _KINDS:
+            fields["event_kind"] = _KINDS[event_type]
+    _keep_columns(dataset, fields)
+    return dataset, fields
 
 
-def _totals(view: eve.EveEvent) -> dict[str, Any]:
-    """Sums over both directions, and the duration."""
-    totals: dict[str, Any] = {}
-    for name, forth, back in (
-        ("network_bytes", view.source_bytes, view.destination_bytes),
-        ("network_packets", view.source_packets, view.destination_packets),
-    ):
+@cache
+def _without_column(dataset: str) -> frozenset[str]:
+    return eve.FIELDS - {entry["name"] for entry in latest(dataset).parsed["fields"]}
+
+
+def _keep_columns(dataset: str, fields: dict[str, Any]) -> None:
+    """A record may say what its dataset has no column for (a flow's DNS question, a log's technique): `document` has it still."""
+    strangers = _without_column(dataset)
+    if not strangers.isdisjoint(fields):
+        for column in strangers & fields.keys():
+            del fields[column]
+
+
+def _flow(document: dict[str, object], fields: dict[str, Any], interface: str | None) -> None:
+    """What a flow has besides: sums over both directions, the duration, and as JSON all that has no column."""
+    _keep_columns("network-flow", fields)
+    fields["event_category"] = ["network"]
+    fields["event_type"] = ["connection", "denied"] if fields.get("event_action") in _STOPPED else ["connection"]
+    fields["event_action"] = "network_flow"
+    fields["flow_protocol"] = "suricata"
+    if interface is not None:
+        fields["observer_ingress_interface_name"] = interface
+    get = fields.get
+    for total, one, other in (
+        ("network_bytes", "source_bytes", "destination_bytes"), ("network_packets", "source_packets", "destination_packets"),
+    ):  # fmt: skip
+        forth, back = get(one), get(other)
         if forth is not None or back is not None:
-            totals[name] = (forth or 0) + (back or 0)
-    if view.event_start is not None and view.event_end is not None and view.event_end >= view.event_start:
-        totals["event_duration"] = (view.event_end - view.event_start) * 1000
-    return totals
+            fields[total] = (forth or 0) + (back or 0)
+    start, end = get("event_start"), get("event_end")
+    if start is not None and end is not None and end >= start:
+        fields["event_duration"] = (end - start) * 1000
+    rest = {key: value for key, value in document.items() if key not in _FLOW_KEYS}
+    for part, taken in _TAKEN:
+        inner = document.get(part)
+        if isinstance(inner, dict) and (more := {key: value for key, value in inner.items() if key not in taken}):
+            rest[part] = more
+    if rest:
+        fields["flow_additional"] = beats.to_json(rest)

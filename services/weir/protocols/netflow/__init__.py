@@ -1,4 +1,4 @@
-"""NetFlow v5, NetFlow v9 and IPFIX: pure decoders and encoders.
+"""NetFlow v5, v7 and v9, and IPFIX: pure decoders and encoders.
 
 A receiver uses `scan` and a `TemplateStore` per exporter address; a processor uses a `Decoder` per batch, fed with what the
 batch carries; generators use `encode`.
@@ -18,10 +18,11 @@ from weir.protocols.netflow.templates import (
     TemplateStore,
     scan,
 )
-from weir.protocols.netflow.wire import MAX_FIELDS, MAX_RECORDS, FlowError, TemplateRecord
+from weir.protocols.netflow.wire import FIXED, MAX_FIELDS, MAX_RECORDS, FlowError, TemplateRecord
 
 __all__ = [
     "DEFAULT_SELECTOR",
+    "FIXED",
     "MAX_FIELDS",
     "MAX_NAMES",
     "MAX_RECORDS",

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from struct import pack
 from typing import Any, NamedTuple, cast
 
+from weir.protocols.netflow.details import Names
 from weir.protocols.netflow.fields import DELTAS, LARGEST, TRANSPORTS, UPTIME, FlowRecord
-from weir.protocols.netflow.options import DEFAULT_SELECTOR, MAX_SELECTOR, SYSTEM_INIT, SamplingRecord
+from weir.protocols.netflow.options import DEFAULT_SELECTOR, MAX_SELECTOR, SYSTEM_INIT, NameRecord, SamplingRecord
 from weir.protocols.netflow.plan import BIFLOW, Plan, plan_for
+from weir.protocols.netflow.structured import TemplateOf, read_list
 from weir.protocols.netflow.templates import TemplateStore
 from weir.protocols.netflow.wire import (
     FIRST_DATA_SET,
+    FIXED,
     MAX_RECORDS,
     NETFLOW_IPFIX,
     NETFLOW_V5,
+    NETFLOW_V7,
     FlowError,
     Header,
     TemplateRecord,
@@ -25,22 +30,26 @@ from weir.protocols.netflow.wire import (
     templates_in,
 )
 
-__all__ = ["V5_RECORD_LENGTH", "V5_TEMPLATE", "DecodeResult", "Decoder", "uptime_to_us"]
+__all__ = ["FIXED_TEMPLATES", "DecodeResult", "Decoder", "uptime_to_us"]
 
-V5_RECORD_LENGTH = 48
-
-# The 20 fields of a v5 record as (element, length), in the order of Cisco's "NetFlow Export Datagram Format".
+# The fields of a record of v5 and v7 as (element, length), in the order of Cisco's "NetFlow Export Datagram Format". 210 is
+# padding; v7 has flags there that say which fields a switch's flow mask left out, and they are zero then.
 _V5_FIELDS = (
     (8, 4), (12, 4), (15, 4), (10, 2), (14, 2), (2, 4), (1, 4), (22, 4), (21, 4), (7, 2), (11, 2), (210, 1), (6, 1), (4, 1),
     (5, 1), (16, 2), (17, 2), (9, 1), (13, 1), (210, 2),
 )  # fmt: skip
+_V7_FIELDS = (*_V5_FIELDS, (43, 4))
 
-V5_TEMPLATE = TemplateRecord(
-    NETFLOW_V5, 0, 0, False, pack(f">{2 + 2 * len(_V5_FIELDS)}H", 0, len(_V5_FIELDS), *(n for pair in _V5_FIELDS for n in pair))
-)
-"""The fixed record of v5, written as a template, so that one decoder serves all versions."""
 
-_PROTOCOLS = {NETFLOW_V5: "netflow-v5", 9: "netflow-v9", NETFLOW_IPFIX: "ipfix"}
+def _fixed(version: int, fields: tuple[tuple[int, int], ...]) -> TemplateRecord:
+    record = pack(f">{2 + 2 * len(fields)}H", 0, len(fields), *(number for pair in fields for number in pair))
+    return TemplateRecord(version, 0, 0, False, record)
+
+
+FIXED_TEMPLATES = {NETFLOW_V5: _fixed(NETFLOW_V5, _V5_FIELDS), NETFLOW_V7: _fixed(NETFLOW_V7, _V7_FIELDS)}
+"""The fixed records of v5 and v7, written as templates, so that one decoder serves all versions."""
+
+_PROTOCOLS = {NETFLOW_V5: "netflow-v5", NETFLOW_V7: "netflow-v7", 9: "netflow-v9", NETFLOW_IPFIX: "ipfix"}
 _EMPTY = frozenset({None, 0, "", "0.0.0.0", "::", "00-00-00-00-00-00"})
 _ICMP_PROTOCOLS = frozenset({None, 1, 58})
 _UPTIME_NAMES = {"event_start_us": "flowStartSysUpTime", "event_end_us": "flowEndSysUpTime"}
@@ -98,7 +107,7 @@ class _Intervals(NamedTuple):
 
 
 class Decoder:
-    """Decodes the datagrams of one batch, in their order, from the templates and samplings embedded in it.
+    """Decodes the datagrams of one batch, in their order, from the templates, samplings and names embedded in it.
 
     What the datagrams themselves announce is learned as it comes, within the bounds of `TemplateStore`.
     """
@@ -109,11 +118,12 @@ class Decoder:
         self,
         templates: Iterable[TemplateRecord] = (),
         samplings: Iterable[SamplingRecord] = (),
+        names: Iterable[NameRecord] = (),
         *,
         withdrawals: bool = True,
     ) -> None:
         """`withdrawals` is False for what came over UDP, where they must be ignored (RFC 7011 section 8.4)."""
-        self._store = TemplateStore(templates, samplings, withdrawals=withdrawals)
+        self._store = TemplateStore(templates, samplings, names, withdrawals=withdrawals)
         self._intervals: dict[tuple[int, int], _Intervals] = {}
 
     def decode(self, datagram: bytes) -> DecodeResult:
@@ -124,8 +134,8 @@ class Decoder:
         """
         header = read_header(datagram)
         result = DecodeResult(header)
-        if header.version == NETFLOW_V5:
-            _decode_v5(datagram, result)
+        if header.version in FIXED:
+            _decode_fixed(datagram, result)
             return result
         template_sets = (2, 3) if header.version == NETFLOW_IPFIX else (0, 1)
         try:
@@ -171,28 +181,42 @@ class Decoder:
         intervals = self._intervals.get(key)
         if intervals is None:
             intervals = self._intervals[key] = _Intervals.of(self._store.samplings(*key))
-        _make_flows(plan, datagram, wire_set, intervals, result)
+        names = Names(partial(self._store.name, *key)) if plan.refers and self._store.names else None
+        _make_flows(plan, datagram, wire_set, intervals, result, names, partial(self._store.template, *key))
 
 
 def _too_many(wire_set: WireSet) -> str:
     return f"offset {wire_set.offset}: set {wire_set.set_id}: more than {MAX_RECORDS} records in the datagram"
 
 
-def _decode_v5(datagram: bytes, result: DecodeResult) -> None:
+def _decode_fixed(datagram: bytes, result: DecodeResult) -> None:
     header = result.header
-    fitting = (header.end - header.start) // V5_RECORD_LENGTH
-    count = min(header.counted, fitting)
-    end = header.start + count * V5_RECORD_LENGTH
+    length = FIXED[header.version]
+    count = min(header.counted, (header.end - header.start) // length)
+    end = header.start + count * length
     interval = header.sampling & 0x3FFF
     samplings: dict[int, float] = {DEFAULT_SELECTOR: interval} if interval else {}
-    _make_flows(plan_for(V5_TEMPLATE), datagram, WireSet(0, header.start, header.start, end), _Intervals.of(samplings), result)
+    plan = plan_for(FIXED_TEMPLATES[header.version])
+    _make_flows(plan, datagram, WireSet(0, header.start, header.start, end), _Intervals.of(samplings), result)
     if count < header.counted:
         result.errors.append(f"offset {end}: the header counts {header.counted} records, {count} are there")
     elif any(datagram[end:]):
         result.errors.append(f"offset {end}: {header.end - end} bytes follow the {count} records that the header counts")
 
 
-def _make_flows(plan: Plan, datagram: bytes, wire_set: WireSet, intervals: _Intervals, result: DecodeResult) -> None:
+def _no_template(_: int) -> TemplateRecord | None:
+    return None
+
+
+def _make_flows(
+    plan: Plan,
+    datagram: bytes,
+    wire_set: WireSet,
+    intervals: _Intervals,
+    result: DecodeResult,
+    names: Names | None = None,
+    template_of: TemplateOf = _no_template,
+) -> None:
     """Append the flows of one data set; all decisions that do not depend on the record are taken before the loop."""
     header = result.header
     export_us, uptime = header.export_us, header.uptime
@@ -205,6 +229,7 @@ def _make_flows(plan: Plan, datagram: bytes, wire_set: WireSet, intervals: _Inte
     varies = by_interface or "_sampler" in present or "_interval" in present
     conversions, extra_keys, extra_conversions = plan.conversions, plan.extra_keys, plan.extra_conversions
     alternatives, duration, biflow = plan.alternatives, plan.duration, plan.biflow
+    structured, finishers = plan.structured, plan.finish
     has_bytes, has_packets = "flow_raw_bytes" in present, "flow_raw_packets" in present
     has_protocol = "network_iana_number" in present
     has_type = plan.network_type is not None
@@ -217,9 +242,9 @@ def _make_flows(plan: Plan, datagram: bytes, wire_set: WireSet, intervals: _Inte
     if has_protocol:
         blank["network_transport"] = None
     if has_bytes:
-        blank["network_bytes"] = None
+        blank["network_bytes"] = blank["source_bytes"] = None
     if has_packets:
-        blank["network_packets"] = None
+        blank["network_packets"] = blank["source_packets"] = None
     blank |= {
         "observation_domain": header.domain,
         "flow_protocol": _PROTOCOLS[header.version],
@@ -248,6 +273,8 @@ def _make_flows(plan: Plan, datagram: bytes, wire_set: WireSet, intervals: _Inte
             else:
                 additional = {}
             flow["additional"] = additional
+            for key, abstract_type in structured:
+                additional[key] = read_list(abstract_type, additional[key], template_of)
             if alternatives:
                 _fill_in(flow, additional, alternatives)
             for key in uptimes:
@@ -274,12 +301,16 @@ def _make_flows(plan: Plan, datagram: bytes, wire_set: WireSet, intervals: _Inte
                 interval = default
             if has_bytes:
                 count = flow["flow_raw_bytes"]
-                flow["network_bytes"] = count if interval is None else _scaled(count, interval)
+                flow["network_bytes"] = flow["source_bytes"] = count if interval is None else _scaled(count, interval)
             if has_packets:
                 count = flow["flow_raw_packets"]
-                flow["network_packets"] = count if interval is None else _scaled(count, interval)
+                flow["network_packets"] = flow["source_packets"] = count if interval is None else _scaled(count, interval)
             if biflow:
                 _add_directions(flow, additional, interval)
+            for finish in finishers:
+                finish(flow, additional)
+            if names is not None:
+                names.fill(flow, additional, plan.refers)
             append(cast("FlowRecord", flow))
     finally:
         result.records += len(flows) - already
@@ -388,21 +419,23 @@ def _settle_icmp(flow: dict[str, Any], in_port: bool) -> None:
 
 
 def _add_directions(flow: dict[str, Any], additional: dict[str, Any], interval: int | float | None) -> None:
-    """Counts by direction where the exporter gives both; `network_*` is then their sum (ECS)."""
+    """Counts by direction where the exporter gives them apart; `network_*` is then their sum (ECS)."""
     for unit in ("bytes", "packets"):
-        back = None
-        forth = flow.get(f"flow_raw_{unit}")
+        forth, back = flow.get(f"flow_raw_{unit}"), None
+        told = False
         for name, target in BIFLOW.items():
             value = additional.get(name)
             if isinstance(value, int) and target.endswith(unit):
+                told = True
                 if target.startswith("source"):
                     forth = value
                 elif not back:
                     back = value
-        if back is None:
+        if not told:
             continue
+        total = min((forth or 0) + (back or 0), LARGEST)
         flow[f"source_{unit}"] = _scaled(forth, interval)
-        flow[f"destination_{unit}"] = _scaled(back, interval)
-        total = min((forth or 0) + back, LARGEST)
+        if back is not None:
+            flow[f"destination_{unit}"] = _scaled(back, interval)
         flow[f"network_{unit}"] = _scaled(total, interval)
         flow.setdefault(f"flow_raw_{unit}", total)

@@ -1,4 +1,4 @@
-"""Encoders of NetFlow v5, NetFlow v9 and IPFIX datagrams, for generators and tests; the same input gives the same bytes.
+"""Encoders of NetFlow v5, v7 and v9 and of IPFIX datagrams, for generators and tests; the same input gives the same bytes.
 
 Values are raw: an int for a number, bytes for anything else; `ipv4`, `ipv6`, `mac` and `ntp` make bytes of the rest.
 Nothing is checked beyond what `struct` checks, so that damaged datagrams can be made too.
@@ -23,6 +23,7 @@ __all__ = [
     "Withdrawal",
     "encode",
     "encode_v5",
+    "encode_v7",
     "ipv4",
     "ipv6",
     "mac",
@@ -56,7 +57,7 @@ def ntp(micros: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class V5Flow:
-    """One v5 record; `first` and `last` are milliseconds of sysUptime."""
+    """One v5 or v7 record; `first` and `last` are milliseconds of sysUptime, `router` is v7's alone."""
 
     source: str
     destination: str
@@ -76,11 +77,15 @@ class V5Flow:
     destination_as: int = 0
     source_mask: int = 0
     destination_mask: int = 0
+    router: str = "0.0.0.0"
 
 
 @dataclass(frozen=True, slots=True)
 class V5Datagram:
-    """A v5 datagram; `uptime` in milliseconds, `sampling_interval` 0 for none, `count` only to lie about the flows."""
+    """A v5 or v7 datagram; engine and sampling are v5's alone.
+
+    `uptime` in milliseconds, `sampling_interval` 0 for none, `count` only to lie about the flows.
+    """
 
     flows: Sequence[V5Flow]
     export_seconds: int
@@ -145,41 +150,49 @@ class Message:
 
 def encode_v5(datagram: V5Datagram) -> bytes:
     """Bytes of a v5 datagram: a header of 24 bytes and 48 bytes for each flow."""
-    head = pack(
-        ">HHIIIIBBH",
-        5,
+    tail = pack(">BBH", datagram.engine_type, datagram.engine_id, datagram.sampling_mode << 14 | datagram.sampling_interval)
+    return _fixed_header(5, datagram) + tail + b"".join(_fixed_record(flow) for flow in datagram.flows)
+
+
+def encode_v7(datagram: V5Datagram) -> bytes:
+    """Bytes of a v7 datagram: a header of 24 bytes and 52 bytes for each flow."""
+    records = (_fixed_record(flow) + ipv4(flow.router) for flow in datagram.flows)
+    return _fixed_header(7, datagram) + bytes(4) + b"".join(records)
+
+
+def _fixed_header(version: int, datagram: V5Datagram) -> bytes:
+    return pack(
+        ">HHIIII",
+        version,
         len(datagram.flows) if datagram.count is None else datagram.count,
         datagram.uptime,
         datagram.export_seconds,
         datagram.export_nanoseconds,
         datagram.sequence,
-        datagram.engine_type,
-        datagram.engine_id,
-        datagram.sampling_mode << 14 | datagram.sampling_interval,
     )
-    return head + b"".join(
-        pack(
-            ">4s4s4sHHIIIIHHxBBBHHBBxx",
-            ipv4(flow.source),
-            ipv4(flow.destination),
-            ipv4(flow.next_hop),
-            flow.input_interface,
-            flow.output_interface,
-            flow.packets,
-            flow.octets,
-            flow.first,
-            flow.last,
-            flow.source_port,
-            flow.destination_port,
-            flow.tcp_flags,
-            flow.protocol,
-            flow.tos,
-            flow.source_as,
-            flow.destination_as,
-            flow.source_mask,
-            flow.destination_mask,
-        )
-        for flow in datagram.flows
+
+
+def _fixed_record(flow: V5Flow) -> bytes:
+    return pack(
+        ">4s4s4sHHIIIIHHxBBBHHBBxx",
+        ipv4(flow.source),
+        ipv4(flow.destination),
+        ipv4(flow.next_hop),
+        flow.input_interface,
+        flow.output_interface,
+        flow.packets,
+        flow.octets,
+        flow.first,
+        flow.last,
+        flow.source_port,
+        flow.destination_port,
+        flow.tcp_flags,
+        flow.protocol,
+        flow.tos,
+        flow.source_as,
+        flow.destination_as,
+        flow.source_mask,
+        flow.destination_mask,
     )
 
 

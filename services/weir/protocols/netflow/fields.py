@@ -7,9 +7,9 @@ from ipaddress import IPv6Address
 from math import isfinite
 from socket import inet_ntoa
 from struct import unpack
-from typing import Final, TypedDict
+from typing import Any, Final, TypedDict
 
-from weir.protocols.netflow.elements import element, natural_size
+from weir.protocols.netflow.elements import NTOP, element, natural_size
 
 __all__ = [
     "ALTERNATIVES",
@@ -29,18 +29,20 @@ __all__ = [
     "time_converter",
 ]
 
-FlowValue = int | float | str
-"""What an element without a field of its own becomes: a number, or text (hexadecimal where the type is unknown)."""
+FlowValue = int | float | str | dict[str, Any]
+"""What an element without a field of its own becomes: a number, text (hexadecimal where the type is unknown), or for structured
+data what `weir.protocols.netflow.structured` makes of it."""
 
 
 class FlowRecord(TypedDict, total=False):
     """One flow: a plain dict with the fields that its exporter gave; absent or None means not given.
 
     Addresses are text, MAC addresses upper case with hyphens (ECS); times microseconds UTC; `network_*`, `source_*` and
-    `destination_*` counts are scaled by the sampling interval, `flow_raw_*` are as exported. Counts beyond 2^63-1 are
-    held at that. `additional` holds all other elements by IANA name or as `enterprise:E.id`; one that a template repeats
-    gets its field number behind its name (`name#3`). `observation_domain`, `flow_protocol`, `flow_sampling_interval` and
-    `additional` are in every flow.
+    `destination_*` counts are scaled by the sampling interval, `flow_raw_*` are as exported. `source_*` counts are those from
+    source to destination, and `network_*` the sum of both ways. Counts beyond 2^63-1 are held at that. `additional` holds all other
+    elements by IANA's or the vendor's name or as `enterprise:E.id`; one that a template repeats gets its field number behind its
+    name (`name#3`). `observation_domain`, `flow_protocol`, `flow_sampling_interval` and `additional` are in every flow.
+    The fields from `event_action` on are there only where they say something.
     """
 
     source_ip: str | None
@@ -80,13 +82,30 @@ class FlowRecord(TypedDict, total=False):
     source_nat_port: int | None
     destination_nat_port: int | None
     flow_end_reason: str | None
+    flow_id: str | None
     application_name: str | None
+    user_name: str | None
     observation_domain: int
     flow_protocol: str
     additional: dict[str, FlowValue]
+    event_action: str
+    event_type: list[str]
+    event_outcome: str
+    event_code: str
+    event_reason: str
+    user_id: str
+    user_domain: str
+    flow_vni: int
+    flow_mpls_labels: list[str]
+    network_protocol: str
+    observer_ingress_interface_name: str
+    observer_egress_interface_name: str
 
 
-ALTERNATIVES: Final[dict[str, tuple[int, ...]]] = {
+ElementId = int | tuple[int, int]
+"""An element of IANA's by id, a vendor's by enterprise and id."""
+
+ALTERNATIVES: Final[dict[str, tuple[ElementId, ...]]] = {
     "source_ip": (8, 27),
     "destination_ip": (12, 28),
     "source_port": (7, 182, 180),
@@ -113,14 +132,18 @@ ALTERNATIVES: Final[dict[str, tuple[int, ...]]] = {
     "source_nat_port": (227, 40003),
     "destination_nat_port": (228, 40004),
     "flow_end_reason": (136,),
-    "application_name": (96, 56701),
+    "flow_id": (148,),
+    # nProbe, Ixia, Procera and AFC name the application themselves.
+    "application_name": (96, 56701, (NTOP, 427), (NTOP, 119), (3054, 111), (15397, 1), (9789, 2)),
+    # IANA, Cisco ASA, PAN-OS, Citrix (AAA, ICA), nProbe.
+    "user_name": (371, 40000, 56702, (5951, 205), (5951, 250), (NTOP, 428), (NTOP, 121)),
     # Read and taken out again while a record is made:
     "_icmp": (32, 139),
     "_sampler": (48, 302),
     "_interval": (34, 50),
     "_version": (60,),
 }
-"""Target field to the ids (enterprise 0) that can fill it, best first. Where a record has several, the first value that is not
+"""Target field to the elements that can fill it, best first. Where a record has several, the first value that is not
 empty (zero) is taken; the others stay among the additional elements."""
 
 UPTIME: Final = frozenset({21, 22})
@@ -240,6 +263,8 @@ def converter(target: str | None, abstract_type: str, length: int) -> Callable[.
     """
     code = struct_code(abstract_type, length)
     numeric = not code.endswith("s")
+    if target == "flow_id":
+        return str if numeric else lambda raw: str(int.from_bytes(raw, "big"))
     if target in ("flow_direction", "flow_end_reason") and numeric:
         return _direction if target == "flow_direction" else _end_reason
     if abstract_type == "string":
@@ -293,9 +318,9 @@ def _ntp(value: int, per_second: int) -> int:
 
 def _date_time(abstract_type: str) -> Callable[[int], FlowValue]:
     if abstract_type == "dateTimeMicroseconds":
-        return lambda value: _ntp(value, 1_000_000)
+        return lambda value: _ntp(value, 1_000_000) if value else 0
     if abstract_type == "dateTimeNanoseconds":
-        return lambda value: _ntp(value, 1_000_000_000)
+        return lambda value: _ntp(value, 1_000_000_000) if value else 0
     return _countable
 
 

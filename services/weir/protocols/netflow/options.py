@@ -63,7 +63,7 @@ class NameRecord(NamedTuple):
     """What an exporter calls a number in its flows.
 
     `kind` is interface, interface-description, application or vrf; `key` the ifIndex, the VRF id, or the application id as
-    "engine:selector".
+    "engine:selector" ("20:enterprise:selector" where an enterprise numbers them).
     """
 
     version: int
@@ -74,6 +74,8 @@ class NameRecord(NamedTuple):
 
 
 OptionRecord = SamplingRecord | NameRecord
+
+_BY_ENTERPRISE = b"\x14"
 
 # (enterprise, element) to a short name. A v9 scope of type 2 is an interface.
 _WANTED = {
@@ -144,7 +146,10 @@ def options_in(datagram: bytes, header: Header, wire_set: WireSet, template: Tem
 def key_text(kind: str, raw: bytes) -> str:
     """How the number of an interface, VRF or application is written in a NameRecord's key."""
     if kind == "application":
-        # One octet of classification engine, then the selector (RFC 6759 section 4).
+        # One octet of classification engine, then the selector (RFC 6759 section 4); that of engine 20 begins with the number
+        # of the enterprise that gives it (section 4.1), as Fortinet's do.
+        if raw[:1] == _BY_ENTERPRISE and len(raw) > 5:
+            return f"20:{int.from_bytes(raw[1:5], 'big')}:{int.from_bytes(raw[5:], 'big')}"
         return f"{raw[0]}:{int.from_bytes(raw[1:], 'big')}" if raw else ""
     return str(int.from_bytes(raw, "big"))
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from struct import Struct
 from typing import Any, cast
 
-from weir.protocols.netflow.elements import element
+from weir.protocols.netflow.details import Finish, Reference, finishers, references
+from weir.protocols.netflow.elements import canonical, element
 from weir.protocols.netflow.fields import (
     ALTERNATIVES,
     DELTAS,
@@ -24,8 +25,10 @@ from weir.protocols.netflow.fields import (
     struct_code,
     time_converter,
 )
+from weir.protocols.netflow.options import key_text
+from weir.protocols.netflow.structured import LISTS
 from weir.protocols.netflow.wire import (
-    NETFLOW_V5,
+    FIXED,
     Field,
     Layout,
     TemplateRecord,
@@ -38,7 +41,13 @@ __all__ = ["BIFLOW", "Plan", "plan_for"]
 
 _START, _END = "event_start_us", "event_end_us"
 _PADDING = (0, 210)
-_TARGETS = {element_id: target for target, ids in ALTERNATIVES.items() for element_id in ids}
+_APPLICATION = (0, 95)
+_TARGETS: dict[tuple[int, int], tuple[str, int]] = {
+    ((0, place) if isinstance(place, int) else place): (target, rank)
+    for target, ids in ALTERNATIVES.items()
+    for rank, place in enumerate(ids)
+}
+"""(enterprise, id) to the target field and the rank among those that can fill it."""
 BIFLOW = {
     "initiatorOctets": "source_bytes",
     "responderOctets": "destination_bytes",
@@ -48,8 +57,10 @@ BIFLOW = {
     "reversePacketDeltaCount": "destination_packets",
     "reverseOctetTotalCount": "destination_bytes",
     "reversePacketTotalCount": "destination_packets",
+    "ixiaRevOctetDeltaCount": "destination_bytes",
+    "ixiaRevPacketDeltaCount": "destination_packets",
 }
-"""Additional elements that count one direction of a biflow (RFC 5103, Cisco ASA)."""
+"""Additional elements that count one direction of a biflow (RFC 5103, Cisco ASA, Ixia)."""
 
 Conversion = tuple[str, Callable[..., Any]]
 
@@ -77,6 +88,11 @@ class Plan:
     """Name of an additional element with the flow's duration, and its unit in microseconds."""
     biflow: bool
     icmp_in_port: bool
+    structured: tuple[tuple[str, str], ...]
+    """Additional elements that are lists, and their abstract types."""
+    finish: tuple[Finish, ...]
+    refers: tuple[Reference, ...]
+    """Numbers that the exporter may have names for."""
     present: frozenset[str]
 
     def rows(self, datagram: bytes, wire_set: WireSet) -> Iterable[tuple[tuple[Any, ...], tuple[Any, ...]]]:
@@ -119,6 +135,7 @@ def _plan(version: int, record: bytes) -> Plan:
     extra_keys: list[str] = []
     conversions: list[Conversion] = []
     extra_conversions: list[Conversion] = []
+    structured: list[tuple[str, str]] = []
     modes = {_START: 0, _END: 0}
     seconds: dict[str, list[tuple[int, str, str]]] = {}
     for number, spec in enumerate(shape.fields):
@@ -138,7 +155,11 @@ def _plan(version: int, record: bytes) -> Plan:
             key = name if name not in extra_keys else f"{name}#{number}"
             extra_keys.append(key)
             convert = converter(None, abstract_type, spec.length)
-            if convert is not None:
+            if (spec.enterprise, spec.element_id) == _APPLICATION:
+                convert = partial(key_text, "application") if code.endswith("s") else str
+            if abstract_type in LISTS:
+                structured.append((key, abstract_type))
+            elif convert is not None:
                 extra_conversions.append((key, convert))
             continue
         if target in modes:
@@ -155,8 +176,7 @@ def _plan(version: int, record: bytes) -> Plan:
         if convert is not None:
             conversions.append((key, convert))
         if number != best:
-            rank = ALTERNATIVES[target].index(spec.element_id)
-            seconds.setdefault(target, []).append((rank, key, name))
+            seconds.setdefault(target, []).append((_rank(spec), key, name))
     durations = (("flowDurationMilliseconds", 1000), ("flowDurationMicroseconds", 1))
     return Plan(
         shape=shape,
@@ -173,21 +193,23 @@ def _plan(version: int, record: bytes) -> Plan:
         network_type=network_type,
         duration=next((pair for pair in durations if pair[0] in extra_keys), None),
         biflow=not BIFLOW.keys().isdisjoint(extra_keys),
-        icmp_in_port=version == NETFLOW_V5,
+        icmp_in_port=version in FIXED,
+        structured=tuple(structured),
+        finish=finishers(keys, extra_keys),
+        refers=references(keys, extra_keys),
         present=frozenset(keys),
     )
 
 
 def _choose(fields: tuple[Field, ...]) -> dict[int, str]:
     """Field number to target, for the first field of each element that has one, and for the best of the times."""
-    numbers: dict[int, int] = {}
+    numbers: dict[tuple[int, int], int] = {}
     for number, spec in enumerate(fields):
-        if spec.enterprise == 0:
-            numbers.setdefault(spec.element_id, number)
-    chosen = {number: _TARGETS[element_id] for element_id, number in numbers.items() if element_id in _TARGETS}
+        numbers.setdefault(canonical(spec.enterprise, spec.element_id), number)
+    chosen = {number: _TARGETS[place][0] for place, number in numbers.items() if place in _TARGETS}
     for target, ids in ((_START, START_TIMES), (_END, END_TIMES)):
         for element_id in ids:
-            number = numbers.get(element_id, -1)
+            number = numbers.get((0, element_id), -1)
             if number < 0:
                 continue
             length = fields[number].length
@@ -198,9 +220,12 @@ def _choose(fields: tuple[Field, ...]) -> dict[int, str]:
     return chosen
 
 
+def _rank(spec: Field) -> int:
+    return _TARGETS[canonical(spec.enterprise, spec.element_id)][1]
+
+
 def _best(target: str, chosen: dict[int, str], fields: tuple[Field, ...]) -> int:
-    ranks = ALTERNATIVES[target]
-    return min((number for number, name in chosen.items() if name == target), key=lambda n: ranks.index(fields[n].element_id))
+    return min((number for number, name in chosen.items() if name == target), key=lambda number: _rank(fields[number]))
 
 
 def _network_type(fields: tuple[Field, ...]) -> str | None:

@@ -15,10 +15,11 @@ from typing import NamedTuple
 
 from weir.protocols.netflow.options import DEFAULT_SELECTOR, SYSTEM_INIT, NameRecord, OptionRecord, SamplingRecord, options_in
 from weir.protocols.netflow.references import referenced
+from weir.protocols.netflow.structured import nests
 from weir.protocols.netflow.wire import (
     FIRST_DATA_SET,
+    FIXED,
     NETFLOW_IPFIX,
-    NETFLOW_V5,
     FlowError,
     Header,
     TemplateRecord,
@@ -67,8 +68,8 @@ class Scan:
     """What a receiver wants to know of a datagram without decoding it.
 
     `export_time` is seconds UTC, `uptime` milliseconds since the exporter started (0 for IPFIX), `observation_domain` the v9
-    source id, the IPFIX domain or for v5 `engine_type << 8 | engine_id`. `sequence` counts flows (v5), datagrams (v9) or data
-    records (IPFIX), `counted` is the header's own count of records (v5, v9). `templates` holds definitions and, with an
+    source id, the IPFIX domain or for v5 `engine_type << 8 | engine_id`. `sequence` counts flows (v5, v7), datagrams (v9) or data
+    records (IPFIX), `counted` is the header's own count of records (0 for IPFIX). `templates` holds definitions and, with an
     empty record, withdrawals; `data_sets` the template ids of the data sets in order, `data_bounds` where each begins and
     ends. `problem` says why the rest was not read, or is None.
     """
@@ -96,7 +97,7 @@ class Needs(NamedTuple):
 
 
 def scan(datagram: bytes) -> Scan:
-    """Header, template records and needed template ids of a v5, v9 or IPFIX datagram.
+    """Header, template records and needed template ids of a NetFlow or IPFIX datagram.
 
     Raises FlowError where the header cannot be read; damage behind it is told in `problem`.
     """
@@ -105,7 +106,7 @@ def scan(datagram: bytes) -> Scan:
     data_sets: list[int] = []
     bounds: list[tuple[int, int]] = []
     problem = None
-    if header.version != NETFLOW_V5:
+    if header.version not in FIXED:
         kinds = _TEMPLATE_SETS.get(header.version, _TEMPLATE_SETS_V9)
         try:
             for wire_set in sets_of(datagram, header):
@@ -296,7 +297,7 @@ class TemplateStore:
         found: list[tuple[TemplateRecord | SamplingRecord | NameRecord, bool]] = []
         try:
             header = read_header(datagram)
-            if header.version != NETFLOW_V5:
+            if header.version not in FIXED:
                 for wire_set in sets_of(datagram, header):
                     try:
                         for item in self._learn_set(datagram, header, wire_set):
@@ -309,12 +310,12 @@ class TemplateStore:
 
     def missing(self, datagram: bytes) -> set[tuple[int, int]]:
         """(domain, template id) of each data set that cannot be decoded with what is known and what comes before it in
-        the datagram itself. Call it after `learn`; empty for v5 and for what is not a flow datagram at all."""
+        the datagram itself. Call it after `learn`; empty for v5, v7 and for what is not a flow datagram at all."""
         try:
             header = read_header(datagram)
         except FlowError:
             return set()
-        if header.version == NETFLOW_V5:
+        if header.version in FIXED:
             return set()
         absent: set[tuple[int, int]] = set()
         defined: set[int] = set()
@@ -349,9 +350,13 @@ class TemplateStore:
         if not (options or (defined and found.data_sets)):
             return False
         trial = TemplateStore(self._templates.values())
-        return any(
-            isinstance(item, SamplingRecord) and self._samplings.get(item[:3], item) != item for item in trial.learn(datagram)
-        )
+        return any(self._differs(item) for item in trial.learn(datagram))
+
+    def _differs(self, item: TemplateRecord | SamplingRecord | NameRecord) -> bool:
+        """Whether a value or name is another one than what is known; what is merely new changes nothing that came before."""
+        if isinstance(item, SamplingRecord):
+            return self._samplings.get(item[:3], item) != item
+        return isinstance(item, NameRecord) and self._names.get(item[:4], item) != item
 
     def outlives(self, datagram: bytes) -> bool:
         """True where a datagram holds data and, behind it, another definition or a withdrawal of its template: what decodes that
@@ -361,7 +366,7 @@ class TemplateStore:
             header = read_header(datagram)
         except FlowError:
             return False
-        if header.version == NETFLOW_V5:
+        if header.version in FIXED:
             return False
         kinds = _TEMPLATE_SETS.get(header.version, _TEMPLATE_SETS_V9)
         used: set[tuple[int, int, int]] = set()
@@ -384,7 +389,8 @@ class TemplateStore:
 
     def needs(self, datagrams: Iterable[bytes]) -> Needs:
         """What decodes these datagrams: the known templates that their data sets name, all sampling values of their domains, and
-        the names of what their flows refer to.
+        the names of what their flows refer to. Where records hold lists of records (RFC 6313), whose templates they name
+        inside, all templates of the domain are needed.
 
         At most MAX_TEMPLATES records of MAX_TEMPLATE_BYTES in all, MAX_SAMPLINGS values and MAX_NAMES_BYTES of names, whatever
         the datagrams say.
@@ -398,7 +404,7 @@ class TemplateStore:
             known = True
             try:
                 header = read_header(datagram)
-                if header.version == NETFLOW_V5:
+                if header.version in FIXED:
                     continue
                 for wire_set in sets_of(datagram, header):
                     if wire_set.set_id >= FIRST_DATA_SET:
@@ -415,6 +421,8 @@ class TemplateStore:
             if not known:
                 lacking.append(place)
         templates = [self._templates[key] for key in keys if key in self._templates]
+        if nesting := {template[:2] for template in templates if nests(template)}:
+            templates += [value for key, value in self._templates.items() if key[:2] in nesting and key not in keys]
         samplings = [value for key, value in self._samplings.items() if key[:2] in domains] if domains else []
         return Needs(templates, samplings, _fitting(names.values()), lacking)
 

@@ -1,6 +1,6 @@
-"""The wire format shared by all sides: headers, sets and template records of NetFlow v5, v9 and IPFIX.
+"""The wire format shared by all sides: headers, sets and template records of NetFlow v5, v7, v9 and IPFIX.
 
-Sources: RFC 3954 (v9), RFC 7011 (IPFIX) and Cisco's "NetFlow Export Datagram Format" (v5). Everything here is cheap enough
+Sources: RFC 3954 (v9), RFC 7011 (IPFIX) and Cisco's "NetFlow Export Datagram Format" (v5, v7). Everything here is cheap enough
 for a receiver to run on each datagram, and bounded by the datagram's length.
 """
 
@@ -13,11 +13,13 @@ from typing import NamedTuple
 
 __all__ = [
     "FIRST_DATA_SET",
+    "FIXED",
     "MAX_FIELDS",
     "MAX_RECORDS",
     "MAX_SETS",
     "NETFLOW_IPFIX",
     "NETFLOW_V5",
+    "NETFLOW_V7",
     "NETFLOW_V9",
     "SCOPE_V9",
     "VARIABLE",
@@ -36,8 +38,12 @@ __all__ = [
 ]
 
 NETFLOW_V5 = 5
+NETFLOW_V7 = 7
 NETFLOW_V9 = 9
 NETFLOW_IPFIX = 10
+
+FIXED = {NETFLOW_V5: 48, NETFLOW_V7: 52}
+"""The versions without templates, and the length of their records; the header of both has 24 bytes."""
 
 FIRST_DATA_SET = 256
 """Set ids from here on are template ids; below them are template sets and reserved ids."""
@@ -58,6 +64,7 @@ MAX_SETS = 1024
 """Sets read of one datagram at most; a datagram of 1,500 bytes cannot even hold 400."""
 
 _V5_HEADER = Struct(">HHIIIIBBH")
+_V7_HEADER = Struct(">HHIIII4x")
 _V9_HEADER = Struct(">HHIIII")
 _IPFIX_HEADER = Struct(">HHIII")
 _SET_HEADER = Struct(">HH")
@@ -72,10 +79,10 @@ class FlowError(ValueError):
 
 
 class Header(NamedTuple):
-    """What the headers of the three versions have in common.
+    """What the headers of all versions have in common.
 
     `export_us` is the exporter's time in microseconds UTC, `uptime` its sysUptime in milliseconds (0 for IPFIX),
-    `sampling` the v5 sampling field, `counted` the header's count of records (v5, v9; 0 for IPFIX), `start` the offset of what
+    `sampling` the v5 sampling field, `counted` the header's count of records (0 for IPFIX), `start` the offset of what
     follows the header and `end` the offset behind the message.
     """
 
@@ -128,7 +135,7 @@ class TemplateRecord(NamedTuple):
 def read_header(datagram: bytes) -> Header:
     """Header of a datagram.
 
-    Raises FlowError for anything but a v5, v9 or IPFIX header of full length.
+    Raises FlowError for anything but a v5, v7, v9 or IPFIX header of full length.
     """
     size = len(datagram)
     version = int.from_bytes(datagram[:2], "big") if size >= 2 else -1
@@ -144,9 +151,12 @@ def read_header(datagram: bytes) -> Header:
         _, count, uptime, seconds, nanos, sequence, engine_type, engine_id, sampling = _V5_HEADER.unpack_from(datagram)
         export_us = seconds * 1_000_000 + nanos // 1000
         return Header(version, engine_type << 8 | engine_id, sequence, export_us, uptime, sampling, count, 24, size)
-    if version in (NETFLOW_V5, NETFLOW_V9, NETFLOW_IPFIX):
+    if version == NETFLOW_V7 and size >= 24:
+        _, count, uptime, seconds, nanos, sequence = _V7_HEADER.unpack_from(datagram)
+        return Header(version, 0, sequence, seconds * 1_000_000 + nanos // 1000, uptime, 0, count, 24, size)
+    if version in FIXED or version in (NETFLOW_V9, NETFLOW_IPFIX):
         raise FlowError(f"offset 0: {size} bytes are too short for a header of version {version}")
-    raise FlowError(f"offset 0: version {version} is none of 5, 9 and 10" if size >= 2 else f"offset 0: only {size} bytes")
+    raise FlowError(f"offset 0: version {version} is none of 5, 7, 9 and 10" if size >= 2 else f"offset 0: only {size} bytes")
 
 
 def sets_of(datagram: bytes, header: Header) -> Iterator[WireSet]:

@@ -27,7 +27,7 @@ from weir.receivers.publishing.publisher import Publisher
 
 __all__ = ["PROTOCOLS", "Exporter", "Exporters", "Lifetimes"]
 
-PROTOCOLS = {5: "netflow-v5", 9: "netflow-v9", 10: "ipfix", 0: "sflow"}
+PROTOCOLS = {5: "netflow-v5", 7: "netflow-v7", 9: "netflow-v9", 10: "ipfix", 0: "sflow"}
 
 _KNOWN_KEYS = MAX_TEMPLATES + MAX_SAMPLINGS + MAX_NAMES + 256
 _MAX_RUNS = 256

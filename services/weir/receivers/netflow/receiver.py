@@ -22,7 +22,7 @@ from weir.model.topics import TopicNames
 from weir.ops.logging import get
 from weir.ops.tls import ServerTls
 from weir.protocols import sflow
-from weir.protocols.netflow import FlowError, Scan, scan
+from weir.protocols.netflow import FIXED, FlowError, Scan, scan
 from weir.receivers.listening.udp import DatagramReader, KernelDrops, open_udp, plain_address
 from weir.receivers.netflow.exporters import PROTOCOLS, Exporter, Exporters, Lifetimes
 from weir.receivers.netflow.hold import Held, Hold
@@ -47,8 +47,7 @@ _SECOND = 1_000_000
 _TICK_SECONDS = 5.0
 _COPY_SECONDS = 15.0
 _SHORTEST_RECORD = 4
-_V5_RECORD = 48
-_V5_HEADER = 24
+_FIXED_HEADER = 24
 
 
 class NetflowSettings(SpoolSettings):
@@ -316,9 +315,9 @@ class NetflowReceiver:
         if found is None or found.problem is not None:
             self._metrics.malformed("unknown" if found is None else PROTOCOLS[found.version])
         if found is None or not (found.templates or found.data_sets):
-            # Nothing to learn and nothing to look up (v5 among it), so nothing that is worth a place among the exporters.
-            if found is not None and found.version == 5:
-                units = min(found.counted, (len(data) - _V5_HEADER) // _V5_RECORD)
+            # Nothing to learn and nothing to look up (v5 and v7 among it), so nothing that is worth a place among the exporters.
+            if found is not None and found.version in FIXED:
+                units = min(found.counted, (len(data) - _FIXED_HEADER) // FIXED[found.version])
                 self._follow(source.ip, found, units, 0, received_at)
             self.publisher.offer(source, data, port, received_at=received_at)
             return

@@ -1,6 +1,6 @@
 """Sequence numbers of exporters, followed as their datagrams come in.
 
-v5 numbers its flows, v9 its packets, IPFIX its data records, sFlow its datagrams. A `Follower` notes by stream (exporter,
+v5 and v7 number their flows, v9 its packets, IPFIX its data records, sFlow its datagrams. A `Follower` notes by stream (exporter,
 protocol, domain) and minute from where to where the exporter has counted and what came of it, for the ledger, where the ranges
 of all replicas meet (`weir.model.sequences`). On the way it sees when an exporter begins anew.
 

@@ -46,7 +46,7 @@ _RETRY_SECONDS = 1.0
 class RunRecord(NamedTuple):
     """One run of an exporter's numbering.
 
-    `version` is 5, 9 or 10, 0 for sFlow; `epoch` as in `weir.model.ledger.SequenceRange`. Templates learned before `began_at`
+    `version` is 5, 7, 9 or 10, 0 for sFlow; `epoch` as in `weir.model.ledger.SequenceRange`. Templates learned before `began_at`
     (microseconds UTC) are void; it is 0 where no restart was seen.
     """
 

@@ -7,7 +7,7 @@ defect.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -42,11 +42,14 @@ class FamilyReport:
 
 
 def report(corpus: Path, families: Mapping[str, Family]) -> dict[str, FamilyReport]:
-    """Judge the families against a corpus; those without a case are left out."""
+    """Judge the families against a corpus; those without a case are left out.
+
+    A family that fails ends with one more case, which says so: it differs, and nothing explains it.
+    """
     found: dict[str, FamilyReport] = {}
     for name, family in families.items():
         result = FamilyReport()
-        for case in family(corpus):
+        for case in _judged(corpus, family):
             result.cases += 1
             if case.difference is None:
                 result.agreed += 1
@@ -55,6 +58,16 @@ def report(corpus: Path, families: Mapping[str, Family]) -> dict[str, FamilyRepo
         if result.cases:
             found[name] = result
     return found
+
+
+def _judged(corpus: Path, family: Family) -> Iterator[Case]:
+    last = "the first case"
+    try:
+        for case in family(corpus):
+            yield case
+            last = f"behind {case.name}"
+    except Exception as error:
+        yield Case(last, f"judging failed: {error!r}")
 
 
 def as_json(found: Mapping[str, FamilyReport]) -> dict[str, Any]:

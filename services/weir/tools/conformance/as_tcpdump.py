@@ -24,16 +24,20 @@ def expected(text: str) -> list[str]:
 
 
 def printed(data: bytes) -> list[str]:
-    """What tcpdump would print of what we decode."""
+    """What tcpdump would print of what we decode.
+
+    Raises ValueError (SflowError where it is none, KeyError for a structure that tcpdump has no form for) where that is not all.
+    """
     result = sflow.decode(data)
-    assert result.errors == []
+    if result.errors:
+        raise ValueError("; ".join(result.errors))
     head = result.header
     family = 6 if ":" in (head.agent or "") else 4
     lines = [
         f"sFlowv5, IPv{family} agent {head.agent}, agent-id {head.sub_agent}, seqnum {head.sequence}, "
         f"uptime {head.uptime}, samples {head.samples}, length {len(data)}"
     ]
-    lengths = structures(data, head)
+    lengths = _structures(data, head)
     for sample in result.samples:
         tag, length, records = next(lengths)
         kind, index = sample.source if not isinstance(sample, sflow.OtherSample) else (0, 0)
@@ -48,11 +52,11 @@ def printed(data: bytes) -> list[str]:
                 line += f"input {ways[0].kind << 30 | ways[0].value} output {ways[1].kind << 30 | ways[1].value} "
         lines.append(f"{line}records {len(records)}")
         for number, size in records:
-            lines += record_lines(sample, number, size)
+            lines += _record_lines(sample, number, size)
     return lines
 
 
-def structures(data: bytes, head: sflow.Header) -> Iterator[tuple[int, int, list[tuple[int, int]]]]:
+def _structures(data: bytes, head: sflow.Header) -> Iterator[tuple[int, int, list[tuple[int, int]]]]:
     """Format and length of each sample and of its records, read by other means than the decoder's."""
     at = head.start
     for _ in range(head.samples):
@@ -67,20 +71,20 @@ def structures(data: bytes, head: sflow.Header) -> Iterator[tuple[int, int, list
         at = end
 
 
-def record_lines(sample: sflow.Sample, number: int, size: int) -> list[str]:
+def _record_lines(sample: sflow.Sample, number: int, size: int) -> list[str]:
     if isinstance(sample, sflow.CounterSample):
         names: dict[int, tuple[str, str]] = {1: ("if_counters", "Generic counter"), 2: ("ethernet_counters", "Ethernet counter")}
         name, title = names[number]
         values: Any = sample.records[name]
         # A counter that is not maintained is all ones on the wire, and absent in what we decode.
-        lines = (generic if number == 1 else errors)([values.get(field, 0xFFFF_FFFF) for field in COUNTER_RECORDS[number].fields])
+        lines = (_generic if number == 1 else _errors)([values.get(field, 0xFFFF_FFFF) for field in COUNTER_RECORDS[number].fields])
         return [f"enterprise 0, {title} ({number}) length {size}", *lines]
-    assert isinstance(sample, sflow.FlowSample)
+    header = sample.header if isinstance(sample, sflow.FlowSample) else None
+    if header is None or not isinstance(sample, sflow.FlowSample):
+        raise ValueError("no sampled header was read")
     titles = {1: "Raw packet", 1001: "Extended Switch data", 1002: "Extended Router data", 1003: "Extended Gateway data"}
     lines = [f"enterprise 0 {titles[number]} ({number}) length {size}"]
     if number == 1:
-        assert sample.header is not None
-        header = sample.header
         lines.append(
             f"protocol Ethernet ({header.protocol}), length {header.frame_length}, stripped bytes {header.stripped}, "
             f"header_size {len(header.header)}"
@@ -91,7 +95,7 @@ def record_lines(sample: sflow.Sample, number: int, size: int) -> list[str]:
     return lines
 
 
-def generic(v: list[int]) -> list[str]:
+def _generic(v: list[int]) -> list[str]:
     direction = {1: "full-duplex"}[v[3]]
     up = ("down", "up")
     return [
@@ -104,7 +108,7 @@ def generic(v: list[int]) -> list[str]:
     ]
 
 
-def errors(v: list[int]) -> list[str]:
+def _errors(v: list[int]) -> list[str]:
     return [
         f"align errors {v[0]}, fcs errors {v[1]}, single collision {v[2]}, multiple collision {v[3]}, test error {v[4]}",
         f"deferred {v[5]}, late collision {v[6]}, excessive collision {v[7]}, mac trans error {v[8]}",
