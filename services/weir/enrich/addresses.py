@@ -43,8 +43,9 @@ def parse_network(text: str) -> Network:
 
 def is_inner(what: Address | Network) -> bool:
     """Whether an address, or any part of a network, is private, local, multicast or reserved."""
-    network = what if isinstance(what, (ipaddress.IPv4Network, ipaddress.IPv6Network)) else ipaddress.ip_network(what)
-    return any(network.version == inner.version and network.overlaps(inner) for inner in _INNER)
+    if isinstance(what, (ipaddress.IPv4Address, ipaddress.IPv6Address)):
+        return _INNER_TABLE.find(what) is not None
+    return any(what.version == inner.version and what.overlaps(inner) for inner in _INNER)
 
 
 class PrefixTable(Generic[V]):
@@ -88,3 +89,6 @@ class PrefixTable(Generic[V]):
             if value is not None:
                 return value
         return None
+
+
+_INNER_TABLE: Final = PrefixTable((network, True) for network in _INNER)

@@ -75,7 +75,7 @@ def _tables(mmdb: str | None, assets: str | None, users: str | None, intel: str 
         "enrich_user_files": users,
         "enrich_intel": intel,
     }
-    # The topic needs Kafka; `weir tap state.assets` looks at it.
+    # The topic is left out: reading it needs Kafka.
     changes: dict[str, Any] = {"enrich_assets_topic": False}
     if any(value is not None for value in given.values()):
         changes |= {name: value or "" for name, value in given.items()}

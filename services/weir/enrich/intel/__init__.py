@@ -194,7 +194,7 @@ def compile_intel(lists: Iterable[IntelList], *, limit: int, max_age_days: float
                 if size >= limit:
                     raise IntelError(
                         f"{one.provider}: more than {limit:,} indicators in all lists: leave lists out, or raise "
-                        "WEIR_ENRICH_INTEL_MAX_INDICATORS (150 to 600 bytes of memory each)"
+                        "WEIR_ENRICH_INTEL_MAX_INDICATORS (100 to 700 bytes of memory each)"
                     )
                 size += 1
                 of_kind[value] = said

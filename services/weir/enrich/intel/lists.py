@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-__all__ = ["IntelError", "Report", "confidence_of", "short_text"]
+__all__ = ["IntelError", "Report", "confidence_of", "lines_of", "short_text"]
 
 _EXAMPLES: Final = 5
 _MAX_TEXT: Final = 500
@@ -28,6 +29,15 @@ class Report:
         self.left_out += 1
         if len(self.examples) < _EXAMPLES:
             self.examples.append(f"{place}: {reason}")
+
+
+def lines_of(text: str) -> Iterator[str]:
+    """The lines of a text with their ends, one at a time: a list of all of them would be as large as the text again."""
+    at = 0
+    while at < len(text):
+        end = text.find("\n", at) + 1 or len(text)
+        yield text[at:end]
+        at = end
 
 
 def short_text(value: Any) -> str | None:

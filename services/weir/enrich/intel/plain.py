@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from weir.enrich.intel.lists import Report, short_text
+from weir.enrich.intel.lists import Report, lines_of, short_text
 from weir.enrich.intel.values import Indicator, classify
 
 __all__ = ["parse"]
@@ -22,7 +22,7 @@ _OWN_NAMES: Final = frozenset({"localhost", "localhost.localdomain", "local", "b
 
 def parse(text: str, report: Report) -> Iterator[Indicator]:
     """The indicators of a list, in its order. Lines that are none are counted in the report."""
-    for number, raw in enumerate(text.splitlines(), 1):
+    for number, raw in enumerate(lines_of(text), 1):
         line = raw.strip()
         if not line or line.startswith(_COMMENTS):
             continue

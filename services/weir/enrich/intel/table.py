@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Final
 
-from weir.enrich.intel.lists import IntelError, Report, confidence_of, short_text
+from weir.enrich.intel.lists import IntelError, Report, confidence_of, lines_of, short_text
 from weir.enrich.intel.values import Indicator, classify, time_us
 
 __all__ = ["find_header", "parse"]
@@ -51,7 +52,7 @@ _NOTHING: Final = frozenset({"", "none", "null", "n/a", "-"})
 def find_header(text: str) -> tuple[int, list[str], str] | None:
     """Number of the header's line (from 0), its columns in lower case, and the delimiter; None where there is no header."""
     found = None
-    for number, line in enumerate(text.splitlines()):
+    for number, line in enumerate(lines_of(text)):
         if not line.strip():
             continue
         is_comment = line.lstrip().startswith("#")
@@ -85,8 +86,7 @@ def parse(text: str, report: Report) -> Iterator[Indicator]:
         report.leave_out(f"line {start + 1}", "SHA-1 of certificates, which are in no field of any event")
         return
     values: list[str] = [name for name in _VALUE if name in columns][:1] or [name for name in _VALUES if name in columns]
-    lines = (line for line in text.splitlines(keepends=True)[start + 1 :])
-    reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
+    reader = csv.reader(islice(lines_of(text), start + 1, None), delimiter=delimiter, skipinitialspace=True)
     try:
         for cells in reader:
             if not cells or cells[0].startswith("#"):
