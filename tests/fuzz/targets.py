@@ -100,6 +100,12 @@ def _netflow(data: bytes) -> None:
             continue
 
 
+def _yaf(data: bytes) -> None:
+    from weir.processors.fields import Context, yaf
+
+    yaf.line(data.decode("utf-8", "replace"), Context(NOW_US, lambda local: local))
+
+
 def _syslog(data: bytes) -> None:
     from weir.model.batch import RawBatch
     from weir.processors.outcome import RawCoordinates
@@ -110,6 +116,18 @@ def _syslog(data: bytes) -> None:
     outcome = make_process()(batch, RawCoordinates("raw", 0, 0))
     events = sum(map(len, outcome.events.values()))
     assert events + outcome.units_empty + len({dead.unit_index for dead in outcome.dead}) >= len(units), "a unit left no trace"
+
+
+def _devices(data: bytes) -> None:
+    """Not by way of the processor, which would take a ValueError for a dead line: no line is dead for what its maker writes."""
+    from weir.processors.fields import Context
+    from weir.processors.fields.syslog import message_fields
+    from weir.protocols import syslog
+
+    for unit in data.split(b"\n")[:50]:
+        message = syslog.parse(unit, received_us=NOW_US)
+        fields = message_fields(message, Context(NOW_US, lambda local: local))
+        repr(fields).encode()
 
 
 def _device_seeds() -> list[bytes]:
@@ -138,6 +156,35 @@ def _beats(data: bytes) -> None:
     outcome = process(batch, RawCoordinates("raw", 0, 0))
     events = sum(map(len, outcome.events.values()))
     assert events + outcome.units_empty + len({dead.unit_index for dead in outcome.dead}) >= len(units), "a unit left no trace"
+
+
+def _read(data: bytes, log_path: str | None) -> None:
+    """Each line, or block of lines, as the readers take it; what becomes of it has to fit its schema."""
+    from weir.bus.codec import Encoder
+    from weir.processors.fields import NOTHING, Context
+    from weir.processors.readers import read_text
+    from weir.protocols import snort
+
+    context = Context(NOW_US, lambda local: local, log_path=log_path)
+    common = {"event_id": "i", "event_created": NOW_US, "site": "s", "log_source_ip": "192.0.2.1"}
+    where = {"raw_topic": "t", "raw_partition": 0, "raw_offset": 0}
+    text = data.decode("utf-8", "replace")
+    for unit in text.split("\n") if log_path is not None else snort.blocks(text):
+        try:
+            found = read_text(unit, context)
+        except ValueError:
+            continue
+        if found is not None and found is not NOTHING:
+            dataset, fields = found
+            Encoder(dataset)({**common, **where, **fields})
+
+
+def _zeek(data: bytes) -> None:
+    _read(data, "/x/conn.log")
+
+
+def _snort(data: bytes) -> None:
+    _read(data, None)
 
 
 _ODD = (
@@ -441,6 +488,11 @@ def _netflow_seeds() -> list[bytes]:
     return [v5, v7, v9, ipfix, rich, v9 + b"\xff\xfe\xfd\xfc" + v9]
 
 
+def _yaf_seeds() -> list[bytes]:
+    times = b"2026-01-28 15:29:48.512|2026-01-28 15:29:49.012|   0.500|   0.012|  6|"
+    return [times + b"192.0.2.10|51000|2001:db8::1|443|S|APF|AS|APF|22efa001|0000000a|00a|000|12|3400|9|9000|443|idle"]
+
+
 def _proxy_seeds() -> list[bytes]:
     signature = b"\r\n\r\n\0\r\nQUIT\n"
     return [
@@ -505,6 +557,36 @@ def _inflate_seeds() -> list[bytes]:
     return [b"\x07" + gzip.compress(text) * 2, b"\x07" + zlib.compress(text), b"\x07" + zlib.compress(text)[2:-4]]
 
 
+def _zeek_seeds() -> list[bytes]:
+    head = b"#separator \\x09\n#set_separator\t,\n#empty_field\t(empty)\n#unset_field\t-\n#path\tconn\n"
+    columns = b"#fields\tts\tuid\tid.orig_h\tid.orig_p\tproto\tduration\tconn_state\torig_ip_bytes\ttunnel_parents\tvlan\n"
+    types = b"#types\ttime\tstring\taddr\tport\tenum\tinterval\tstring\tcount\tset[string]\tint\n"
+    line = b"1379288667.706265\tC1\t192.0.2.1\t1032\ttcp\t0.447460\tSF\t1489\tC2,\\x2c\t-\n"
+    known = b"1.5\tC1\t192.0.2.1\t1\t2001:db8::2\t2\ticmp\t-\t1.5\t-\t-\tS0\tT\tF\t0\tS\t1\t40\t0\t0\t(empty)\n"
+    connection = b'"ts":1.5,"uid":"C1","id.orig_h":"192.0.2.1","id.orig_p":1,"id.resp_h":"192.0.2.2","id.resp_p":2'
+    documents = [
+        b'{%s,"conn_state":"SF","proto":"udp","duration":1e3,"orig_pkts":4}' % connection,
+        b'{"_path":"dns",%s,"query":"x","answers":["a",1,null],"qtype_name":"A"}' % connection,
+        b'{"notice":{"ts":"2026-01-02T03:04:05Z","note":"A::B","src":"192.0.2.1","p":80,"actions":["x"]}}',
+        b'{"_path":"files","ts":1.5,"tx_hosts":["192.0.2.1"],"md5":"%s","total_bytes":7}' % (b"0" * 32),
+    ]
+    return [head + columns + types + line, known, b"\n".join(documents)]
+
+
+def _snort_seeds() -> list[bytes]:
+    flow = b"[Classification: Misc] [Priority: 2] {TCP} 2001:db8::1:68 -> 198.51.100.2:67"
+    return [
+        b"12/31-23:59:58.917356  [**] [1:527:8] <eth0> x [**] " + flow,
+        b"[1:1000017:2] x " + flow,
+        b"[**] [1:6:0] x [**]\n[Priority: 3] \n12/31-21:53:15.301504 0:C:29:1:2:3 -> 0:C:29:1:2:4 type:0x800 len:0x62\n"
+        b"192.0.2.1:5 -> 192.0.2.2:22 TCP TTL:127 TOS:0x10 ID:6 IpLen:20 DgmLen:40 DF\n"
+        b"***A**** Seq: 0x68940D74  Ack: 0xBC811F16  Win: 0x80E  TcpLen: 20\n[Xref => http://x/]\n",
+        b'12/31/25-21:45:37.5 ,1,6,4,"TCP ""x""",TCP,192.0.2.1,57263,192.0.2.2,22,00:25:90:3A:05:13,,0x72,***AP***,,,,,127,,,,,8,0',
+        b"12/31-21:37:16.428952, 5, TCP, raw, 99, C2S, 192.0.2.1:5, 2001:db8::1:6, 116:414:1, drop",
+        b'{"seconds":1608147213,"timestamp":"12/16-20:33:33.6","rule":"1:2:3","msg":"x","src_ap":"192.0.2.1:5","priority":1,"vlan":7}',
+    ]
+
+
 def _capture_seeds() -> list[bytes]:
     from tests.protocols.capture_files import ethernet, fragments, ip, pcap, pcapng, tcp, udp
 
@@ -558,13 +640,16 @@ TARGETS: dict[str, Target] = {
     "sflow": Target(_sflow, _sflow_seeds, "weir.protocols.sflow"),
     "http-elements": Target(_http_elements, _elements_seeds, "weir.protocols.elements"),
     "inflate": Target(_inflate, _inflate_seeds, "weir.protocols.inflate"),
+    "zeek": Target(_zeek, _zeek_seeds, "weir.protocols.zeek"),
+    "snort": Target(_snort, _snort_seeds, "weir.protocols.snort"),
     "framing": Target(_framing, _framing_seeds, "weir.protocols.framing"),
     "lumberjack": Target(_lumberjack, _lumberjack_seeds, "weir.protocols.lumberjack"),
+    "yaf": Target(_yaf, _yaf_seeds, "weir.protocols.yaf"),
     "netflow": Target(_netflow, _netflow_seeds, "weir.protocols.netflow"),
     "syslog": Target(
         _syslog, _lines("rfc5424.log", "rfc3164.log", "kemp-esp.cef", "vendor.cef", "qumulo-audit.csv"), "weir.protocols.syslog"
     ),
-    "syslog-devices": Target(_syslog, _device_seeds, "weir.processors.fields.devices"),
+    "syslog-devices": Target(_devices, _device_seeds, "weir.processors.fields.devices"),
     "cef": Target(
         _cef,
         lambda: [line.removeprefix(b"CEF:") for line in _lines("vendor.cef", "kemp-esp.cef")()],

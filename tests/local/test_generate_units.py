@@ -213,7 +213,9 @@ class TestBeats:
                 assert view is not None
                 assert datasets[view.kind] == unit.makes
             else:
-                assert unit.makes == "sensor"
+                data = document.get("data")
+                log = data.get("_path") if isinstance(data, dict) else None
+                assert unit.makes == {None: "sensor", "conn": "network-flow"}.get(log, "network-log")
         assert {unit.makes for unit in documents} == {"ids-alert", "network-flow", "network-log", "sensor", MALFORMED}
 
     def test_eve_comes_in_a_message_at_the_root_and_in_an_envelope(self, documents: list[Unit]) -> None:

@@ -145,7 +145,7 @@ class Tea:
 @pytest.fixture
 def tea(monkeypatch: pytest.MonkeyPatch) -> Tea:
     reader = Tea()
-    monkeypatch.setattr(readers, "READERS", (*readers.READERS, reader))
+    monkeypatch.setattr(readers, "_asked", (*readers.READERS, reader))
     return reader
 
 
@@ -213,7 +213,7 @@ def test_tags_of_the_shipper_and_of_the_reader_are_kept(monkeypatch: pytest.Monk
         def line(self, text: str, context: Context) -> Decoded | None:
             return "network-log", {"event_module": "tea", "event_dataset": "tea", "tags": ["hot", "dmz"]}
 
-    monkeypatch.setattr(readers, "READERS", (Tagging(),))
+    monkeypatch.setattr(readers, "_asked", (Tagging(),))
     assert event_of({**FILEBEAT, "message": "x"})[1]["tags"] == ["dmz", "hot"]
 
 

@@ -128,6 +128,24 @@ class TestShipping:
         )
         assert (found.agent_type, found.agent_version, found.event_dataset, found.host_name) == ("winlogbeat", "8.1", "d", "h")
 
+    def test_a_beat_of_version_6_names_itself_and_its_file_at_the_root(self) -> None:
+        found = shipping(
+            {
+                "beat": {"name": "web01", "hostname": "web01.example", "version": "6.8.23"},
+                "@metadata": {"beat": "filebeat"},
+                "source": "/var/log/x",
+                "offset": 7,
+            }
+        )
+        assert (found.agent_name, found.agent_type, found.agent_version, found.host_name) == (
+            "web01",
+            "filebeat",
+            "6.8.23",
+            "web01.example",
+        )
+        assert (found.log_file_path, found.log_offset) == ("/var/log/x", 7)
+        assert shipping({"message": "x", "source": "somebody"}).log_file_path is None
+
     def test_an_empty_document_has_nothing(self) -> None:
         assert set(shipping({})) == {None}
 

@@ -255,7 +255,7 @@ def test_a_hostile_line_costs_one_pass(text: str) -> None:
 
 
 @given(st.sampled_from([FAST + FLOW, FULL, SNORT2, ICMP, PFSENSE, SNORT3]), st.data())
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 def test_no_text_raises(text: str, data: st.DataObject) -> None:
     at = data.draw(st.integers(0, len(text)))
     cut = text[:at] + data.draw(st.text(max_size=8)) + text[at + data.draw(st.integers(0, 8)) :]
@@ -275,6 +275,6 @@ def test_no_text_raises(text: str, data: st.DataObject) -> None:
         | st.sampled_from(["1:2:3", "12/31-23:59:58.9"]),
     )
 )
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 def test_no_document_raises(document: dict[str, object]) -> None:
     snort.from_json({"rule": "1:2:3", "seconds": 1, "msg": "x"} | document, RECEIVED, lambda local: local)

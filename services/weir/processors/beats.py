@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from weir.model.batch import RawBatch
 from weir.model.ids import event_id
@@ -68,7 +68,7 @@ def _decode(document: dict[str, object], module: str, context: Context) -> Decod
     context.event_dataset = shipped.event_dataset
     found = _read(document, shipped, context)
     if found is None:
-        found = "sensor", _sensor(document, shipped, module, context)
+        found = _from_text(document, shipped, module, context)
     if found is NOTHING:
         return found
     dataset, fields = found
@@ -90,7 +90,7 @@ def _decode(document: dict[str, object], module: str, context: Context) -> Decod
 
 
 def _read(document: dict[str, object], shipped: beats.Shipping, context: Context) -> Decoded | None:
-    """What a reader makes of the document, or of what lies in it. A line is asked about last, because that costs most."""
+    """What a reader makes of the document, or of a document in it."""
     message = shipped.message
     if message is not None and message.startswith("{"):
         record = beats.json_object(message)
@@ -101,31 +101,50 @@ def _read(document: dict[str, object], shipped: beats.Shipping, context: Context
     for record in beats.records(document):
         if (found := read_document(record, context)) is not None:
             return found
-    for text in (message, beats.original(document)):
-        # A line that begins as JSON and is none may still be somebody's: Qumulo writes escapes that JSON does not have.
-        if text is None or (text.startswith("{") and beats.json_object(text) is not None):
-            continue
-        if (found := _read_line(text, document, context)) is not None:
-            return found
     return None
 
 
-def _read_line(text: str, document: dict[str, object], context: Context) -> Decoded | None:
+def _from_text(document: dict[str, object], shipped: beats.Shipping, module: str, context: Context) -> Decoded:
+    """What a reader makes of the lines in the document; else a sensor event.
+
+    A syslog header of the message says more than the shipper does; the line stays whole.
+    """
+    message = shipped.message
+    header = None if message is None else _syslog(message, document, context)
+    if message is not None and (found := _read_line(message, header, context)) is not None:
+        return found
+    line = beats.original(document)
+    if line is not None and (found := _read_line(line, _syslog(line, document, context), context)) is not None:
+        return found
+    fields = document_fields(document, shipped, module)
+    if header is not None:
+        fields["timestamp"] = header.timestamp_us
+        fields["host_name"] = header.hostname
+        for column, value in (
+            ("process_name", header.app_name),
+            ("log_syslog_facility", header.facility),
+            ("log_syslog_severity", header.severity),
+        ):
+            fields.setdefault(column, value)
+    return "sensor", fields
+
+
+def _read_line(text: str, header: syslog.SyslogMessage | None, context: Context) -> Decoded | None:
     """A line as it stands or, where it has a syslog header, what stands behind that."""
-    message = _syslog(text, document, context)
-    if message is None:
-        return read_text(text, context)
-    context.program = message.app_name
-    found = read_text(message.message, context)
+    if header is None:
+        # One that begins as JSON and is none may still be somebody's: Qumulo writes escapes that JSON does not have.
+        return None if text.startswith("{") and beats.json_object(text) is not None else read_text(text, context)
+    context.program = header.app_name
+    found = read_text(header.message, context)
     if found is not None and found is not NOTHING:
         dataset, fields = found
         if fields.get("timestamp") is None:
-            fields["timestamp"] = message.timestamp_us
+            fields["timestamp"] = header.timestamp_us
         if fields.get("host_name") is None:
-            fields["host_name"] = message.hostname
+            fields["host_name"] = header.hostname
         if dataset not in _WITHOUT_PRIORITY:
-            fields["log_syslog_facility"] = message.facility
-            fields["log_syslog_severity"] = message.severity
+            fields["log_syslog_facility"] = header.facility
+            fields["log_syslog_severity"] = header.severity
     return found
 
 
@@ -138,22 +157,6 @@ def _syslog(text: str, document: dict[str, object], context: Context) -> syslog.
         to_utc = lambda local: local - offset  # noqa: E731 - one expression
     message = syslog.parse(text.encode("utf-8", "surrogatepass"), received_us=context.received_us, to_utc=to_utc)
     return None if message.format == "unparsed" else message
-
-
-def _sensor(document: dict[str, object], shipped: beats.Shipping, module: str, context: Context) -> dict[str, Any]:
-    """A document of no known source. A syslog header of its message says more than the shipper does; the line stays whole."""
-    fields = document_fields(document, shipped, module)
-    message = shipped.message
-    if message is not None and (line := _syslog(message, document, context)) is not None:
-        fields["timestamp"] = line.timestamp_us
-        fields["host_name"] = line.hostname
-        for column, value in (
-            ("process_name", line.app_name),
-            ("log_syslog_facility", line.facility),
-            ("log_syslog_severity", line.severity),
-        ):
-            fields.setdefault(column, value)
-    return fields
 
 
 def main(settings: ProcessorSettings) -> int:

@@ -17,6 +17,7 @@ from weir.processors.fields import (
     snort,
     suricata,
     windows,
+    yaf,
     zeek,
 )
 from weir.processors.fields import sensorfleet as sensorfleet_fields
@@ -34,6 +35,7 @@ READERS: Final[tuple[Reader, ...]] = (
     cef,
     leef,
     kemp_logs,
+    yaf,
 )
 """Weir's own, in the order in which they are asked."""
 

@@ -14,7 +14,7 @@ import orjson
 
 from weir.protocols import eve, sensorfleet
 from weir.protocols._isotime import iso_to_micros
-from weir.protocols._values import child, object_of, text
+from weir.protocols._values import NOTHING, child, object_of, text
 
 __all__ = [
     "NOBODY",
@@ -215,7 +215,9 @@ NOBODY: Final = Shipping(None, None, None, None, None, None, None, None, None, N
 
 # Of these a shipper's document has at least one.
 _DOTTED: Final = frozenset({"event.module", "event.dataset", "host.name", "agent.name", "agent.type", "log.file.path"})
-_SHIPPERS_KEYS: Final = _DOTTED | {"@timestamp", "@metadata", "agent", "host", "event", "log", "message", "data_stream"}
+_SHIPPERS_KEYS: Final = _DOTTED | {
+    "@timestamp", "@metadata", "agent", "beat", "host", "event", "log", "message", "data_stream",
+}  # fmt: skip
 
 
 def shipping(document: dict[str, object]) -> Shipping:
@@ -223,27 +225,36 @@ def shipping(document: dict[str, object]) -> Shipping:
     if _SHIPPERS_KEYS.isdisjoint(document):
         return NOBODY
     get = document.get
-    host = get("host")
-    message = get("message")
-    metadata = object_of(get("@metadata"))
-    agent = object_of(get("agent"))
-    event = object_of(get("event"))
-    log = object_of(get("log"))
-    dataset = text(event.get("dataset")) or text(object_of(get("data_stream")).get("dataset"))
-    path = text(object_of(log.get("file")).get("path"))
-    offset = log.get("offset")
+    host, message, agent, event, log = get("host"), get("message"), get("agent"), get("event"), get("log")
+    agent = agent if type(agent) is dict else object_of(get("beat"))
+    event = event if type(event) is dict else NOTHING
+    log = log if type(log) is dict else NOTHING
+    # What most documents have is asked for first, and nothing else then.
+    name = text(host.get("name")) if type(host) is dict else text(host)
+    kind, version = text(agent.get("type")), text(agent.get("version"))
+    if kind is None or version is None:
+        metadata = object_of(get("@metadata"))
+        kind, version = kind or text(metadata.get("beat")), version or text(metadata.get("version"))
+    file, offset = log.get("file"), log.get("offset")
     found = Shipping(
-        timestamp=iso_to_micros(get("@timestamp")),
-        host_name=text(host) or text(object_of(host).get("name")) or text(agent.get("hostname")),
-        agent_name=text(agent.get("name")),
-        agent_type=text(agent.get("type")) or text(metadata.get("beat")),
-        agent_version=text(agent.get("version")) or text(metadata.get("version")),
-        event_module=text(event.get("module")),
-        event_dataset=dataset,
-        log_file_path=path or text(log.get("file.path")) or text(get("source")),
-        log_offset=offset if type(offset) is int and 0 <= offset < 2**63 else None,
-        message=message if isinstance(message, str) else None,
+        iso_to_micros(get("@timestamp")),
+        name or text(agent.get("hostname")),
+        text(agent.get("name")),
+        kind,
+        version,
+        text(event.get("module")),
+        text(event.get("dataset")) or text(object_of(get("data_stream")).get("dataset")),
+        text(file.get("path") if type(file) is dict else log.get("file.path")),
+        offset if type(offset) is int and 0 <= offset < 2**63 else None,
+        message if isinstance(message, str) else None,
     )
+    if "beat" in document:
+        # Beats before 7.0 name themselves so, and the file at the root.
+        offset = get("offset")
+        found = found._replace(
+            log_file_path=found.log_file_path or text(get("source")),
+            log_offset=offset if type(offset) is int and 0 <= offset < 2**63 else found.log_offset,
+        )
     return found if _DOTTED.isdisjoint(document) else _with_dotted(found, document)
 
 

@@ -128,6 +128,8 @@ def _bytes(found: re.Match[str]) -> str:
 
 
 def _count(text: str) -> int:
+    if len(text) < 20 and text.isdigit():
+        return int(text)
     if not text.isdigit() or len(text) > 20 or (number := int(text)) >= 2**64:
         raise ValueError("no count")
     return number

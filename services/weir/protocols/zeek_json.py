@@ -32,10 +32,11 @@ class Hint(NamedTuple):
 
 
 class Record(NamedTuple):
-    """`log` is the log's name, None where nothing tells; `values` its columns, flat, by Zeek's names."""
+    """`log` is the log's name, None where nothing tells; `values` its columns, flat, by Zeek's names; `document` is as sent."""
 
     log: str | None
     values: dict[str, object]
+    document: dict[str, object]
 
 
 @lru_cache(maxsize=4_096)
@@ -174,15 +175,15 @@ def recognise(document: dict[str, object], known: Hint) -> Record | None:
         return None
     values = _flat(document)
     if isinstance(path, str) and path:
-        return Record(path, _dotted(values, path))
+        return Record(path, _dotted(values, path), document)
     keys = values.keys()
     connection = isinstance(values.get("uid"), str) and "id.orig_h" in values
     if known.log is not None and (known.sure or connection or _mostly(keys, known.log)):
-        return Record(known.log, _dotted(values, known.log))
+        return Record(known.log, _dotted(values, known.log), document)
     for log, alone, columns in _ROWS:
         if columns <= keys and (connection or alone):
-            return Record(log, _dotted(values, log))
-    return Record(None, values) if connection or known.sure else None
+            return Record(log, _dotted(values, log), document)
+    return Record(None, values, document) if connection or known.sure else None
 
 
 def _wrapped(document: dict[str, object], known: Hint) -> Record | None:
@@ -190,10 +191,10 @@ def _wrapped(document: dict[str, object], known: Hint) -> Record | None:
         [(log, inner)] = document.items()
         # Of the Kafka plugin, which tags a record with the name of its log.
         if isinstance(inner, dict) and log in zeek.layouts() and _is_time(inner.get("ts")):
-            return Record(log, _flat(inner))
+            return Record(log, _flat(inner), inner)
     # Some logs of Zeek about itself have no time at all.
     if known.sure and known.log is not None and _mostly(document.keys(), known.log):
-        return Record(known.log, document)
+        return Record(known.log, document, document)
     return None
 
 

@@ -58,6 +58,16 @@ class TestCisco:
             },
         )  # fmt: skip
 
+    def test_what_has_ended_began_its_duration_ago(self) -> None:
+        check(
+            "<166>May 11 2024 22:14:15: %ASA-6-302016: Teardown UDP connection 7 for out:192.0.2.1/1 to in:10.0.0.1/53 duration "
+            "0:00:05 bytes 9",
+            {"event_start": 1_715_465_650_000_000, "event_end": 1_715_465_655_000_000, "event_duration": 5_000_000_000},
+        )
+
+    def test_what_stands_between_header_and_message_is_of_neither(self) -> None:
+        check("<166>May 11 2024 22:14:15 fw : %ASA-5-1: x", {"message": "%ASA-5-1: x", "host_name": "fw"})
+
     def test_a_teardown_has_bytes_and_duration(self) -> None:
         check(
             "<166>%ASA-6-302014: Teardown TCP connection 7 for out:192.0.2.1/1 to in:10.0.0.1/443 duration 1:01:02 bytes 9 "
@@ -102,6 +112,7 @@ class TestCisco:
                 "event_duration": 5_000_000_000, "event_start": 1_715_465_650_000_000, "source_bytes": 3, "destination_bytes": 4,
                 "rule_name": "r", "event_outcome": "failure", "event_type": ["connection", "end", "denied"],
                 "observer_ingress_zone": "in", "url_original": "http://x/a", "host_name": "ftd",
+                "event_end": 1_715_465_655_000_000, "network_bytes": 7,
             },
         )  # fmt: skip
 
@@ -137,6 +148,33 @@ class TestCisco:
             ("<134>wlc: *Dot1x_Task_0: Mar 01 18:48:50.5: %DOT1X-3-ABORT_AUTH: 1x_bauth_sm.c:447 Abort", "cisco.wlc"),
         ):
             assert fields(line)["event_dataset"] == dataset
+
+    def test_who_writes_in_the_same_form_keeps_its_name(self) -> None:
+        for line, dataset in (
+            (
+                "<189>Mar  1 18:48:50 sw ConfigAgent: %SYS-5-CONFIG_I: Configured from console by admin on vty7 (192.0.2.1)",
+                "arista.eos",
+            ),
+            ("<189>Mar  1 18:48:50 sw %STKUNIT0-M:CP %IFMGR-5-OSTATE_UP: Changed interface state to up: Te 0/1", "dell.ftos"),
+            ("<189>Mar  1 18:48:50 sw %SYS-5-CONFIG_I: Configured from console by admin on vty7 (192.0.2.1)", "cisco.ios"),
+        ):
+            assert fields(line)["event_dataset"] == dataset
+
+    def test_what_a_daemon_of_nx_os_says_of_a_login(self) -> None:
+        check(
+            "<187>: 2024 Mar  1 18:48:50 UTC: %DAEMON-3-SYSTEM_MSG: error: PAM: Authentication failure for illegal user x from "
+            "2001:db8::1 - dcos_sshd[12]",
+            {
+                "event_dataset": "cisco.nexus", "event_category": ["authentication"], "event_outcome": "failure", "user_name": "x",
+                "source_ip": "2001:db8::1", "network_type": "ipv6",
+            },
+        )  # fmt: skip
+
+    def test_of_a_message_with_an_unread_wording_who_is_connected_is_read(self) -> None:
+        check(
+            "<166>%ASA-7-715036: Group = g, Username = u, IP = 192.0.2.1, Sending keep-alive of type DPD",
+            {"event_code": "715036", "user_name": "u", "source_ip": "192.0.2.1", "event_dataset": "cisco.asa"},
+        )
 
     def test_an_alarm_of_stealthwatch(self) -> None:
         check(
@@ -213,6 +251,16 @@ class TestPaloAlto:
             zone_hours=2,
         )  # fmt: skip
 
+    def test_a_login_to_globalprotect_before_there_is_a_tunnel(self) -> None:
+        check(
+            "<14>May 11 10:14:16 fw 1,2024/05/11 10:14:16,1,GLOBALPROTECT,0,1,2024/05/11 10:14:15,vsys1,gateway-auth,login,LDAP,,"
+            "AD\\u,US,PC-1,203.0.113.5,0.0.0.0,0.0.0.0,0.0.0.0,host,ser,5.1,Windows,10,1,,,,failure,,0,,0,gw,7,0x0",
+            {
+                "source_ip": "203.0.113.5", "source_nat_ip": None, "user_name": "u", "event_action": "gateway-auth",
+                "event_outcome": "failure", "event_category": ["authentication", "session"], "source_host": "PC-1",
+            },
+        )  # fmt: skip
+
     def test_a_time_with_its_zone_is_the_best(self) -> None:
         columns = ["1", "2024/05/11 10:14:16", "1", "SYSTEM", "auth", "1", "2024/05/11 10:14:15", "", "auth-fail", "", "", "",
          "general",
@@ -242,6 +290,21 @@ class TestJuniper:
                 "event_type": ["connection", "end", "allowed"], "event_outcome": "success",
             },
         )  # fmt: skip
+
+    def test_structured_data_that_does_not_conform(self) -> None:
+        check(
+            '<38>1 2024-05-11T10:14:16Z srx mgd 9 UI_LOGIN_EVENT [junos@2636.1.1.1.2.40 username="u" class-name="c" ] User login',
+            {
+                "event_code": "UI_LOGIN_EVENT", "user_name": "u", "log_syslog_version": "unparsed", "host_name": "srx",
+                "event_category": ["authentication", "session"], "timestamp": 1_715_422_456_000_000,
+            },
+        )  # fmt: skip
+
+    def test_what_its_sshd_says_is_an_event_of_junos(self) -> None:
+        check(
+            "<38>May 11 10:14:16 srx sshd[9]: SSHD_LOGIN_FAILED: Login failed for user 'u' from host '192.0.2.1'",
+            {"event_dataset": "juniper.junos", "user_name": "u", "source_ip": "192.0.2.1", "event_outcome": "failure"},
+        )
 
     def test_a_denied_session_whose_name_is_the_tag(self) -> None:
         check(

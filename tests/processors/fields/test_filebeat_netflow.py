@@ -54,7 +54,8 @@ def test_a_flow_has_the_fields_of_a_flow() -> None:
     assert {
         "event_module": "netflow", "event_dataset": "netflow.flow", "event_action": "netflow_flow", "flow_protocol": "netflow-v9",
         "flow_observation_domain": 7, "source_ip": "10.0.0.1", "destination_ip": "198.51.100.2", "source_port": 50000,
-        "destination_port": 443, "network_transport": "tcp", "network_iana_number": 6, "network_type": "ipv4",
+        "source_bytes": 1000, "destination_bytes": None, "destination_port": 443, "network_transport": "tcp",
+        "network_iana_number": 6, "network_type": "ipv4",
         "network_bytes": 1000,
         "network_packets": 10, "flow_raw_bytes": 1000, "flow_raw_packets": 10, "flow_tcp_flags": 27, "flow_tos": 8,
         "observer_ingress_interface": 3, "observer_egress_interface": 4, "source_as": 64496, "destination_as": 64497,
@@ -95,6 +96,24 @@ def test_both_directions_of_a_biflow_are_counted() -> None:
     assert (event["source_bytes"], event["destination_bytes"], event["network_bytes"]) == (1000, 500, 1500)
     _, event = event_of(changed(reverse_octet_delta_count=500))
     assert (event["source_bytes"], event["destination_bytes"], event["network_bytes"]) == (1000, 500, 1500)
+
+
+def test_events_of_nat_and_firewalls_users_and_flow_ids_read_as_the_decoders_do() -> None:
+    _, event = event_of(changed(firewall_event=3, firewall_event_extended=1001, flow_id=8500, user_name="CORP\\alice"))
+    assert {
+        "event_action": "firewall_flow_denied", "event_type": ["connection", "denied"], "event_outcome": "failure",
+        "event_code": "1001", "event_reason": "denied by an ingress ACL", "flow_id": "8500", "user_name": "alice",
+        "user_domain": "CORP",
+    }.items() <= event.items()  # fmt: skip
+    _, event = event_of(changed(nat_event=4, layer2_segment_id=0x0100_0000_0000_1234))
+    assert (event["event_action"], event["flow_vni"]) == ("nat44_session_create", 0x1234)
+
+
+def test_what_filebeat_calls_otherwise_is_known_by_its_name() -> None:
+    _, event = event_of(changed(firewall_event=3, fw_ext_event=1002, username="bob", xlate_source_address_ip_v4="203.0.113.1",
+                                xlate_source_port=99))  # fmt: skip
+    assert (event["event_reason"], event["user_name"]) == ("denied by an egress ACL", "bob")
+    assert (event["source_nat_ip"], event["source_nat_port"]) == ("203.0.113.1", 99)
 
 
 def test_ipv6_icmp_and_translated_addresses() -> None:
@@ -145,6 +164,7 @@ def test_other_documents_with_that_key_are_not_taken_for_flows(document: dict[st
         ("sourceIPv4Address", "source_ipv4_address"), ("postNATSourceIPv4Address", "post_nat_source_ipv4_address"),
         ("selectorIDTotalFlowsObserved", "selector_id_total_flows_observed"), ("VRFname", "vrf_name"), ("ipTTL", "ip_ttl"),
         ("dot1qVlanId", "dot1q_vlan_id"), ("wlanSSID", "wlan_ssid"), ("bgpSourceAsNumber", "bgp_source_as_number"),
+        ("XlateSourceAddressIPV4", "xlate_source_address_ip_v4"),
     ],
 )  # fmt: skip
 def test_elements_are_named_as_filebeat_names_them(element: str, filebeats: str) -> None:
@@ -163,7 +183,21 @@ VALUES = (
 @settings(max_examples=120, deadline=None)
 @given(
     st.dictionaries(
-        st.sampled_from([*FLOW["netflow"], "sampling_interval", "responder_octets", "icmp_type_code_ipv4"]), VALUES, max_size=6
+        st.sampled_from(
+            [
+                *FLOW["netflow"],
+                "sampling_interval",
+                "responder_octets",
+                "icmp_type_code_ipv4",
+                "flow_id",
+                "user_name",
+                "nat_event",
+                "firewall_event",
+                "silk_app_label",
+            ]
+        ),
+        VALUES,
+        max_size=6,
     ),
     st.dictionaries(st.sampled_from(sorted(EXPORTER)), VALUES, max_size=3),
 )

@@ -105,3 +105,10 @@ def test_counts_of_one_way_are_the_sources_and_of_both_are_summed() -> None:
     assert tuple(one_way[name] for name in names) == (1000, 1000, None, 100, 20, 20)
     both = flow(Template(256, [FieldSpec(231, 4), FieldSpec(232, 4)]), (10, 20))
     assert tuple(both[name] for name in names[:3]) == (30, 10, 20)
+
+
+def test_a_duration_of_centuries_is_none() -> None:
+    """Both times are possible, and so they stay; their difference in nanoseconds is more than a number has room for."""
+    found = flow(Template(256, [FieldSpec(150, 4), FieldSpec(153, 8)]), (1, 250_000_000_000_000))
+    assert (found["event_start"], found["event_end"]) == (1_000_000, 250_000_000_000_000_000)
+    assert found["event_duration"] is None

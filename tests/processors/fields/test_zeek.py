@@ -58,10 +58,9 @@ def record(log: str, known: Context | None = None, /, **columns: Any) -> dict[st
     return written(zeek.document(document, known or context()), "network-log")
 
 
-def process(*units: str, transport: str = "tcp") -> Outcome:
-    batch = RawBatch(new_batch_id(), "here", "r", transport, "192.0.2.9", 514, NOW_US, [unit.encode() for unit in units])
-    where = RawCoordinates("t", 0, 0)
-    return beats.process(batch, where) if transport == "lumberjack" else syslog.make_process()(batch, where)
+def process(*units: str) -> Outcome:
+    batch = RawBatch(new_batch_id(), "here", "r", "tcp", "192.0.2.9", 514, NOW_US, [unit.encode() for unit in units])
+    return syslog.make_process()(batch, RawCoordinates("t", 0, 0))
 
 
 class TestConn:
@@ -259,6 +258,10 @@ class TestRecords:
         )
         assert (signature["rule_id"], signature["source_ip"], signature["destination_port"]) == ("s", "192.0.2.1", 6)
 
+    def test_what_the_kafka_plugin_wraps_is_unwrapped(self) -> None:
+        event = written(zeek.document({"dns": {"ts": 1.5, "query": "x"}}, context()), "network-log")
+        assert (event["event_dataset"], event["document"]) == ("zeek.dns", '{"ts":1.5,"query":"x"}')
+
     def test_a_log_that_nobody_knows_is_kept_all_the_same(self) -> None:
         event = record("corelight_burst", mine=[1, {"x": None}], _system_name="sensor-7")
         assert (event["event_dataset"], event["host_name"], event["flow_id"]) == ("zeek.corelight_burst", "sensor-7", "C1")
@@ -319,10 +322,30 @@ class TestProcessors:
         assert {dataset: len(events) for dataset, events in outcome.events.items()} == {"network-flow": 2}
         assert outcome.dead == []
 
-    def test_json_comes_by_syslog_and_by_beats(self) -> None:
+    def test_json_comes_by_syslog(self) -> None:
         text = json.dumps({**CONN, "orig_pkts": 1})
-        (by_syslog,) = process(f"<14>1 - z zeek - - - {text}").events["network-flow"]
-        assert (by_syslog["flow_id"], by_syslog["host_name"]) == ("CoyZ", "z")
+        (event,) = process(f"<14>1 - z zeek - - - {text}").events["network-flow"]
+        assert (event["flow_id"], event["host_name"]) == ("CoyZ", "z")
+
+    def test_lines_and_documents_come_by_filebeat(self) -> None:
+        shipped = [
+            {"message": line, "log": {"file": {"path": "/opt/zeek/logs/current/conn.log"}}} for line in [*HEADER, LINE, LINE[:50]]
+        ]
+        shipped.append({"message": json.dumps({"ts": 1.5, "query": "x"}), "event": {"module": "zeek", "dataset": "zeek.dns"}})
+        shipped.append({"@timestamp": "2026-01-02T03:04:05Z", "json": {"_path": "notice", "ts": 2.5, "note": "A::B"}})
+        units = [json.dumps(document).encode() for document in shipped]
+        batch = RawBatch(new_batch_id(), "here", "r", "lumberjack", "192.0.2.9", 5044, NOW_US, units)
+        outcome = beats.process(batch, RawCoordinates("t", 0, 0))
+        assert (outcome.units_empty, outcome.dead) == (len(HEADER), [])
+        (flow,), records, (alert,) = (outcome.events[dataset] for dataset in ("network-flow", "network-log", "ids-alert"))
+        assert flow["flow_id"] == "CoyZ"
+        assert [record["event_dataset"] for record in records] == ["zeek.conn", "zeek.dns"]
+        assert records[0]["tags"] == ["zeek_malformed"]
+        assert (alert["rule_name"], alert["timestamp"]) == ("A::B", 2_500_000)
+
+    def test_a_record_nested_deeper_than_can_be_written_is_dead(self) -> None:
+        deep = json.dumps(CONN)[:-1] + ', "x": ' + "[" * 300 + "]" * 300 + "}"
+        assert [dead.unit_index for dead in process(f"<14>1 - z zeek - - - {deep}").dead] == [0]
 
     def test_other_lines_with_tabs_stay_what_they_were(self) -> None:
         outcome = process("<14>1 - h app - - - #fields of view\tx", "<14>1 - h app - - - a\tb")
@@ -334,7 +357,7 @@ class TestProcessors:
     st.sampled_from([None, "/x/conn.log", "/x/y"]),
     st.randoms(use_true_random=False),
 )
-@settings(max_examples=120)
+@settings(max_examples=120, deadline=None)
 def test_no_lines_raise(lines: list[str], log_path: str | None, random: Any) -> None:
     known = context(log_path=log_path)
     for line in lines:

@@ -30,6 +30,7 @@ from weir.protocols.netflow.encode import (
     Withdrawal,
     encode,
     encode_v5,
+    encode_v7,
     ipv4,
     template_record,
 )
@@ -60,6 +61,15 @@ class TestScan:
 
     def test_a_withdrawal_has_no_record(self) -> None:
         assert scan(message(10, Withdrawal(256))).templates == (TemplateRecord(10, 0, 256, False, b""),)
+
+    def test_v7_is_scanned_as_v5_is(self) -> None:
+        """Its flows are counted; there is nothing to learn from it."""
+        datagram = encode_v7(V5Datagram([V5Flow("192.0.2.1", "192.0.2.2")] * 2, EXPORT, sequence=8, uptime=77))
+        found = scan(datagram)
+        assert (found.version, found.observation_domain, found.sequence, found.counted, found.uptime) == (7, 0, 8, 2, 77)
+        store = TemplateStore()
+        assert (store.learn(datagram), store.missing(datagram), store.replaces(datagram)) == ([], set(), False)
+        assert store.needs([datagram]) == ([], [], [], [])
 
     def test_v5_needs_no_template(self) -> None:
         found = scan(encode_v5(V5Datagram([V5Flow("192.0.2.1", "192.0.2.2")], EXPORT, sequence=8, engine_type=1, engine_id=2)))

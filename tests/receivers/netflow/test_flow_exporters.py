@@ -16,7 +16,7 @@ from weir.model.sequences import merge
 from weir.processors.netflow import process
 from weir.processors.outcome import RawCoordinates
 from weir.protocols.netflow import scan
-from weir.protocols.netflow.encode import DataSet, FieldSpec, Template, V5Datagram, V5Flow, Withdrawal, encode_v5, ipv4
+from weir.protocols.netflow.encode import DataSet, FieldSpec, Template, V5Datagram, V5Flow, Withdrawal, encode_v5, encode_v7, ipv4
 from weir.receivers.netflow.local_copy import CopyError, FlowCopy
 from weir.receivers.netflow.state import AT_HEADER, FlowStateCodec, RunRecord, StateKey, StateRecord, state_key
 
@@ -213,16 +213,21 @@ class TestLoss:
         def v5(sequence: int, flows: int) -> bytes:
             return encode_v5(V5Datagram([V5Flow("10.0.0.1", "10.0.0.5")] * flows, 1_790_000_000, uptime=5_000, sequence=sequence))
 
+        def v7(sequence: int, flows: int) -> bytes:
+            return encode_v7(V5Datagram([V5Flow("10.0.0.1", "10.0.0.5")] * flows, 1_790_000_000, uptime=5_000, sequence=sequence))
+
         with at_work(netflow_port=0, ipfix_port=0, sflow_port=0) as work:
             work.send("netflow", v5(0, 10), v5(40, 10))  # 30 flows are missing
+            work.send("netflow", v7(0, 10), v7(13, 10))  # 3 flows
             work.send("netflow", message(FLOW, sequence=1), message(flow(1), sequence=2), message(flow(1), sequence=5))  # 2 packets
             work.send("ipfix", ipfix(FLOW), ipfix(flow(1, count=4)), ipfix(flow(1, count=4), sequence=9))  # 5 records
             work.send("sflow", sflow(7), sflow(9), sflow(1, sub_agent=2))  # 1 datagram
-            work.wait_for(11)
+            work.wait_for(13)
             assert work.run.stop() == 0
             found = {(loss.protocol, loss.source, loss.observation_domain): loss.missing for loss in merge(work.sequences())}
         assert found == {
             ("netflow-v5", "127.0.0.1", 0): 30,
+            ("netflow-v7", "127.0.0.1", 0): 3,
             ("netflow-v9", "127.0.0.1", 7): 2,
             ("ipfix", "127.0.0.1", 7): 5,
             ("sflow", "192.0.2.77", 0): 1,

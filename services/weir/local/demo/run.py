@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import orjson
 from rich.console import Console
@@ -30,6 +31,7 @@ __all__ = ["run_demo"]
 
 SEND_SECONDS = 10.0
 DRAIN_SECONDS = 120.0
+SETTLED_TURNS = 5
 POLL_SECONDS = 0.3
 MASS_DELETE_USER = "mallory"
 FOLDER = Path(".weir") / "demo"
@@ -195,7 +197,7 @@ def _drain(stack: Stack, oracle: Oracle, progress: Progress) -> list[str]:
             late.append(f"{title}: {left} of {total} records were not dealt with after {DRAIN_SECONDS:.0f} s")
         if not progress.console.is_terminal:
             progress.console.print(f"  {title} done ({time.monotonic() - begun:.1f} s after the last unit was sent)")
-    _settle(lambda: int(stack.stats("adx")["rows"]), deadline)
+    _settle(lambda: stack.stats("adx"), deadline)
     return late
 
 
@@ -210,13 +212,16 @@ def _stable_ends(oracle: Oracle, topics: list[str], deadline: float) -> dict[tup
     return ends
 
 
-def _settle(value: Callable[[], int], deadline: float) -> None:
-    last, since = value(), time.monotonic()
-    while time.monotonic() < deadline and time.monotonic() - since < 1.5:
+def _settle(stats: Callable[[], dict[str, Any]], deadline: float) -> None:
+    """Wait until the aggregator has looked into its queue several times and found nothing: to load a blob may take seconds."""
+    last = stats()
+    while time.monotonic() < deadline:
         time.sleep(POLL_SECONDS)
-        now = value()
-        if now != last:
-            last, since = now, time.monotonic()
+        now = stats()
+        if now["blobs"] != last["blobs"] or now["queued"]:
+            last = now
+        elif now["turns"] - last["turns"] >= SETTLED_TURNS:
+            return
 
 
 def _destinations(stack: Stack, audit: Audit) -> dict[str, Destination]:

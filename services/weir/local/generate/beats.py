@@ -176,6 +176,7 @@ def sensorfleet_document(dice: Dice, name: str, number: int, now_us: int) -> tup
         data = data | {"ts": (now_us - dice.below(2_000_000)) / 1_000_000, "uid": f"C{dice.below(16**16):016x}"}
         data["id.orig_h"] = vary_address(data["id.orig_h"], dice)
         data["id.orig_p"] = dice.between(10_001, 65535)
+        dataset = {"conn": "network-flow", "notice": "ids-alert"}.get(data["_path"], "network-log")
     elif "processed" in data:
         data = data | {"processed": dice.below(100_000)}
     elif "user" in data:

@@ -16,9 +16,10 @@ from weir.processors.fields import netflow as netflow_fields
 from weir.processors.fields.sensor import document_fields, ecs_fields
 from weir.protocols import beats
 from weir.protocols._isotime import iso_to_micros
-from weir.protocols._values import address, integer, mac, object_of, text
+from weir.protocols._values import address, identifier, integer, mac, object_of, text
 from weir.protocols.netflow.decode import uptime_to_us
-from weir.protocols.netflow.elements import elements
+from weir.protocols.netflow.details import finishers
+from weir.protocols.netflow.elements import elements, vendor_elements
 from weir.protocols.netflow.fields import (
     ALTERNATIVES,
     DELTAS,
@@ -40,12 +41,23 @@ _INT: Final = 2**31
 _LONG_COLUMNS: Final = frozenset(
     {"flow_raw_bytes", "flow_raw_packets", "source_as", "destination_as", "observer_ingress_interface", "observer_egress_interface"}
 )
+_TEXTS: Final = frozenset({"application_name", "flow_id", "user_name"})
 _PORTS: Final = frozenset({"source_port", "destination_port", "source_nat_port", "destination_nat_port"})
 _EMPTY: Final = frozenset({None, 0, "", "0.0.0.0", "::", "00-00-00-00-00-00"})
 _ECS: Final = (
     "source_ip", "source_port", "destination_ip", "destination_port", "network_iana_number", "network_community_id",
 )  # fmt: skip
 _NOT_ELEMENTS: Final = frozenset({"exporter", "type"})
+_ALIASES: Final = {
+    "fw_ext_event": "firewall_event_extended",
+    "username": "user_name",
+    "xlate_source_address_ip_v4": "post_nat_source_ipv4_address",
+    "xlate_destination_address_ip_v4": "post_nat_destination_ipv4_address",
+    "xlate_source_port": "post_napt_source_transport_port",
+    "xlate_destination_port": "post_napt_destination_transport_port",
+}
+"""What Filebeat calls otherwise than Weir: Cisco ASA's elements of NetFlow v9."""
+
 _ICMP: Final = frozenset({None, 1, 58})
 
 
@@ -55,31 +67,36 @@ def snake_case(element: str) -> str:
         return element.lower()
     if element == "VRFname":
         return "vrf_name"
-    parts = re.sub(r"([A-Z]{2,})([A-Z][a-z])", r"\1_\2", element)
+    parts = re.sub(r"([A-Z]{2,})([A-Z][a-z0-9])", r"\1_\2", element)
     # Two capitals before a small letter are one word (IPv4), more end with the first letter of the next (NATSource).
     parts = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", parts)
     return parts.lower()
 
 
 @cache
+def _elements() -> dict[tuple[int, int], str]:
+    """Name by enterprise and id. Filebeat knows only some vendors' elements; what it cannot name, it does not send."""
+    iana = {(0, number): entry.name for number, entry in elements().items()}
+    return {place: entry.name for place, entry in vendor_elements().items()} | iana
+
+
+@cache
 def _names() -> dict[str, str]:
-    """IANA's name by Filebeat's."""
-    found = {snake_case(entry.name): entry.name for entry in elements().values()}
-    reverse = {
-        snake_case(f"reverse{entry[0].upper()}{entry[1:]}"): f"reverse{entry[0].upper()}{entry[1:]}" for entry in found.values()
-    }
-    return reverse | found
+    """Our name of an element by Filebeat's."""
+    names = list(_elements().values())
+    reverse = [f"reverse{name[0].upper()}{name[1:]}" for name in names]
+    return {snake_case(name): name for name in (*reverse, *names)}
 
 
 @cache
 def _targets() -> dict[str, tuple[str, int]]:
     """Field that an element fills, and its rank among those that can, by Filebeat's name."""
-    table = elements()
+    table = _elements()
     return {
-        snake_case(table[number].name): (target, rank)
+        snake_case(table[place]): (target, rank)
         for target, ids in ALTERNATIVES.items()
         for rank, number in enumerate(ids)
-        if number in table
+        if (place := number if isinstance(number, tuple) else (0, number)) in table
     }
 
 
@@ -122,6 +139,7 @@ def _flow(document: dict[str, object], netflow: dict[str, Any], exporter: dict[s
     for key, value in netflow.items():
         if key in _NOT_ELEMENTS or key.startswith("exporter."):
             continue
+        key = _ALIASES.get(key, key)  # noqa: PLW2901 - the one name from here on
         target, rank = targets.get(key, ("", 0))
         made = _value(target, value) if target else None
         held = flow.get(target)
@@ -147,7 +165,7 @@ def _flow(document: dict[str, object], netflow: dict[str, Any], exporter: dict[s
     number = exporter.get("version")
     flow["flow_protocol"] = "ipfix" if number == 10 else f"netflow-v{number}" if type(number) is int else "netflow"
     flow["flow_observation_domain"] = integer(exporter.get("source_id"), LARGEST)
-    return flow | netflow_fields.CONSTANT | _exporter_label(exporter)
+    return netflow_fields.CONSTANT | flow | _exporter_label(exporter)
 
 
 def _exporter_label(exporter: dict[str, Any]) -> dict[str, Any]:
@@ -166,8 +184,8 @@ def _value(target: str, value: object) -> Any:
         return DIRECTIONS.get(value, "unknown") if type(value) is int else None
     if target == "flow_end_reason":
         return END_REASONS.get(value, str(value)) if type(value) is int else text(value)
-    if target == "application_name":
-        return text(value)
+    if target in _TEXTS:
+        return identifier(value) if target == "flow_id" else text(value)
     if target in _LONG_COLUMNS:
         number = integer(value, 2**64)
         return None if number is None else min(number, LARGEST)
@@ -196,31 +214,32 @@ def _settle(flow: dict[str, Any], additional: dict[str, Any], exporter: dict[str
         additional["selectorId"] = sampler
     if "application_name" in flow:
         flow["network_application"] = flow.pop("application_name")
-    for name, column in (("flowId", "flow_id"), ("userName", "user_name")):
-        value = additional.get(name)
-        if isinstance(value, str | int) and value:
-            flow[column] = str(additional.pop(name))
     # The v5 header has the interval in its low 14 bits, behind two for the mode.
     header = integer(exporter.get("sampling_interval"), 65_536) or 0
     interval = flow.pop("_interval", None) or (header & 0x3FFF) or None
     flow["flow_sampling_interval"] = interval
     for unit in ("bytes", "packets"):
-        raw = flow.get(f"flow_raw_{unit}")
-        forth, back = raw, None
+        raw = forth = flow.get(f"flow_raw_{unit}")
+        back, told = None, False
         for element, target in BIFLOW.items():
             count = integer(additional.get(element), LARGEST)
             if count is not None and target.endswith(unit):
+                told = True
                 if target.startswith("source"):
                     forth = count
                 elif not back:
                     back = count
-        total = forth if back is None else (forth or 0) + back
-        if back is not None:
+        if told:
+            total = min((forth or 0) + (back or 0), LARGEST)
             flow[f"source_{unit}"] = _scaled(forth, interval)
             flow[f"destination_{unit}"] = _scaled(back, interval)
-            flow.setdefault(f"flow_raw_{unit}", min(total or 0, LARGEST))
-        if raw is not None or back is not None:
             flow[f"network_{unit}"] = _scaled(total, interval)
+            flow.setdefault(f"flow_raw_{unit}", total)
+        elif raw is not None:
+            flow[f"network_{unit}"] = flow[f"source_{unit}"] = _scaled(raw, interval)
+    # Events of NAT and firewalls, segments, users: as the decoder. Octets, which Filebeat writes otherwise, are left out.
+    for finish in finishers(tuple(flow), tuple(key for key, value in additional.items() if type(value) is int)):
+        finish(flow, additional)
 
 
 def _scaled(count: int | None, interval: int | None) -> int | None:

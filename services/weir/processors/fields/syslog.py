@@ -42,4 +42,28 @@ def message_fields(message: syslog.SyslogMessage, context: Context) -> dict[str,
         if message.format == "unparsed":
             fields["message"] = text
         fields |= found
+        _complete(fields, message.timestamp_us)
     return fields
+
+
+def _complete(fields: dict[str, Any], written_us: int | None) -> None:
+    """What follows from what a maker's message says: kind of addresses, sums over both directions, begin and end."""
+    address = fields.get("source_ip") or fields.get("destination_ip")
+    if address is not None:
+        fields["network_type"] = "ipv6" if ":" in address else "ipv4"
+    for total, forth, back in (
+        ("network_bytes", fields.get("source_bytes"), fields.get("destination_bytes")),
+        ("network_packets", fields.get("source_packets"), fields.get("destination_packets")),
+    ):
+        if forth is not None and back is not None and fields.get(total) is None:
+            fields[total] = forth + back
+    duration = fields.get("event_duration")
+    if duration is None or "end" not in fields.get("event_type", ()):
+        return
+    # What has ended is told when it ends, unless the message says when it began.
+    started = fields.get("event_start")
+    ended = fields.get("timestamp") or written_us
+    if started is not None:
+        fields["event_end"] = started + duration // 1000
+    elif ended is not None:
+        fields |= {"event_start": ended - duration // 1000, "event_end": ended}

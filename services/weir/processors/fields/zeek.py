@@ -51,7 +51,11 @@ _ICMP: Final = {"id.orig_p": "flow_icmp_type", "id.resp_p": "flow_icmp_code"}
 
 def line(text: str, context: Context) -> Decoded | None:
     """A line of a log in the text format; NOTHING for one of its header or footer."""
-    headers: dict[str, zeek.Header] = context.memory.get(name) or {}
+    headers: dict[str, zeek.Header] | None = context.memory.get(name)
+    if headers is None:
+        if "\t" not in text and "#011" not in text and not text.startswith("#"):
+            return None
+        headers = {}
     key = context.log_path or context.program or ""
     header = headers.get(key, zeek.BLANK)
     if "\t" not in text and "#011" in text:
@@ -74,13 +78,13 @@ def line(text: str, context: Context) -> Decoded | None:
 
 
 def document(document: dict[str, object], context: Context) -> Decoded | None:
-    """A JSON record; None for any other document."""
+    """A JSON record; None for any other document. Raises ValueError for one nested deeper than can be written."""
     record = zeek_json.recognise(document, _hint(context))
     if record is None:
         return None
     dataset, fields = _event(record.log, record.values)
     if dataset != "network-flow":
-        fields["document"] = beats.to_json(document)
+        fields["document"] = beats.to_json(record.document)
     return dataset, fields
 
 
@@ -238,7 +242,7 @@ def _flow(log: str, values: dict[str, object]) -> dict[str, Any]:
             additional[f"{field}_from"] = column
     fields["network_bytes"] = _sum(fields["source_bytes"], fields["destination_bytes"])
     fields["network_packets"] = _sum(fields["source_packets"], fields["destination_packets"])
-    fields["flow_additional"] = orjson.dumps(additional).decode() if additional else None
+    fields["flow_additional"] = beats.to_json(additional) if additional else None
     return fields
 
 

@@ -99,6 +99,13 @@ _TABLE: Final[tuple[tuple[str, AsaAction, tuple[str, ...]], ...]] = (
     ("110002 110003", _DENY, (
         r"(?P<action>Failed) to locate egress interface for {proto} from {src} to {to}",
         r"Routing (?P<action>failed) to locate next.hop for {proto} from {src} to {dst}",)),
+    ("109005", _LOGIN, (r"Authentication (?P<action>succeeded) for user {name} from {from} to {to}(?: on interface {if})?",)),
+    ("109006", _REFUSED, (r"Authentication (?P<action>failed) for user {name} from {from} to {to}(?: on interface {if})?",)),
+    ("109001 109002 109007", _INFO._replace(category="authentication", types=("info",)), (
+        r"Auth(?:orization)? (?P<action>start|from|permitted).*? for user {name} from {from} to {to}(?: on interface {if})?",)),
+    ("109008 109025", _DENY, (
+        r"Authorization (?P<action>denied) (?:\(acl=(?P<access_list>[^)]*)\) )?for user {name} from {from} to {to}"
+        r"(?: on interface {if})?(?: using {proto})?",)),
     ("111008 111010", _COMMAND, (
         r"User {name},? (?P<action>executed) (?:the )?'(?P<command>.*?)' command\.?$",
         r"User {name}, running '(?P<application>[^']*)' from IP {ip}, (?P<action>executed) '(?P<command>.*)'$",
@@ -122,8 +129,13 @@ _TABLE: Final[tuple[tuple[str, AsaAction, tuple[str, ...]], ...]] = (
     ("113039 722051 722022 722023 722028 722032 722033 722034 722037 722041", _SESSION, (
         r"Group <(?P<group>[^>]*)> User <(?P<user>[^>]*)> IP <(?P<src_ip>[^>]*)> (?:IPv4 Address <(?P<assigned_ip>[^>]*)> "
         r"IPv6 address <(?P<assigned_ipv6>[^>]*)> (?P<action>assigned)|(?P<action2>.*))",)),
+    ("201003 201004", _DENY, (r"(?P<reason>Embryonic limit exceeded) \S+ for {from} \([^)]*\) {to} on interface {if}",)),
+    ("209003 209004 209005", _DENY, (
+        r"(?P<reason>[^:=]*?)(?:, size = \d+ exceeds[^:]*|)[:,] src = (?P<src_ip>[^,\s]+), dest = (?P<dst_ip>[^,\s]+), "
+        r"proto = {proto}",)),
     ("302013 302015 302017 302303 302305", _START, (
-        r"(?P<action>Built) (?:{dir} )?{proto} (?:state-bypass )?connection (?P<connection_id>[0-9]+) for {src}{msrc}{suser} to "
+        r"(?P<action>Built) (?:{dir} )?{proto} (?:state-bypass )?connection (?P<connection_id>[0-9]+) (?:for|from) "
+        r"{src}{msrc}{suser} to "
         r"{dst}{mdst}{duser}{user}",)),
     ("302014 302016 302018 302036 302304 302306", _END, (
         r"(?P<action>Teardown) {proto} (?:state-bypass )?connection (?P<connection_id>[0-9]+) (?:for|from) {src}{suser} to {dst}"
@@ -154,6 +166,7 @@ _TABLE: Final[tuple[tuple[str, AsaAction, tuple[str, ...]], ...]] = (
         r"(?P<reason>No translation group found) for {proto} src {src}{suser} dst {dst}{icmp}",
         r"(?P<reason>Asymmetric NAT rules matched for forward and reverse flows); Connection (?:for )?{proto} src {src}{suser} dst "
         r"{dst}.*?(?P<action>denied)",)),
+    ("308001", _REFUSED, (r"(?P<reason>.*?) for \d+ tries \(from {ip}\)",)),
     ("313001 313008", _DENY, (
         r"(?P<action>Denied) {proto} type=(?P<icmp_type>[0-9]+), code=(?P<icmp_code>[0-9]+) from {ip} on interface {if}",)),
     ("313004", _DENY, (
@@ -174,14 +187,21 @@ _TABLE: Final[tuple[tuple[str, AsaAction, tuple[str, ...]], ...]] = (
                        r"(?P<access_list>\S+)",)),
     ("400000", _THREAT, (r"(?:IDS|IPS):(?P<signature_id>[0-9]+) (?P<signature>.*?) from {from} to {to} on interface {if}",)),
     ("402117 402119", _DENY, (r"IPSEC: (?P<action>Received) (?P<reason>.*?) from {from}(?: \(user= ?(?P<user>[^)]*)\))? to {to}",)),
-    ("405001", _DENY, (r"(?P<action>Received) (?P<reason>ARP \w+ collision) from {from} on interface {if}",)),
+    ("405001", _DENY, (
+        r"(?P<action>Received) (?P<reason>ARP \w+ collision) from {ip}/(?P<src_mac>\S+) on interface {if}",)),
+    ("419001", _DENY, (r"(?P<action>Dropping) {proto} packet from {src} to {dst}, reason: (?P<reason>.*)",)),
     ("419002", _DENY, (r"(?P<reason>Duplicate (?P<protocol>TCP) SYN) from {src} to {dst}",)),
     ("500003", _DENY, (
         r"(?P<reason>Bad (?P<protocol>TCP) hdr length) \(.*?\) from {from} to {to}, flags: (?P<flags>.*?), on interface {if}",)),
+    ("500004", _DENY, (r"(?P<reason>Invalid transport field) for protocol={proto}, from {from} to {to}",)),
+    ("507003", _DENY, (r"{proto} flow from {src} to {dst} (?P<action>terminated) by inspection engine, reason - (?P<reason>.*)",)),
     ("502101 502102", _USER, (r"(?P<action>New user added|User deleted) (?:to|from) local dbase: Uname: {name} Priv: (?P<privilege>"
                               r"[0-9]+)",)),
     ("502103", _USER, (r"User (?P<action>priv level changed): Uname: {name} From: (?P<from_level>[0-9]+) To: (?P<privilege>"
                        r"[0-9]+)",)),
+    ("602303 602304", _INFO, (
+        r"IPSEC: An? (?P<direction>\w+) \S+ SA \(SPI= ?(?P<spi>[^)]*)\) between (?P<src_ip>\S+) and (?P<dst_ip>\S+) "
+        r"\(user= ?(?P<user>[^)]*)\) has been (?P<action>created|deleted)",)),
     ("605004", _REFUSED, (r"Login (?P<action>denied) from {from} to (?P<dst_interface>[^\s:]+):(?P<dst_ip>[^\s/]+)/"
                           r"(?P<service>\S+) "
                           r"for user \"(?P<user>[^\"]*)\"",)),
@@ -233,6 +253,19 @@ def _compile(template: str) -> re.Pattern[str]:
     return re.compile(re.sub(r"\{([a-z]+)\}", lambda part: _PARTS[part[1]], template))
 
 
+# What messages of any number are put together from: who is connected over a VPN, and which ends a message is about.
+_ANY: Final = tuple(
+    _compile(template)
+    for template in (
+        r"(?:Group = (?P<group>[^,]*), )?(?:Username = (?P<user>[^,]*), )?IP = (?P<src_ip>[^,\s]+), (?P<text>.*)",
+        r"Group <(?P<group>[^>]*)> User <(?P<user>[^>]*)> IP <(?P<src_ip>[^>]*)> (?P<text>.*)",
+        r"Local:(?P<dst_ip>[^\s]+):(?P<dst_port>[0-9]+) Remote:(?P<src_ip>[^\s]+):(?P<src_port>[0-9]+) Username:(?P<user>\S+) "
+        r"(?:IKEv2 Group:(?P<group>\S+) )?(?P<text>.*)",
+        r"(?:\S+ ){1,12}?(?:from|src|for) {src}{msrc}{suser} (?:to|dst) {dst}",
+    )
+)
+
+
 def _rows() -> Iterator[tuple[str, tuple[re.Pattern[str], ...], AsaAction]]:
     for numbers, action, templates in _TABLE:
         patterns = tuple(_compile(template) for template in templates)
@@ -251,11 +284,14 @@ _LONGEST: Final = 2048  # characters that are read; ASA cuts its messages far be
 
 
 def read_asa(number: str, text: str) -> dict[str, str]:
-    """What message ``number`` says, by name; empty where its wording is not known. ``text`` is what follows the colon."""
+    """What message ``number`` says, by name; empty where neither its wording nor a part of it is known.
+
+    ``text`` is what follows the colon.
+    """
     patterns = _PATTERNS.get(number)
     if patterns is None and number.startswith("4000"):  # 400000 to 400051: one wording for all signatures
         patterns = _PATTERNS["400000"]
-    for pattern in patterns or ():
+    for pattern in (*(patterns or ()), *_ANY):
         found = pattern.match(text, 0, _LONGEST)
         if found is not None:
             pairs = {name.removesuffix("2"): value.strip() for name, value in found.groupdict().items() if value}

@@ -22,9 +22,10 @@ class JunosMessage(NamedTuple):
 
 
 _SD_ID: Final = "junos@2636"
+_BRACKET: Final = "[junos@2636"
 # "RT_FLOW_SESSION_DENY: text", "RT_FLOW_SESSION_DENY [junos@2636.1.1.1.2.40 …] text", "UI_CMDLINE_READ_LINE: text".
 _EVENT = re.compile(r"(?:RT_[A-Z]{2,10}: )?([A-Z][A-Z0-9]{1,15}_[A-Z0-9_]{2,64}+)(?:: ?| (?=\[junos@|[a-z-]{2,40}=\")|\Z)")
-_BRACKETED = re.compile(r"\[junos@2636[0-9.]{0,64}+((?: [^\s=\]]{1,64}+=\"[^\"\\]*+(?:\\.[^\"\\]*+)*+\")*+)\]", re.DOTALL)
+_BRACKETED = re.compile(r"\[junos@2636[0-9.]{0,64}+((?: [^\s=\]]{1,64}+=\"[^\"\\]*+(?:\\.[^\"\\]*+)*+\")*+) ?\]", re.DOTALL)
 
 _ADDRESS = r"[0-9A-Fa-f:.]{2,45}"
 _ENDS = (
@@ -104,6 +105,9 @@ def read_junos(text: str, msg_id: str | None, structured: Mapping[str, Mapping[s
         for sd_id, params in structured.items():
             if sd_id.startswith(_SD_ID):
                 return JunosMessage(msg_id or "", dict(params), text)
+    if (at := text.find(_BRACKET, 0, _LONGEST)) > 0 and msg_id and (bracketed := _BRACKETED.match(text, at)) is not None:
+        # Structured data that does not conform, so that the header could not be read to its end.
+        return JunosMessage(msg_id, split_pairs(bracketed[1]), text[bracketed.end() :].lstrip())
     # The names of events are in capitals with underscores between their words.
     found = _EVENT.match(text, 0, 160) if text.find("_", 0, 24) > 0 else None
     if found is None:

@@ -229,7 +229,7 @@ def _make_flows(
     varies = by_interface or "_sampler" in present or "_interval" in present
     conversions, extra_keys, extra_conversions = plan.conversions, plan.extra_keys, plan.extra_conversions
     alternatives, duration, biflow = plan.alternatives, plan.duration, plan.biflow
-    structured, finishers = plan.structured, plan.finish
+    more = bool(plan.structured or plan.finish or names)
     has_bytes, has_packets = "flow_raw_bytes" in present, "flow_raw_packets" in present
     has_protocol = "network_iana_number" in present
     has_type = plan.network_type is not None
@@ -262,8 +262,7 @@ def _make_flows(
             if len(flows) - already >= room:
                 raise FlowError(_too_many(wire_set))
             flow = blank.copy()
-            for key, value in zip(keys, main, strict=True):
-                flow[key] = value
+            flow.update(zip(keys, main, strict=True))
             for key, convert in conversions:
                 flow[key] = convert(flow[key])
             if extra:
@@ -273,8 +272,6 @@ def _make_flows(
             else:
                 additional = {}
             flow["additional"] = additional
-            for key, abstract_type in structured:
-                additional[key] = read_list(abstract_type, additional[key], template_of)
             if alternatives:
                 _fill_in(flow, additional, alternatives)
             for key in uptimes:
@@ -307,14 +304,22 @@ def _make_flows(
                 flow["network_packets"] = flow["source_packets"] = count if interval is None else _scaled(count, interval)
             if biflow:
                 _add_directions(flow, additional, interval)
-            for finish in finishers:
-                finish(flow, additional)
-            if names is not None:
-                names.fill(flow, additional, plan.refers)
+            if more:
+                _say_more(plan, flow, additional, names, template_of)
             append(cast("FlowRecord", flow))
     finally:
         result.records += len(flows) - already
         result.positions.extend(range(first, result.records))
+
+
+def _say_more(plan: Plan, flow: dict[str, Any], additional: dict[str, Any], names: Names | None, template_of: TemplateOf) -> None:
+    """What only some templates have: lists, events and the like, numbers that have names."""
+    for key, abstract_type in plan.structured:
+        additional[key] = read_list(abstract_type, additional[key], template_of)
+    for finish in plan.finish:
+        finish(flow, additional)
+    if names is not None:
+        names.fill(flow, additional, plan.refers)
 
 
 def uptime_to_us(value: int, uptime: int, export_us: int) -> int | None:

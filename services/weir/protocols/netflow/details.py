@@ -198,7 +198,8 @@ class _Labels:
 
 
 def _event(flow: dict[str, Any], event: _Event, code: object) -> None:
-    flow["event_action"], flow["event_type"], flow["event_outcome"] = event
+    action, types, outcome = event
+    flow["event_action"], flow["event_type"], flow["event_outcome"] = action, types.copy(), outcome
     flow["event_code"] = str(code)
 
 
@@ -225,7 +226,7 @@ def _forwarding(flow: dict[str, Any], additional: dict[str, Any]) -> None:
         flow["event_outcome"] = "failure"
         flow["event_reason"] = _DROPS.get(status) or f"dropped ({status})"
         if status in (129, 130):
-            flow["event_type"] = _DENIED
+            flow["event_type"] = _DENIED.copy()
 
 
 def _segment(flow: dict[str, Any], additional: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""NetFlow v5, v7, v9 and IPFIX against the tests of four other decoders, and captures of exporters."""
+"""NetFlow v5, v7, v9 and IPFIX against the tests of four other decoders, captures of exporters, and YAF's text."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from weir.tools.conformance import Case, _codec_netflow
 from weir.tools.conformance.flow_captures import captures
 from weir.tools.conformance.flow_vectors import goflow, netflow_parser, pynetflow
+from weir.tools.conformance.yaf_text import metron
 
 __all__ = ["cases"]
 
@@ -20,3 +21,4 @@ def cases(corpus: Path) -> Iterator[Case]:
     yield from netflow_parser(folder / "netflow_parser")
     yield from pynetflow(folder / "pynetflow")
     yield from captures(folder)
+    yield from metron(folder / "metron")

@@ -239,12 +239,7 @@ def _same(field: str, value: Any, ours: Any) -> bool:
 def _lost(columns: dict[str, Any], event: dict[str, Any], dataset: str) -> str | None:
     """Whether a column is nowhere in the event: what a flow has no field for is in flow_additional."""
     if dataset != "network-flow":
-        document = json.loads(event["document"])
-        whole = (
-            document
-            if len(document) > 1 or not isinstance(next(iter(document.values()), None), dict)
-            else next(iter(document.values()))
-        )
+        whole = json.loads(event["document"])
         missing = {name for name, value in columns.items() if whole.get(name) != value}
         return f"not as they were in the document: {sorted(missing)}" if missing else None
     additional = json.loads(event["flow_additional"] or "{}")

@@ -25,4 +25,6 @@ def device_fields(message: syslog.SyslogMessage, text: str, context: Context) ->
         return found
     if (found := juniper.fields(message, text, context)) is not None:
         return found
-    return cisco.fields(message, text, context)
+    if (found := cisco.fields(message, text, context)) is not None:
+        return found
+    return unix.known_program(message, text)

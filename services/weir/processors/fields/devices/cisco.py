@@ -29,6 +29,46 @@ __all__ = ["fields"]
 
 _PRODUCTS: Final = {"asa": "ASA", "ftd": "FTD", "ios": "IOS", "iosxr": "IOS XR", "nexus": "NX-OS", "wlc": "Wireless LAN Controller"}
 
+# Who writes in Cisco's form without being Cisco: Arista's agents by their tag, Dell's (Force10) by the unit in front.
+_ARISTA: Final = frozenset(
+    [
+        "Aaa",
+        "Acl",
+        "Bfd",
+        "Bgp",
+        "ConfigAgent",
+        "Ebra",
+        "EventMgr",
+        "Fru",
+        "IgmpSnooping",
+        "Isis",
+        "Lag",
+        "LagMgr",
+        "Launcher",
+        "Lldp",
+        "Mlag",
+        "Ospf",
+        "PortSec",
+        "PowerManager",
+        "ProcMgr",
+        "Rib",
+        "Sysdb",
+        "Stp",
+        "StpTopology",
+        "SuperServer",
+        "Thermostat",
+        "XcvrAgent",
+        "Xcvr",
+    ]
+)
+_FTOS: Final = "%STKUNIT"
+_NOT_CISCO: Final[dict[str, dict[str, str]]] = {
+    "arista": {
+        "event_module": "arista", "event_dataset": "arista.eos", "observer_vendor": "Arista", "observer_product": "EOS",
+    },
+    "dell": {"event_module": "dell", "event_dataset": "dell.ftos", "observer_vendor": "Dell", "observer_product": "FTOS"},
+}  # fmt: skip
+
 # Names that `weir.protocols.devices.cisco` and `cisco_asa` give.
 TABLE: Final[Table] = {
     "src_ip": (("source_ip", address),),
@@ -132,6 +172,7 @@ _MNEMONICS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...], str | None, 
         ("SSH2_CLOSE SSH_CLOSE", (("session",), ("end",), None, "ssh-session-closed")),
         ("IPACCESSLOGP IPACCESSLOGDP IPACCESSLOGNP IPACCESSLOGRP IPACCESSLOGS IPACCESSLOGSP ACCESSLOGP ACCESSLOGDP "
          "ACCESSLOGNP ACCESSLOGSP ACLLOG_FLOW_INTERVAL ACLLOG_NEW_FLOW", (("network",), ("connection",), None, "access-list")),
+        ("SYSTEM_MSG", (("host",), ("info",), None, "daemon")),
         ("SESS_AUDIT_TRAIL", (("network",), ("connection", "end"), "success", "session-ended")),
         ("SESS_AUDIT_TRAIL_START", (("network",), ("connection", "start"), "success", "session-started")),
         ("UPDOWN CHANGED IF_UP IF_DOWN IF_DOWN_LINK_FAILURE IF_DOWN_ADMIN_DOWN IF_DOWN_NONE", (("network",), ("change",), None,
@@ -162,6 +203,12 @@ def fields(message: syslog.SyslogMessage, body: str, context: Context) -> dict[s
         "event_severity": event.severity,
         **fill(pairs, SECURITY_EVENT if security_event else TABLE),
     }
+    if event.begin and not body[: event.begin].strip(" :"):
+        found["message"] = body[event.begin :]
+    if message.app_name in _ARISTA and event.product == "ios":
+        found |= _NOT_CISCO["arista"]
+    elif body.startswith(_FTOS):
+        found |= _NOT_CISCO["dell"]
     found |= _header(message, body, event, context)
     found["log_syslog_fields"] = {
         **around, **found.pop("around", {}), "facility": event.facility, "mnemonic": event.mnemonic, **pairs,
@@ -249,6 +296,10 @@ def _kind(event: cisco.CiscoMessage, found: dict[str, Any]) -> dict[str, Any]:
     if known is None:
         return {"event_category": ["host"], "event_type": ["info"], "event_action": event.mnemonic.lower()}
     category, types, outcome, action = known
+    if action == "daemon" and "uthenticat" in event.text:
+        failed = "fail" in event.text or "illegal" in event.text
+        category, types, action = ("authentication",), ("start",), "login"
+        outcome = "failure" if failed else "success" if "ccepted" in event.text else None
     outcome = outcome or _RESULTS.get(event.pairs.get("result", "").lower())
     done = found.get("device_action") or ""
     if action == "access-list" and done:

@@ -41,7 +41,7 @@ def _not_unset(value: str) -> str | None:
     return None if found in {"0.0.0.0", "::"} else found
 
 
-TABLE: Final[Table] = {
+_NAMES_OF_TODAY: Final[Table] = {
     "devname": (("host_name", text),),
     "srcip": (("source_ip", address),),
     "src": (("source_ip", address),),
@@ -65,8 +65,6 @@ TABLE: Final[Table] = {
     "transport": (("source_nat_port", port),),
     "srcintf": (("observer_ingress_interface", text),),
     "dstintf": (("observer_egress_interface", text),),
-    "srcintfrole": (("observer_ingress_zone", text),),
-    "dstintfrole": (("observer_egress_zone", text),),
     "sentbyte": (("source_bytes", integer),),
     "rcvdbyte": (("destination_bytes", integer),),
     "sentpkt": (("source_packets", integer),),
@@ -96,6 +94,15 @@ TABLE: Final[Table] = {
     "attackname": (("threat_name", text),),
     "dstuser": (("destination_user_name", text),),
 }
+
+# What FortiOS 4.3 called some of them ("FortiGate Log Message Reference 5.0", field name changes).
+_FORMER: Final = {
+    "rem_ip": "remip", "loc_ip": "locip", "rem_port": "remport", "loc_port": "locport", "tran_ip": "tranip",
+    "tran_port": "tranport", "tran_sip": "transip", "tran_sport": "transport", "src_int": "srcintf", "dst_int": "dstintf",
+    "sent": "sentbyte", "rcvd": "rcvdbyte", "sent_pkt": "sentpkt", "rcvd_pkt": "rcvdpkt", "attack_name": "attack",
+    "cat_desc": "catdesc",
+}  # fmt: skip
+TABLE: Final[Table] = {**_NAMES_OF_TODAY, **{former: _NAMES_OF_TODAY[name] for former, name in _FORMER.items()}}
 
 # level: syslog's severity (FortiOS uses syslog's own words)
 _LEVELS: Final = {
@@ -131,7 +138,7 @@ def fields(message: syslog.SyslogMessage, body: str, context: Context) -> dict[s
         "log_syslog_fields": pairs,
         **fill(pairs, TABLE),
     }
-    for name in ("user", "unauthuser", "initiator"):
+    for name in ("user", "xauthuser", "unauthuser", "initiator"):
         if name in pairs and found.get("user_name") is None:
             found |= user(pairs[name])
     if "proto" in pairs:

@@ -186,6 +186,9 @@ def fields(message: syslog.SyslogMessage, body: str, context: Context) -> dict[s
     if (severity := _SEVERITIES.get(columns.get("severity", ""))) is not None:
         found["event_severity"] = severity
     found |= _kind(event)
+    if event.type == "GLOBALPROTECT" and "source_ip" not in found:
+        # Before the tunnel is up there is but the address that the gateway sees.
+        found["source_ip"] = found.pop("source_nat_ip", None)
     if event.type == "THREAT":
         found |= _threat(event)
     elif event.type == "TRAFFIC" and (start := time_us(columns.get("start", ""))) is not None:

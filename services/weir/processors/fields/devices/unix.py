@@ -10,7 +10,7 @@ from weir.processors.fields.devices.table import Table, address, fill, port, tex
 from weir.protocols import syslog
 from weir.protocols.devices import unix
 
-__all__ = ["fields"]
+__all__ = ["fields", "known_program"]
 
 # action: (event_category, event_type)
 _KINDS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
@@ -61,7 +61,7 @@ _LAUNCHD_SERVICE = re.compile(r"\(([^()\s]{1,200}+)\): ?")
 
 
 def fields(message: syslog.SyslogMessage, body: str, context: Context) -> dict[str, Any] | None:
-    """Fields of a message of sshd, sudo and their kin; None for other programs."""
+    """Fields of a sentence of sshd, sudo and their kin; None for other programs and sentences."""
     program = message.app_name
     if program is None:
         return None
@@ -69,8 +69,7 @@ def fields(message: syslog.SyslogMessage, body: str, context: Context) -> dict[s
     if event is None:
         if program.startswith("com.apple.") and (service := _LAUNCHD_SERVICE.match(body)) is not None:
             return _SYSTEM | {"message": body[service.end() :], "log_syslog_fields": {"service": service[1]}}
-        # sudo sets its sentences in columns.
-        return _AUTH | {"message": body.lstrip(" ")} if program in unix.PROGRAMS else None
+        return None
     pairs = event.pairs
     found: dict[str, Any] = _AUTH | fill(pairs, TABLE)
     category, types = _KINDS.get(event.action, (("host",), ("info",)))
@@ -91,6 +90,12 @@ def fields(message: syslog.SyslogMessage, body: str, context: Context) -> dict[s
     if event.action == "password_changed" and "by_user" in pairs:
         found |= {"user_name": pairs["by_user"], "destination_user_name": pairs.get("user")}
     return found
+
+
+def known_program(message: syslog.SyslogMessage, body: str) -> dict[str, Any] | None:
+    """What a sentence that is not known says by its program alone; None for programs that have nothing to do with logins."""
+    # sudo sets its sentences in columns.
+    return _AUTH | {"message": body.lstrip(" ")} if message.app_name in unix.PROGRAMS else None
 
 
 _AUTH: Final[dict[str, Any]] = {"event_module": "system", "event_dataset": "system.auth"}
