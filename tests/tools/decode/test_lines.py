@@ -107,6 +107,17 @@ def test_qumulo_is_read_bare_and_behind_its_headers(tmp_path: Path, before: str)
     assert result.all("file_path") == ["/a,b"]
 
 
+@pytest.mark.parametrize("before", ["", "<134>1 2024-03-01T12:00:00Z node qumulo - - - ", "| 1709294400000 | "])
+def test_qumulo_is_read_as_json_bare_too(tmp_path: Path, before: str) -> None:
+    body = (
+        r'{"ip_address": "192.0.2.4", "user": "AD\alice", "protocol": "smb", "operation": "fs_delete", "result": "ok", '
+        r'"object_id": "7", "path_1": "/a,b", "path_2": ""}'
+    )
+    result = decoded("qumulo", written(tmp_path, before + body + (" |" if before.startswith("|") else "")))
+    assert result.datasets == ["file-audit"]
+    assert result.all("file_path") == ["/a,b"]
+
+
 # Documents
 
 

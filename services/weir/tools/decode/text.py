@@ -85,11 +85,13 @@ def _of_frame(frame: Frame, place: str) -> Unit:
 
 
 def _with_header(line: bytes) -> bytes:
-    """A Qumulo body that stands alone, as an export or the vendor's page has it, given what tells the processor whose it is."""
-    start = line[:1]
-    if start == b"{":
-        return b"<134>1 - - qumulo - - - " + line
-    return b"qumulo " + line if b"qumulo" not in line[:300] and start != b"<" and b"," in line[:64] else line
+    """A Qumulo CSV body that stands alone, as an export has it, given the word by which the processor knows whose it is.
+
+    Bodies in JSON, and rows of a table with them, are known as they are.
+    """
+    if line[:1] in (b"<", b"{", b"|") or b"qumulo" in line[:300] or b"," not in line[:64]:
+        return line
+    return b"qumulo " + line
 
 
 # Documents
