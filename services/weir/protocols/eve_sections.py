@@ -338,7 +338,7 @@ SECTIONS: Final[dict[str, Section]] = {
     "tls": (
         (
             ("sni", "tls_server_name"), ("subject", "tls_server_subject"), ("issuerdn", "tls_server_issuer"),
-            ("ja4", "tls_client_ja4"),
+            ("ja4", "tls_client_ja4"), ("serial", "tls_server_x509_serial_number"),
         ),
         _tls,
     ),

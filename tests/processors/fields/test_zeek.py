@@ -66,8 +66,14 @@ def process(*units: str) -> Outcome:
 class TestConn:
     def test_a_connection_is_a_flow(self) -> None:
         more = {"service": "ssl", "duration": 1.25, "orig_ip_bytes": 100, "resp_ip_bytes": 200, "orig_pkts": 3, "resp_pkts": 4}
-        rest = {"history": "ShAD", "local_orig": True, "orig_bytes": 1, "tunnel_parents": ["C9"], "inner_vlan": 8}
-        extras = {"vlan": 7, "orig_l2_addr": "00:0c:29:aa:bb:cc", "resp_l2_addr": "0:1:2:3:4:5", "community_id": "1:x="}
+        rest = {"history": "ShAD", "local_orig": True, "orig_bytes": 1, "tunnel_parents": ["C9"]}
+        extras = {
+            "vlan": 7,
+            "inner_vlan": 8,
+            "orig_l2_addr": "00:0c:29:aa:bb:cc",
+            "resp_l2_addr": "0:1:2:3:4:5",
+            "community_id": "1:x=",
+        }
         event = written(zeek.document({**CONN, **more, **rest, **extras}, context()), "network-flow")
         assert (event["timestamp"], event["event_start"]) == (1379288667706265, 1379288667706265)
         assert (event["event_end"], event["event_duration"]) == (1379288668956265, 1_250_000_000)
@@ -77,7 +83,7 @@ class TestConn:
         assert (event["source_bytes"], event["destination_bytes"], event["network_bytes"]) == (100, 200, 300)
         assert (event["source_packets"], event["destination_packets"], event["network_packets"]) == (3, 4, 7)
         assert (event["flow_protocol"], event["flow_id"], event["flow_state"]) == ("zeek", "CoyZ", "SF")
-        assert (event["vlan_id"], event["network_community_id"]) == (7, "1:x=")
+        assert (event["vlan_id"], event["inner_vlan_id"], event["network_community_id"]) == (7, 8, "1:x=")
         assert (event["source_mac"], event["destination_mac"]) == ("00-0C-29-AA-BB-CC", "00-01-02-03-04-05")
         assert (event["event_module"], event["event_dataset"]) == ("zeek", "zeek.conn")
         assert json.loads(event["flow_additional"]) == rest

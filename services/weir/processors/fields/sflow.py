@@ -160,6 +160,7 @@ def _packet(record: dict[str, Any], additional: dict[str, sflow.Value], packet: 
     if packet.vlans:
         record["vlan_id"] = packet.vlans[0]
         if len(packet.vlans) > 1:
+            record["inner_vlan_id"] = packet.vlans[1]
             additional["vlan_tags"] = list(packet.vlans)
     if packet.labels:
         record["flow_mpls_labels"] = [str(label) for label in packet.labels]

@@ -55,6 +55,8 @@ def document(document: dict[str, object], context: Context) -> Decoded | None:
     if vlans:
         fields["vlan_id"] = vlans[0]
     if kind in {"flow", "netflow"}:
+        if len(vlans) > 1:
+            fields["inner_vlan_id"] = vlans[1]
         _flow(document, fields, interface)
         return "network-flow", fields
     if interface is not None:

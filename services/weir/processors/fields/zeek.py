@@ -42,6 +42,7 @@ _CONN: Final = {
     "resp_ip_bytes": "destination_bytes",
     "conn_state": "flow_state",
     "vlan": "vlan_id",
+    "inner_vlan": "inner_vlan_id",
     "community_id": "network_community_id",
     "orig_l2_addr": "source_mac",
     "resp_l2_addr": "destination_mac",
@@ -134,14 +135,14 @@ def _event(log: str | None, values: dict[str, object]) -> tuple[str, dict[str, A
     fields["timestamp"] = zeek_json.time_us(get("ts", get("_write_ts")))
     fields["host_name"] = text(get("_system_name"))
     if log == "notice":
-        _connection(fields, values, icmp=True)
+        _connection(fields, values)
         _notice(fields, values)
         return "ids-alert", fields
     known = LOGS.get(log or "", OTHER)
     fields["event_kind"] = known.kind
     fields["event_category"] = list(known.category)
     fields["event_type"] = list(known.type)
-    _connection(fields, values, icmp=False)
+    _connection(fields, values)
     fields["network_application"] = known.application
     if fields.get("network_transport") is None and known.transport is not None:
         fields["network_transport"] = known.transport
@@ -161,7 +162,7 @@ def _network_type(ip: str | None) -> str | None:
     return None if ip is None else "ipv6" if ":" in ip else "ipv4"
 
 
-def _connection(fields: dict[str, Any], values: dict[str, object], *, icmp: bool) -> None:
+def _connection(fields: dict[str, Any], values: dict[str, object]) -> None:
     """Add what the columns say that most logs share. With ICMP, a connection's ports are its type and code."""
     get = values.get
     source, destination = address(get("id.orig_h")), address(get("id.resp_h"))
@@ -176,8 +177,7 @@ def _connection(fields: dict[str, Any], values: dict[str, object], *, icmp: bool
         if transport == "icmp":
             if network_type == "ipv6":
                 transport = "ipv6-icmp"
-            if icmp:
-                fields["flow_icmp_type"], fields["flow_icmp_code"] = _octet(source_port), _octet(destination_port)
+            fields["flow_icmp_type"], fields["flow_icmp_code"] = _octet(source_port), _octet(destination_port)
             source_port = destination_port = None
         fields["network_transport"] = transport
         fields["network_iana_number"] = _TRANSPORTS.get(transport)
@@ -203,6 +203,7 @@ _EXTRAS: Final = (
     ("orig_l2_addr", "source_mac", mac),
     ("resp_l2_addr", "destination_mac", mac),
     ("vlan", "vlan_id", _vlan),
+    ("inner_vlan", "inner_vlan_id", _vlan),
 )
 
 
@@ -210,7 +211,7 @@ def _flow(log: str, values: dict[str, object]) -> dict[str, Any]:
     get = values.get
     start = zeek_json.time_us(get("ts", get("_write_ts")))
     fields = _base(log)
-    _connection(fields, values, icmp=True)
+    _connection(fields, values)
     fields["timestamp"] = fields["event_start"] = start
     fields["host_name"] = text(get("_system_name"))
     fields["event_category"] = ["network"]

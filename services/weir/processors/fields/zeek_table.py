@@ -85,7 +85,10 @@ LOGS: Final[dict[str, Log]] = {
     "cluster": Log(_ITSELF, _INFO, (("message", "message", text),)),
     "communication": Log(_ITSELF, _INFO, (("message", "message", text), ("connected_peer_addr", "source_ip", address))),
     "config": Log(_ITSELF, ("change",)),
-    "dce_rpc": Log(columns=(("operation", "event_action", text),), application="dce_rpc"),
+    "dce_rpc": Log(
+        columns=(("operation", "event_action", text), ("endpoint", "dce_rpc_endpoint", text)),
+        application="dce_rpc",
+    ),
     "dhcp": Log(
         columns=(
             ("mac", "source_mac", mac),
@@ -152,6 +155,7 @@ LOGS: Final[dict[str, Log]] = {
             ("user_agent", "user_agent_original", text),
             ("status_code", "http_response_status_code", code),
             ("status_code", "event_outcome", outcome),
+            ("request_body_len", "http_request_bytes", integer),
             ("response_body_len", "http_response_bytes", integer),
             ("username", "user_name", text),
             ("resp_mime_types", "file_mime_type", first),
@@ -388,6 +392,7 @@ LOGS: Final[dict[str, Log]] = {
         (
             ("certificate.subject", "tls_server_subject", text),
             ("certificate.issuer", "tls_server_issuer", text),
+            ("certificate.serial", "tls_server_x509_serial_number", text),
             ("fingerprint", "file_hash_sha256", hexadecimal(64)),
             ("fingerprint", "file_hash_sha1", hexadecimal(40)),
         ),

@@ -66,6 +66,7 @@ def _frame_fields(packet: Packet) -> dict[str, Any]:
         "source_mac": packet.source_mac,
         "destination_mac": packet.destination_mac,
         "vlan_id": packet.vlans[0] if packet.vlans else None,
+        "inner_vlan_id": packet.vlans[1] if len(packet.vlans) > 1 else None,
         "flow_mpls_labels": [str(label) for label in packet.labels] or None,
         "flow_vni": packet.tunnel_id if packet.tunnel in _SEGMENTED else None,
     }

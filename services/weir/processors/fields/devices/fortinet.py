@@ -81,6 +81,7 @@ _NAMES_OF_TODAY: Final[Table] = {
     "app": (("network_application", lower),),
     "service": (("network_protocol", lower),),
     "hostname": (("url_domain", text),),
+    "qname": (("dns_question_name", text),),
     "url": (("url_original", text),),
     "agent": (("user_agent_original", text),),
     "httpmethod": (("http_request_method", text),),

@@ -54,6 +54,8 @@ TABLE: Final[Table] = {
     "reason": (("event_reason", text),),
     "error": (("event_reason", text),),
     "USER": (("destination_user_name", text),),
+    "COMMAND": (("process_command_line", text),),
+    "group": (("group_name", text),),
 }
 
 # launchd says for which of its services it speaks: "com.apple.xpc.launchd[1] (com.apple.quicklook[2222]): text".
