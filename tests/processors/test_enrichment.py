@@ -47,7 +47,9 @@ def test_a_failing_step_is_counted_each_time_told_once_a_minute_and_the_others_g
 
 def test_steps_have_names_that_people_know(tmp_path: Path) -> None:
     (tmp_path / "intel.txt").write_text("evil.example\n")
-    settings = ProcessorSettings(kafka_bootstrap_servers="127.0.0.1:9", enrich_intel=str(tmp_path / "intel.txt"), enrich_seen_hours=1)
+    settings = ProcessorSettings(
+        kafka_bootstrap_servers="127.0.0.1:9", enrich_intel=str(tmp_path / "intel.txt"), enrich_seen_hours=1
+    )
     steps = load_enrichment(settings)._steps["cef"]
     assert [name_of(step) for step in steps] == [
         "network_names",

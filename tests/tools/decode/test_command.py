@@ -140,7 +140,7 @@ def test_nothing_a_sender_wrote_reaches_a_terminal_as_a_command() -> None:
     assert "ä € \U0001f30d" in text
 
 
-FLOW = '<13>1 2024-03-01T12:00:00Z fw app - - - CEF:0|V|P|1|7|n|5|src=10.0.0.1 dst=203.0.113.9 spt=50000 dpt=22 proto=tcp duser=alice'
+FLOW = "<13>1 2024-03-01T12:00:00Z fw app - - - CEF:0|V|P|1|7|n|5|src=10.0.0.1 dst=203.0.113.9 spt=50000 dpt=22 proto=tcp"
 
 
 def test_events_are_enriched_as_a_processor_with_these_settings_would(tmp_path: Path) -> None:
