@@ -31,7 +31,9 @@ _NAMES: Final = {side: tuple(f"{side}_{name}" for name in ADDRESS_FIELDS) for si
 _NAMES_WITHOUT_AS: Final = {
     side: tuple(None if name in _AS else f"{side}_{name}" for name in ADDRESS_FIELDS) for side in _SIDES[:2]
 }
-_ASSET_NAMES: Final = {side: tuple(f"{side}_{name}" for name in ("asset_name", "asset_criticality", "asset_owner")) for side in _SIDES}
+_ASSET_NAMES: Final = {
+    side: tuple(f"{side}_{name}" for name in ("asset_name", "asset_criticality", "asset_owner")) for side in _SIDES
+}
 
 HITS: Final = ("geo", "as", "asset", "network")
 """Kinds of hits that an address counts for, each in 20 bits of `AddressFacts.hits`, the first lowest."""

@@ -15,7 +15,7 @@ from weir.ops import logging as ops_logging
 from weir.ops import telemetry
 from weir.processors.faust_app import ProcessorSettings
 
-__all__ = ["Enrichment", "Part", "Record", "Step", "load_enrichment", "name_of"]
+__all__ = ["Enrichment", "Part", "Record", "Snapshot", "Step", "load_enrichment", "name_of"]
 
 log = ops_logging.get("weir.processors")
 
@@ -44,13 +44,23 @@ class Part(Protocol):
         """End. Called also where `start` was not, or failed."""
 
 
+class Snapshot(Protocol):
+    """What steps look things up in, kept as it is while a batch lasts. Called in the thread that takes the steps."""
+
+    def begin(self) -> None:
+        """A batch begins."""
+
+    def end(self) -> None:
+        """It is over."""
+
+
 class Enrichment:
     """The steps of each dataset.
 
     Args:
         steps: by dataset, in the order in which they are taken.
         parts: started with the processor and closed with it.
-        before_batch: called before each batch, in the thread that takes the steps.
+        snapshot: kept for the time of a batch; None where the steps look nothing up that another thread may change.
     """
 
     def __init__(
@@ -58,12 +68,12 @@ class Enrichment:
         steps: Mapping[str, Sequence[Step]],
         parts: Sequence[Part] = (),
         *,
-        before_batch: Callable[[], None] | None = None,
+        snapshot: Snapshot | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._steps = {dataset: tuple(found) for dataset, found in steps.items() if found}
         self._parts = tuple(parts)
-        self._before_batch = before_batch
+        self._snapshot = snapshot
         self._clock = clock
         self._failed: dict[tuple[str, str], tuple[float, int]] = {}
         self._count_failures = telemetry.meter("weir.processors").create_counter(
@@ -77,12 +87,20 @@ class Enrichment:
         joined = {
             dataset: (*self._steps.get(dataset, ()), *steps.get(dataset, ())) for dataset in dict.fromkeys((*self._steps, *steps))
         }
-        return Enrichment(joined, self._parts, before_batch=self._before_batch, clock=self._clock)
+        return Enrichment(joined, self._parts, snapshot=self._snapshot, clock=self._clock)
 
     def apply(self, events: dict[str, list[Record]]) -> None:
         """Enrich the events of one raw batch, by dataset, in place."""
-        if self._before_batch is not None:
-            self._before_batch()
+        if self._snapshot is None:
+            self._take_steps(events)
+            return
+        self._snapshot.begin()
+        try:
+            self._take_steps(events)
+        finally:
+            self._snapshot.end()
+
+    def _take_steps(self, events: dict[str, list[Record]]) -> None:
         for dataset, records in events.items():
             for step in self._steps.get(dataset, ()):
                 try:
@@ -129,4 +147,4 @@ def load_enrichment(settings: ProcessorSettings) -> Enrichment:
     by_table = table_steps(snapshot, settings)
     by_event = configured_steps(settings)
     steps = {dataset: [*by_event[dataset], *by_table.get(dataset, ())] for dataset in DATASETS}
-    return Enrichment(steps, [tables] if tables.configured else [], before_batch=snapshot.renew if tables.configured else None)
+    return Enrichment(steps, [tables] if tables.configured else [], snapshot=snapshot if tables.configured else None)

@@ -49,11 +49,20 @@ class BatchSnapshot:
 
     def __init__(self, tables: Snapshots) -> None:
         self._tables = tables
-        self.lookup = tables.lookup
+        self._held: Lookup | None = None
 
-    def renew(self) -> None:
+    @property
+    def lookup(self) -> Lookup:
+        """The tables of this batch; between two batches, those of this moment."""
+        return self._held or self._tables.lookup
+
+    def begin(self) -> None:
         """A batch begins."""
-        self.lookup = self._tables.lookup
+        self._held = self._tables.lookup
+
+    def end(self) -> None:
+        """It is over. An idle processor must not hold on to tables that have been replaced."""
+        self._held = None
 
 
 def fields_of(dataset: str) -> frozenset[str]:
