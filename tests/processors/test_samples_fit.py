@@ -12,7 +12,7 @@ import orjson
 import pytest
 
 from tests.enrich.mmdb import write_mmdb
-from tests.tools.decode.support import decoded
+from tests.tools.decode.support import decoded, written
 from weir.bus.codec import Encoder
 from weir.bus.flatavro import Unusual
 from weir.model.schemas import latest
@@ -127,3 +127,27 @@ def test_enrichment_fills_in_something_of_every_kind(enrichment: Enrichment) -> 
     ):
         assert filled[name], f"{name} is filled in nowhere"
     assert set(DATASETS) == {e.dataset for f, family in FAMILIES.items() for e in decoded(family, SAMPLES / f).events}
+
+
+@pytest.mark.parametrize(
+    ("family", "text"),
+    [
+        (
+            "eve",
+            '{"timestamp":"2024-03-01T12:00:00.0+0000","event_type":"flow","src_ip":"10.0.0.1","dest_ip":"10.0.0.2","flow":'
+            '{"bytes_toserver":9223372036854775807,"bytes_toclient":9223372036854775807,"pkts_toserver":1,"pkts_toclient":1,'
+            '"start":"0001-01-01T00:00:00.0+0000","end":"9999-12-31T23:59:59.0+0000"}}',
+        ),
+        (
+            "beats",
+            '{"event":{"start":"1971-01-01T00:00:00Z","end":"9999-12-31T23:59:59Z"},"netflow":{"type":"netflow_flow",'
+            '"octet_delta_count":1,"source_ipv4_address":"10.0.0.1","destination_ipv4_address":"10.0.0.2"}}',
+        ),
+    ],
+)
+def test_numbers_at_the_edge_of_what_a_field_holds_cost_no_event(family: str, text: str, tmp_path: Path) -> None:
+    found = decoded(family, written(tmp_path, text))
+    assert found.dead == []
+    [event] = found.events
+    assert event.dataset == "network-flow"
+    Encoder(event.dataset)(event.record)
