@@ -229,6 +229,7 @@ def decode(
     split: Annotated[bool, typer.Option("--split", help="read several flow datagrams that are glued in one file")] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="stop after so many events")] = None,
     plugins: Annotated[str, typer.Option(envvar="WEIR_PLUGINS", help="plug-ins to load, by name, comma separated")] = "",
+    enrich: Annotated[bool, typer.Option("--enrich/--no-enrich", help="fill in what a processor with these settings would")] = True,
     everything: Annotated[bool, typer.Option("--all", help="fields that are not set as well")] = False,
     raw_times: Annotated[bool, typer.Option("--raw-times", help="times as microseconds since 1970")] = False,
     verbatim: Annotated[bool, typer.Option("--verbatim", help="texts that hold JSON as they are published")] = False,
@@ -236,16 +237,26 @@ def decode(
 ) -> None:
     """Decode files, captures or standard input by the processors' own functions, and print the events as lines of JSON.
 
+    Fields that follow from the event itself are filled in, and those of the tables that settings WEIR_ENRICH_… name.
+
     Exit 1 if a unit could not be decoded, 2 if a file could not be read.
     """
     from weir.ops.settings import SettingsError
     from weir.processors.plugins import load
     from weir.tools.decode.command import UsageError, find_family, make_options, run_decode
+    from weir.tools.decode.enriched import enrichment_of_settings
 
     try:
         found = find_family(family)
+        enrichment, notes = enrichment_of_settings(_import_all) if enrich else (None, [])
         options = make_options(
-            received=received, time_zone=time_zone, source=source, ports=port or [], split=split, plugins=load(plugins)
+            received=received,
+            time_zone=time_zone,
+            source=source,
+            ports=port or [],
+            split=split,
+            plugins=load(plugins),
+            enrichment=enrichment,
         )
     except UsageError as error:
         _fail(EXIT_SETTINGS, [str(error)])
@@ -255,6 +266,7 @@ def decode(
         found,
         files or [],
         options,
+        notes=notes,
         everything=everything,
         raw_times=raw_times,
         verbatim=verbatim,

@@ -51,7 +51,7 @@ def test_a_host_is_found_by_its_name_and_by_its_first_label() -> None:
 
 def test_rows_of_users_go_to_the_table_of_users() -> None:
     table, _ = compiled(TABLE)
-    assert table.users == {"AD\\alice": User("alice", ("admin", "vpn"), "high")}
+    assert table.users == {"ad\\alice": User("alice", ("admin", "vpn"), "high")}
 
 
 def test_every_row_that_cannot_be_used_is_named() -> None:

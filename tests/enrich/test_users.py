@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from weir.enrich.rows import read_rows
+from weir.enrich.assets import ASSET_KEYS, asset_of, compile_assets
+from weir.enrich.rows import read_rows, row_of
 from weir.enrich.users import USER_KEYS, User, UserTable, compile_users, identity
 
 TABLE = """entity,name,domain,upn,sid,uid,aliases,roles,criticality
@@ -95,3 +96,18 @@ def test_any_text_is_a_user_or_none(name: str | None, domain: str | None, user_i
     found = table.find(name, domain, user_id)
     assert found is None or found.entity
     assert identity(name, domain, user_id) != ""
+
+
+def test_a_user_row_of_the_assets_is_the_same_user_in_any_case() -> None:
+    mistakes: list[str] = []
+    rows = read_rows("a.csv", b"user,name,roles\nAlice,alice@corp,admin\nalice,other,none\n", ASSET_KEYS, mistakes)
+    table = compile_assets(rows, mistakes)
+    assert mistakes == ["a.csv:3: user alice stands in a.csv:2 already"]
+    row = row_of("t", {"user": "ALICE", "name": "by the topic"}, ASSET_KEYS, mistakes)
+    assert row is not None
+    topic = asset_of(row, mistakes)
+    assert topic is not None
+    table = compile_assets(rows[:1], [], [topic._replace(place="")])
+    found = compile_users([], [], table.users.items()).find("Alice", None, None)
+    assert found is not None
+    assert found.entity == "by the topic"

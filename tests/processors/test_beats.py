@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from tests.processors.fields.one import event_of, outcome_of
-from weir.processors import readers
+from weir.model.batch import RawBatch
+from weir.processors import beats, readers
 from weir.processors.fields import Context, Decoded
+from weir.processors.outcome import RawCoordinates
 
 EVE: dict[str, Any] = {
     "timestamp": "2024-03-01T12:00:00.000000+0000", "flow_id": 7, "event_type": "dns", "src_ip": "10.0.0.1", "src_port": 5353,
@@ -220,3 +223,14 @@ def test_tags_of_the_shipper_and_of_the_reader_are_kept(monkeypatch: pytest.Monk
 def test_bytes_that_broke_a_connection_and_units_that_are_no_json_are_dead() -> None:
     assert len(outcome_of([b"\x00"], "lumberjack-error").dead) == 1
     assert [dead.unit_index for dead in outcome_of([b"{", b"{}", b"[]"]).dead] == [0, 2]
+
+
+def test_times_that_name_no_zone_are_read_as_the_setting_says_where_nobody_knows_better() -> None:
+    line = {"message": "<13>Mar  1 12:00:00 host app: x"}
+    batch = RawBatch(bytes(16), "s", "r", "lumberjack", "192.0.2.1", 5044, 1_709_294_400_000_000, [json.dumps(line).encode()])
+    where = RawCoordinates("raw", 0, 0)
+    [plain] = beats.process(batch, where).events["sensor"]
+    [moved] = beats.make_process(120)(batch, where).events["sensor"]
+    assert plain["timestamp"] - moved["timestamp"] == 120 * 60_000_000
+    zoned = replace(batch, time_zone="Europe/Helsinki")
+    assert beats.make_process(-300)(zoned, where).events["sensor"][0]["timestamp"] == moved["timestamp"]

@@ -86,6 +86,16 @@ def test_a_changed_file_is_read_anew_and_one_with_mistakes_changes_nothing(tmp_p
     assert published(filtering) == 0
 
 
+def test_a_defect_in_reading_the_changed_file_leaves_the_rules_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, clock = tmp_path / "filters.yaml", Hand()
+    path.write_text(DROP)
+    filtering = Filtering(path, 2.0, clock)
+    monkeypatch.setattr("weir.processors.filtering.load_rules", lambda _: {}["no such key"])
+    path.write_text("filters: []\n")
+    clock.now = 3.0
+    assert published(filtering) == 0
+
+
 def test_without_a_file_nothing_is_filtered() -> None:
     assert published(Filtering(None)) == 1
 

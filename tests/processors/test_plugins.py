@@ -14,6 +14,8 @@ from weir.bus.codec import Encoder
 from weir.model.batch import RawBatch
 from weir.ops.settings import SettingsError
 from weir.processors import beats, plugins, readers, syslog
+from weir.processors.enrichment import Enrichment, load_enrichment
+from weir.processors.faust_app import ProcessorSettings
 from weir.processors.outcome import Outcome, RawCoordinates
 from weir.processors.plugins import ENRICHERS, READERS, WEIRS_OWN
 
@@ -49,7 +51,14 @@ def _installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def process_lines(names: str, *lines: str) -> Outcome:
     loaded = plugins.activate(names)
     batch = RawBatch(bytes(16), "s", "r", "tcp", "192.0.2.1", 514, NOW, [f"<13>1 - host - - - - {line}".encode() for line in lines])
-    return loaded.wrap(syslog.make_process())(batch, WHERE)
+    return enriched(loaded, batch)
+
+
+def enriched(loaded: plugins.Plugins, batch: RawBatch) -> Outcome:
+    """What the syslog processor makes of a batch, and what plug-ins add, as in `run_processor`."""
+    outcome = syslog.make_process()(batch, WHERE)
+    Enrichment({}).followed_by(loaded.steps).apply(outcome.events)
+    return outcome
 
 
 def answered(monkeypatch: pytest.MonkeyPatch, answer: Any) -> Outcome:
@@ -159,10 +168,63 @@ def test_an_enricher_can_neither_forge_ids_nor_break_a_field() -> None:
 def test_an_enricher_that_fails_leaves_all_events_of_the_batch_as_they_were() -> None:
     loaded = plugins.activate("bad")
     batch = RawBatch(bytes(16), "s", "r", "tcp", "192.0.2.1", 514, NOW, [b"<13>1 - good - - - - one", b"<13>1 - fail - - - - two"])
-    events = loaded.wrap(syslog.make_process())(batch, WHERE).events["syslog"]
+    events = enriched(loaded, batch).events["syslog"]
     assert [event["message"] for event in events] == ["one", "two"]
 
 
-def test_without_enrichers_the_function_is_the_processors_own() -> None:
-    process = syslog.make_process()
-    assert plugins.load("").wrap(process) is process
+def with_step(step: Any, *records: dict[str, Any]) -> list[dict[str, Any]]:
+    """Records behind a plug-in's step."""
+    Enrichment({"syslog": [plugins._guarded_step("p", "syslog", step)]}).apply({"syslog": list(records)})
+    return list(records)
+
+
+def test_an_enricher_that_sorts_or_removes_records_changes_no_others() -> None:
+    def step(records: list[dict[str, Any]]) -> None:
+        records.sort(key=lambda record: record["message"])
+        for record in records:
+            record["host_name"] = f"of {record['message']}"
+        records.pop()
+
+    found = with_step(step, {"message": "b"}, {"message": "c"}, {"message": "a"})
+    assert [(one["message"], one["host_name"]) for one in found] == [("b", "of b"), ("c", "of c"), ("a", "of a")]
+
+
+def test_values_that_cannot_even_be_looked_at_leave_the_events_as_they_were() -> None:
+    class Odd:
+        def __eq__(self, other: object) -> bool:
+            raise RuntimeError("no")
+
+        def __hash__(self) -> int:
+            return 0
+
+    def step(records: list[dict[str, Any]]) -> None:
+        for record in records:
+            record["host_name"] = "changed"
+        records[-1]["message"] = Odd()
+
+    assert with_step(step, {"message": "a"}, {"message": "b"}) == [{"message": "a"}, {"message": "b"}]
+
+
+def test_an_enricher_sees_what_weirs_own_enrichment_has_filled_in() -> None:
+    seen: list[Any] = []
+    settings = ProcessorSettings(kafka_bootstrap_servers="127.0.0.1:9")
+    enrichment = load_enrichment(settings).followed_by({"sensor": [lambda records: seen.extend(map(dict, records))]})
+    enrichment.apply({"sensor": [{"source_ip": "10.0.0.1", "destination_ip": "192.0.2.1"}]})
+    assert [one["network_direction"] for one in seen] == ["outbound"]
+
+
+def test_what_a_failing_plug_in_says_is_logged_once_a_minute_whatever_its_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(plugins, "_told", {})
+    monkeypatch.setattr(plugins.log, "error", lambda event, **values: said.append(values["error"]))
+    clock = iter([0.0, 1.0, 59.0, 60.0])
+    monkeypatch.setattr(plugins.time, "monotonic", lambda: next(clock))
+    for number in range(4):
+        plugins._report("p", "KeyError", f"sender's text {number}")
+    assert said == ["KeyError: sender's text 0", "KeyError: sender's text 3"]
+    assert len(plugins._told) == 1
+
+
+def test_without_enrichers_the_enrichment_is_weirs_own() -> None:
+    enrichment = Enrichment({})
+    assert enrichment.followed_by(plugins.load("").steps) is enrichment

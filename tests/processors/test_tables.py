@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from weir.ops.settings import SettingsError
+from weir.processors import tables as module
 from weir.processors.faust_app import ProcessorSettings
 from weir.processors.tables import HotTables
 
@@ -154,3 +155,50 @@ def test_memory_of_answers_is_bounded(tmp_path: Path) -> None:
     assert long not in found.hosts
     assert found.users[long, None, None].key == long
     assert not found.users
+
+
+def test_what_could_not_be_read_is_tried_again_though_no_file_has_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "assets.csv"
+    path.write_text("network,name\n10.0.0.0/8,Old\n")
+    found = tables(enrich_asset_files=str(path))
+    now = [1000.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    with monkeypatch.context() as broken:
+        broken.setattr(Path, "read_bytes", lambda self: (_ for _ in ()).throw(OSError(5, "Input/output error")))
+        replaced(path, "network,name\n10.0.0.0/8,New\n")
+        assert found.check() == []
+    now[0] += 299
+    assert found.check() == []
+    now[0] += 1
+    assert found.check() == ["assets"]
+    assert network_of(found, "10.1.1.1") == "New"
+    now[0] += 1000
+    assert found.check() == []
+
+
+def test_a_defect_in_reading_one_kind_of_table_keeps_no_other_one_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assets, intel = tmp_path / "assets.csv", tmp_path / "list.txt"
+    assets.write_text("network,name\n10.0.0.0/8,Old\n")
+    intel.write_text("evil.example\n")
+    found = tables(enrich_asset_files=str(assets), enrich_intel=str(intel))
+    monkeypatch.setattr(module, "compile_assets", lambda *_: {}["no such key"])
+    replaced(assets, "network,name\n10.0.0.0/8,New\n")
+    replaced(intel, "worse.example\n")
+    assert found.check() == ["intel"]
+    assert network_of(found, "10.1.1.1") == "Old"
+    assert found.lookup.names["worse.example"]
+
+
+def test_a_file_that_becomes_readable_is_read_though_its_content_is_as_old_as_before(tmp_path: Path) -> None:
+    path = tmp_path / "assets.csv"
+    path.write_text("network,name\n10.0.0.0/8,Old\n")
+    found = tables(enrich_asset_files=str(path))
+    before = path.stat()
+    path.chmod(0o640 if before.st_mode & 0o777 != 0o640 else 0o600)
+    assert (path.stat().st_mtime_ns, path.stat().st_ino) == (before.st_mtime_ns, before.st_ino)
+    assert found.check() == ["assets"]
+
+
+def test_following_the_topic_without_ever_taking_it_over_is_a_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="WEIR_ENRICH_ASSETS_TOPIC needs WEIR_ENRICH_RELOAD_SECONDS"):
+        ProcessorSettings(kafka_bootstrap_servers="127.0.0.1:9", enrich_assets_topic=True, enrich_reload_seconds=0)

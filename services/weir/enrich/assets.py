@@ -44,7 +44,7 @@ class AssetTable:
     Args:
         networks: addresses are networks of one.
         hosts: by name in lower case.
-        users: names of users and what the table says of them, for the table of users.
+        users: names of users in lower case and what the table says of them, for the table of users.
     """
 
     def __init__(self, networks: dict[Network, Asset], hosts: dict[str, Asset], users: dict[str, User]) -> None:
@@ -92,7 +92,7 @@ def asset_of(row: Row, mistakes: list[str]) -> Subject | None:
         mistakes.append(f"{row.place}: 'roles' belongs to a user")
         return None
     if kind == "user":
-        return Subject(row.place, kind, text, User(name or text, row.texts("roles"), criticality))
+        return Subject(row.place, kind, text.casefold(), User(name or text, row.texts("roles"), criticality))
     if kind == "host":
         return Subject(row.place, kind, text.rstrip(".").casefold(), Asset(name or text, criticality, row.text("owner"), zone))
     try:

@@ -6,7 +6,7 @@ thread.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic, TypeVar
 
@@ -25,6 +25,15 @@ ADDRESS_FIELDS: Final = (
 """What is said of an address; in an event each has the prefix source_ or destination_."""
 
 _AS: Final = frozenset({"as", "as_organization"})
+_SIDES: Final = ("source", "destination", "host")
+# Made once: with texts of its own for keys, each remembered answer takes almost twice the memory.
+_NAMES: Final = {side: tuple(f"{side}_{name}" for name in ADDRESS_FIELDS) for side in _SIDES[:2]}
+_NAMES_WITHOUT_AS: Final = {
+    side: tuple(None if name in _AS else f"{side}_{name}" for name in ADDRESS_FIELDS) for side in _SIDES[:2]
+}
+_ASSET_NAMES: Final = {
+    side: tuple(f"{side}_{name}" for name in ("asset_name", "asset_criticality", "asset_owner")) for side in _SIDES
+}
 
 HITS: Final = ("geo", "as", "asset", "network")
 """Kinds of hits that an address counts for, each in 20 bits of `AddressFacts.hits`, the first lowest."""
@@ -122,15 +131,17 @@ class Lookup:
                     place = place.filled_by(found)
         asset = (tables.assets.of_address(address) if tables.assets is not None else None) or Asset()
         matches = tables.intel.of_address(address) if tables.intel is not None else ()
-        values = [(name, value) for name, value in zip(ADDRESS_FIELDS, (*place, *asset), strict=True) if value is not None]
-        if not values and not matches:
+        values = (*place, *asset)
+        if not matches and all(value is None for value in values):
             return None
         flags = (any(place[:4]), place.as_number is not None, any(asset[:3]), asset.network_name is not None)
+        source, destination = _fields(_NAMES["source"], values), _fields(_NAMES["destination"], values)
+        has_as = place.as_number is not None or place.as_organization is not None
         return AddressFacts(
-            {f"source_{name}": value for name, value in values},
-            {f"destination_{name}": value for name, value in values},
-            {f"source_{name}": value for name, value in values if name not in _AS},
-            {f"destination_{name}": value for name, value in values if name not in _AS},
+            source,
+            destination,
+            _fields(_NAMES_WITHOUT_AS["source"], values) if has_as else source,
+            _fields(_NAMES_WITHOUT_AS["destination"], values) if has_as else destination,
             _asset_fields("host", asset),
             place.as_number,
             matches,
@@ -174,6 +185,10 @@ class Lookup:
         return self.tables.intel.of_hash(text) if self.tables.intel is not None else ()
 
 
+def _fields(names: Sequence[str | None], values: Sequence[Any]) -> dict[str, Any]:
+    """Those that there is something to say of. Nobody changes them: they are remembered."""
+    return {name: value for name, value in zip(names, values, strict=True) if name is not None and value is not None}
+
+
 def _asset_fields(side: str, asset: Asset) -> dict[str, Any]:
-    values = zip(("asset_name", "asset_criticality", "asset_owner"), asset[:3], strict=True)
-    return {f"{side}_{name}": value for name, value in values if value is not None}
+    return _fields(_ASSET_NAMES[side], asset[:3])

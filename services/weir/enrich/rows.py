@@ -10,6 +10,8 @@ from typing import Any, Final, NamedTuple
 
 import yaml
 
+from weir.model.yamlfile import YAML_ERRORS
+
 __all__ = ["MAX_MISTAKES", "Row", "TableError", "read_rows", "row_of"]
 
 MAX_MISTAKES: Final = 50
@@ -163,7 +165,7 @@ def _yaml_rows(name: str, text: str, keys: frozenset[str], mistakes: list[str]) 
             mistakes.append(f"{name}:{root.start_mark.line + 1}: must be a list of entries, each beginning with a dash")
             return []
         entries = yaml.load(text, Loader=loader)  # noqa: S506  both are the safe loaders
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except YAML_ERRORS as error:
         mark = getattr(error, "problem_mark", None)
         problem = getattr(error, "problem", None) or " ".join(str(error).split())
         mistakes.append(f"{name}:{mark.line + 1 if mark else 1}: not YAML: {problem}")

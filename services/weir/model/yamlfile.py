@@ -8,13 +8,17 @@ from typing import Any, NamedTuple
 
 import yaml
 
-__all__ = ["Content", "Place", "YamlMistake", "meant", "read_yaml", "told"]
+__all__ = ["YAML_ERRORS", "Content", "Place", "YamlMistake", "meant", "read_yaml", "told"]
 
 Place = tuple[str | int, ...]
 """Keys and indexes that lead to a value."""
 
 MAX_MISTAKES = 50
 _DEEPEST = 6
+
+
+YAML_ERRORS = (yaml.YAMLError, ValueError, ArithmeticError, LookupError, AttributeError, TypeError, RecursionError)
+"""What PyYAML raises for texts: of values with an explicit tag, such as `!!int _`, whatever its code stumbles over."""
 
 
 class YamlMistake(ValueError):
@@ -44,7 +48,7 @@ def read_yaml(text: str) -> Content:
         if node is not None:
             _walk(node, (), lines, mistakes)
         return Content(None if node is None else loader.construct_document(node), lines, mistakes)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except YAML_ERRORS as error:
         mark = getattr(error, "problem_mark", None)
         problem = getattr(error, "problem", None) or str(error)
         raise YamlMistake(mark.line + 1 if mark else 1, f"not YAML: {problem}") from error

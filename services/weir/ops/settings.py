@@ -18,7 +18,7 @@ import yaml
 from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-__all__ = ["ServiceSettings", "SettingsError", "load"]
+__all__ = ["PREFIX", "ServiceSettings", "SettingsError", "load"]
 
 PREFIX = "WEIR_"
 # Read by the tools and by the local stand-ins, not by services.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from weir.model.batch import RawBatch
@@ -16,7 +17,7 @@ from weir.processors.runtime import ProcessorSettings, run_processor
 from weir.processors.signals import load_signal_source
 from weir.protocols import beats, sensorfleet, syslog
 
-__all__ = ["main", "process"]
+__all__ = ["main", "make_process", "process"]
 
 # Under this transport a receiver hands over the bytes that broke a connection's framing.
 ERROR_TRANSPORT = "lumberjack-error"
@@ -27,8 +28,16 @@ _WITHOUT_SHIPPER: Final = frozenset({"cef", "file-audit", "syslog"})
 _WITHOUT_PRIORITY: Final = frozenset({"network-flow"})
 
 
-def process(batch: RawBatch, where: RawCoordinates) -> Outcome:
-    """Events of a batch of JSON documents."""
+def make_process(utc_offset_minutes: int = 0) -> Callable[[RawBatch, RawCoordinates], Outcome]:
+    """The pure function from a batch of JSON documents to events.
+
+    Args:
+        utc_offset_minutes: zone of times that name none, for sources whose zone is not known.
+    """
+    return lambda batch, where: _process(batch, where, utc_offset_minutes)
+
+
+def _process(batch: RawBatch, where: RawCoordinates, utc_offset_minutes: int) -> Outcome:
     outcome = Outcome()
     common = common_fields(batch, where)
     batch_hex = batch.batch_id.hex()
@@ -38,12 +47,15 @@ def process(batch: RawBatch, where: RawCoordinates) -> Outcome:
         return outcome
     # What a document does not say of itself: by which way it came.
     module = "http" if batch.transport == "http" else "beats"
-    context = Context(batch.received_at, local_time(batch.time_zone, batch.received_at, 0))
+    context = Context(batch.received_at, local_time(batch.time_zone, batch.received_at, utc_offset_minutes))
     for index, unit in enumerate(batch.units):
         try:
             dataset, fields = _decode(beats.parse(unit), module, context)
         except ValueError as error:
             outcome.dead.append(Dead(index, str(error)))
+            continue
+        except Exception as error:
+            outcome.failed(index, error)
             continue
         if not dataset:
             outcome.units_empty += 1
@@ -54,6 +66,10 @@ def process(batch: RawBatch, where: RawCoordinates) -> Outcome:
             record["event_hash"] = event_hash(batch, index)
         outcome.add(dataset, record)
     return outcome
+
+
+process = make_process()
+"""With times that name no zone in UTC."""
 
 
 def _decode(document: dict[str, object], module: str, context: Context) -> Decoded:
@@ -161,6 +177,7 @@ def _syslog(text: str, document: dict[str, object], context: Context) -> syslog.
 
 def main(settings: ProcessorSettings) -> int:
     """Run the Beats processor until it is told to stop."""
+    process = make_process(settings.utc_offset_minutes)
     return run_processor(
         settings, "process.beats", "raw.beats", process, load_signal_source(settings.rules_dir), load_enrichment(settings)
     )

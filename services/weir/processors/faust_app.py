@@ -99,6 +99,10 @@ class ProcessorSettings(ServiceSettings):
                 load_rules(self.filters_file)
             except FiltersError as error:
                 mistakes += error.mistakes
+        if self.enrich_assets_topic and not self.enrich_reload_seconds:
+            mistakes.append(
+                "WEIR_ENRICH_ASSETS_TOPIC needs WEIR_ENRICH_RELOAD_SECONDS above 0: so often what the topic says is taken over"
+            )
         if mistakes:
             raise ValueError("\n".join(mistakes))
         return self

@@ -14,7 +14,7 @@ from weir.processors.outcome import Outcome
 
 __all__ = ["Filtering"]
 
-Signature = tuple[int, int, int]
+Signature = tuple[int, int, int, int]
 
 log = ops_logging.get("weir.filters")
 
@@ -64,6 +64,10 @@ class Filtering:
         except FiltersError as error:
             log.error("the filters are wrong; the ones before stay", file=str(path), mistakes=error.mistakes)  # noqa: TRY400
             return
+        except Exception:
+            # Ours to mend; until then as with any other mistake, rather than that this batch is published unfiltered.
+            log.exception("reading the filters failed; the ones before stay", file=str(path))
+            return
         log.info("the filters were read anew", file=str(path), rules=len(self.filters.rules))
 
 
@@ -73,4 +77,5 @@ def _signature(path: Path) -> Signature | None:
         found = path.stat()
     except OSError:
         return None
-    return found.st_mtime_ns, found.st_ino, found.st_size
+    # The time of the inode too: of a file that could not be read, the permission changes and nothing else.
+    return found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_size

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from weir.model.batch import RawBatch
 from weir.model.ids import event_id
 from weir.processors.enrichment import load_enrichment
@@ -25,7 +27,6 @@ def process(batch: RawBatch, where: RawCoordinates) -> Outcome:
     """Flows of a batch of datagrams. A datagram that decodes in part gives its flows and is dead-lettered as well."""
     outcome = Outcome()
     common = common_fields(batch, where) | netflow_fields.CONSTANT
-    batch_hex = batch.batch_id.hex()
     if batch.transport == ERROR_TRANSPORT:
         reason = "no IPFIX message begins here, or the connection ended within one; the connection was closed"
         outcome.dead.extend(Dead(index, reason) for index in range(len(batch.units)))
@@ -37,27 +38,35 @@ def process(batch: RawBatch, where: RawCoordinates) -> Outcome:
         withdrawals=batch.transport in _SESSIONS,
     )
     for index, datagram in enumerate(batch.units):
-        if sflow.is_sflow(datagram):
-            sflow_fields.add_datagram(outcome, batch, index, common)
-            continue
         try:
-            result = decoder.decode(datagram)
-        except netflow.FlowError as error:
-            outcome.dead.append(Dead(index, str(error)))
-            continue
-        unit = batch.position(index)
-        for number, flow in zip(result.positions, result.flows, strict=True):
-            record = common.copy()
-            record["event_id"] = event_id(batch_hex, unit, number)
-            if batch.content_hashes:
-                record["event_hash"] = event_hash(batch, index, number)
-            netflow_fields.fill(record, flow)
-            outcome.add("network-flow", record)
-        if not result.complete:
-            outcome.dead.append(Dead(index, "; ".join(result.errors + _unknown(batch, index, result))))
-        elif result.empty:
-            outcome.units_empty += 1
+            if sflow.is_sflow(datagram):
+                sflow_fields.add_datagram(outcome, batch, index, common)
+            else:
+                _add_datagram(outcome, batch, index, common, decoder)
+        except Exception as error:
+            outcome.failed(index, error)
     return outcome
+
+
+def _add_datagram(outcome: Outcome, batch: RawBatch, index: int, common: dict[str, Any], decoder: netflow.Decoder) -> None:
+    """Add what a datagram of NetFlow or IPFIX holds."""
+    try:
+        result = decoder.decode(batch.units[index])
+    except netflow.FlowError as error:
+        outcome.dead.append(Dead(index, str(error)))
+        return
+    batch_hex, unit = batch.batch_id.hex(), batch.position(index)
+    for number, flow in zip(result.positions, result.flows, strict=True):
+        record = common.copy()
+        record["event_id"] = event_id(batch_hex, unit, number)
+        if batch.content_hashes:
+            record["event_hash"] = event_hash(batch, index, number)
+        netflow_fields.fill(record, flow)
+        outcome.add("network-flow", record)
+    if not result.complete:
+        outcome.dead.append(Dead(index, "; ".join(result.errors + _unknown(batch, index, result))))
+    elif result.empty:
+        outcome.units_empty += 1
 
 
 def _unknown(batch: RawBatch, index: int, result: netflow.DecodeResult) -> list[str]:

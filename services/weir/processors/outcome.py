@@ -7,8 +7,11 @@ from typing import Any, Final, NamedTuple
 
 from weir.model.batch import RawBatch
 from weir.model.ledger import LedgerCounts
+from weir.ops import logging as ops_logging
 
 __all__ = ["Dead", "Outcome", "RawCoordinates", "clock_offsets", "common_fields", "event_hash"]
+
+log = ops_logging.get("weir.processors")
 
 _FARTHEST_US: Final = 200 * 365 * 86_400 * 1_000_000
 """No clock is taken to be further off than 200 years, so that a number in a hostile line fits into the ledger."""
@@ -44,6 +47,11 @@ class Outcome:
             self.events[dataset] = [record]
         else:
             found.append(record)
+
+    def failed(self, index: int, error: Exception) -> None:
+        """A defect of a decoder: it costs its unit, which is dead-lettered, and no other one of the batch."""
+        log.error("decoder failed", exc_info=error)
+        self.dead.append(Dead(index, f"decoder failed: {error!r}"))
 
 
 def common_fields(batch: RawBatch, where: RawCoordinates) -> dict[str, Any]:

@@ -8,13 +8,13 @@ return fits the schema or is refused with a reason.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Final, NamedTuple
 
-from weir.model.batch import RawBatch
 from weir.model.schemas import latest
 from weir.model.topics import DATASETS
 from weir.ops import logging as ops_logging
@@ -22,7 +22,6 @@ from weir.ops.settings import SettingsError
 from weir.processors import readers
 from weir.processors.enrichment import Record, Step
 from weir.processors.fields import NOTHING, Context, Decoded, Reader
-from weir.processors.outcome import Outcome, RawCoordinates
 
 __all__ = ["ENRICHERS", "READERS", "Installed", "PluginError", "Plugins", "activate", "installed", "load"]
 
@@ -38,8 +37,6 @@ WEIRS_OWN: Final = frozenset(
 """Fields that say where an event came from: no plug-in's business."""
 
 log = ops_logging.get("weir.processors")
-
-Process = Callable[[RawBatch, RawCoordinates], Outcome]
 
 
 class PluginError(ValueError):
@@ -57,26 +54,11 @@ class Installed(NamedTuple):
 
 @dataclass(slots=True)
 class Plugins:
-    """Those that are loaded: readers in the order in which they were named, and steps by dataset."""
+    """Those that are loaded: readers in the order in which they were named, and steps by dataset, to be taken behind Weir's own."""
 
     readers: list[Reader] = field(default_factory=list)
     steps: dict[str, list[Step]] = field(default_factory=dict)
     loaded: list[Installed] = field(default_factory=list)
-
-    def wrap(self, process: Process) -> Process:
-        """The processor's function with the enrichers behind it; the same where there are none."""
-        if not self.steps:
-            return process
-
-        def enriched(batch: RawBatch, where: RawCoordinates) -> Outcome:
-            outcome = process(batch, where)
-            for dataset, steps in self.steps.items():
-                if records := outcome.events.get(dataset):
-                    for step in steps:
-                        step(records)
-            return outcome
-
-        return enriched
 
 
 def _points() -> list[EntryPoint]:
@@ -172,9 +154,16 @@ class _GuardedReader:
         return found if found is None or found is NOTHING else _checked(self.name, found)
 
 
-@cache
+_TOLD_AGAIN_SECONDS: Final = 60.0
+_told: Final[dict[tuple[str, str], float]] = {}
+
+
 def _report(name: str, kind: str, text: str) -> None:
-    """Once for each kind of failure: a plug-in that fails, fails on every unit."""
+    """Once a minute for each kind of failure: a plug-in that fails, fails on every unit, and its words may be a sender's."""
+    now = time.monotonic()
+    if now < _told.get((name, kind), now):
+        return
+    _told[name, kind] = now + _TOLD_AGAIN_SECONDS
     log.error("plug-in failed", plugin=name, error=f"{kind}: {text[:200]}")
 
 
@@ -264,29 +253,36 @@ def _checks(dataset: str) -> dict[str, _Check]:
 
 
 def _guarded_step(name: str, dataset: str, step: Step) -> Step:
-    """A step that sees copies: what it changed is taken over where the schema holds it, and all of it left where it fails."""
+    """A step that sees copies: what it changed is taken over where the schema holds it, and all of it left where it fails.
+
+    What it raises goes on to `Enrichment.apply`, which counts it and tells of it.
+    """
 
     def guarded(records: list[Record]) -> None:
         copies = [{key: value.copy() if type(value) in (list, dict) else value for key, value in one.items()} for one in records]
-        try:
-            step(copies)
-        except Exception as error:
-            _report(name, type(error).__name__, str(error))
-            return
-        for record, changed in zip(records, copies, strict=False):
-            _take_over(name, dataset, record, changed)
+        step(list(copies))  # a list of its own: what it sorts or removes there must not shift changes to other events
+        changes = [_changes(name, dataset, record, changed) for record, changed in zip(records, copies, strict=True)]
+        for record, change in zip(records, changes, strict=True):
+            record.update(change)
 
+    guarded.step_name = f"plug-in {name}"  # type: ignore[attr-defined]
     return guarded
 
 
-def _take_over(name: str, dataset: str, record: Record, changed: Record) -> None:
+def _changes(name: str, dataset: str, record: Record, changed: Record) -> Record:
+    """What a step did to a record, as far as the schema holds it."""
     checks = _checks(dataset)
+    found: Record = {}
+    labels: dict[str, str] = {}
     for key, value in changed.items():
         if key in record and (record[key] is value or record[key] == value):
             continue
         if (wrong := _wrong(dataset, key, value)) is not None:
-            _report(name, "ValueError", wrong)
+            _report(name, "refused", wrong)
         elif key in checks:
-            record[key] = value
+            found[key] = value
         else:
-            record["labels"] = {**(record.get("labels") or {}), key: str(value)}
+            labels[key] = str(value)
+    if labels:
+        found["labels"] = {**(found.get("labels") or record.get("labels") or {}), **labels}
+    return found

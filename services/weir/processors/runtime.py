@@ -407,11 +407,10 @@ def run_processor(
 
     Raises SettingsError where a plug-in that WEIR_PLUGINS names cannot be loaded.
     """
-    process = activate(settings.plugins).wrap(process)
+    enrichment = (enrichment or Enrichment({})).followed_by(activate(settings.plugins).steps)
 
     async def make() -> Ready:
-        if enrichment is not None:
-            await asyncio.to_thread(enrichment.start)
+        await asyncio.to_thread(enrichment.start)
         app = make_app(settings, service)
         processor = Processor(app, settings, service, raw_topic, process, signal_source, enrichment)
         processor.signal_partitions = await asyncio.to_thread(_look_at_topics, processor)
@@ -422,5 +421,4 @@ def run_processor(
     try:
         return run_member(settings, service, log, make)
     finally:
-        if enrichment is not None:
-            enrichment.close()
+        enrichment.close()

@@ -54,6 +54,9 @@ def make_process(utc_offset_minutes: int = 0) -> Callable[[RawBatch, RawCoordina
             except ValueError as error:
                 outcome.dead.append(Dead(index, str(error)))
                 continue
+            except Exception as error:
+                outcome.failed(index, error)
+                continue
             if not dataset:
                 outcome.units_empty += 1
                 continue

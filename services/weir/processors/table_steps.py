@@ -16,7 +16,7 @@ from weir.ops import telemetry
 from weir.processors.enrichment import Record, Step
 from weir.processors.faust_app import ProcessorSettings
 
-__all__ = ["HASHES", "NAMES", "NAT", "URLS", "Snapshots", "fields_of", "table_steps"]
+__all__ = ["HASHES", "NAMES", "NAT", "URLS", "BatchSnapshot", "Snapshots", "fields_of", "table_steps"]
 
 # What of an event is looked up among the indicators, besides source_ip and destination_ip: where the dataset has the field.
 NAT: Final = ("source_nat_ip", "destination_nat_ip")
@@ -38,6 +38,31 @@ class Snapshots(Protocol):
     @property
     def lookup(self) -> Lookup:
         """The tables of this moment; a step asks once a batch."""
+
+
+class BatchSnapshot:
+    """The tables as they were when a batch began: another thread swaps them, and all events of a batch are to be told the same.
+
+    Args:
+        tables: who has them as they are now.
+    """
+
+    def __init__(self, tables: Snapshots) -> None:
+        self._tables = tables
+        self._held: Lookup | None = None
+
+    @property
+    def lookup(self) -> Lookup:
+        """The tables of this batch; between two batches, those of this moment."""
+        return self._held or self._tables.lookup
+
+    def begin(self) -> None:
+        """A batch begins."""
+        self._held = self._tables.lookup
+
+    def end(self) -> None:
+        """It is over. An idle processor must not hold on to tables that have been replaced."""
+        self._held = None
 
 
 def fields_of(dataset: str) -> frozenset[str]:

@@ -2,11 +2,12 @@
 
 Files are looked at every few seconds, in a thread; a change is a new inode, time of change or size of what the path leads to, so
 that replacing by rename, the swap of a ConfigMap's symbolic link, and editing in place are all seen. What cannot be read stays as
-it was, and a warning says why.
+it was, a warning says why, and it is tried again after some minutes: what was wrong need not have been the file.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -29,7 +30,7 @@ from weir.processors.faust_app import ProcessorSettings
 __all__ = ["MAX_FILE_BYTES", "HotTables", "IntelSource", "Loaded", "intel_sources"]
 
 MAX_FILE_BYTES: Final = 512 * 1024 * 1024
-_DAY_SECONDS: Final = 86_400
+_TRY_AGAIN_SECONDS: Final = 300.0
 # Beside the events of a MISP feed: its table of contents, and MD5 of everything in it, also of what is not for detection.
 _NOT_LISTS: Final = frozenset({"manifest.json", "hashes.csv"})
 
@@ -133,14 +134,20 @@ class HotTables:
         self._count_reloads = meter.create_counter("weir.enrich.reloads", description="tables read anew, by kind and outcome")
         self._entries = meter.create_gauge("weir.enrich.entries", "1", "Entries of each table")
         self._changed = meter.create_gauge("weir.enrich.age", "s", "How long ago the newest file of each table was changed")
+        self._broken = meter.create_gauge(
+            "weir.enrich.broken", "1", "Look-ups that MaxMind DB files could not answer, being damaged"
+        )
         tables = Tables()
         mistakes: list[str] = []
+        self._try_again: dict[str, float] = {}
         self._marks = {kind: self._mark(kind) for kind in self._kinds}
         for load in self._kinds.values():
             try:
                 tables = replace(tables, **load())
             except TableError as error:
                 mistakes += error.mistakes
+            except OSError as error:  # a file that vanished between two looks at it
+                mistakes.append(f"tables: {error.filename}: {error.strerror}")
         if mistakes:
             raise SettingsError(mistakes)
         self._lookup = Lookup(tables, settings.enrich_cache_entries)
@@ -245,7 +252,7 @@ class HotTables:
             except OSError:
                 marks.append((str(path), None))
             else:
-                marks.append((str(path), found.st_ino, found.st_mtime_ns, found.st_size))
+                marks.append((str(path), found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size))
         return tuple(marks)
 
     def check(self) -> list[str]:
@@ -253,14 +260,17 @@ class HotTables:
         swapped = []
         for kind, load in self._kinds.items():
             mark = self._mark(kind)
-            if mark == self._marks[kind]:
+            if mark == self._marks[kind] and time.monotonic() < self._try_again.get(kind, math.inf):
                 continue
+            self._try_again.pop(kind, None)
             # Noted first: a file that changes while it is read differs again at the next look.
             self._marks[kind] = mark
             try:
                 tables = replace(self._lookup.tables, **load())
-            except (TableError, OSError, MemoryError) as error:
-                mistakes = error.mistakes if isinstance(error, TableError) else [str(error)]
+            except Exception as error:
+                # Whatever it is: tables that other files have may be fresh all the same.
+                mistakes = error.mistakes if isinstance(error, TableError) else [repr(error)]
+                self._try_again[kind] = time.monotonic() + _TRY_AGAIN_SECONDS
                 log.warning("a table could not be read anew; the old one is kept", kind=kind, mistakes=mistakes)
                 self._count_reloads.add(1, {"kind": kind, "outcome": "kept"})
                 continue
@@ -281,6 +291,8 @@ class HotTables:
 
     def _gauge(self) -> None:
         now = time.time()
+        if broken := sum(database.failures for database in self._lookup.tables.geo):
+            self._broken.set(broken)
         for kind, one in self.loaded.items():
             self._entries.set(one.entries, {"table": kind})
             self._changed.set(max(0.0, now - one.changed_at), {"table": kind})

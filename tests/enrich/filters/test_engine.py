@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from weir.enrich.filters import Filtered, FilterSet, read_rules
-from weir.enrich.filters.merging import KEY, flow_key
+from weir.enrich.filters.merging import KEY, Merging, flow_key
 from weir.enrich.filters.sampling import LABEL, in_sample
 from weir.model.schemas import latest
 
@@ -189,3 +189,11 @@ def test_a_sum_stays_within_what_an_event_can_hold() -> None:
     largest = (1 << 63) - 1
     found = apply(MERGE, [flow(1, network_bytes=largest), flow(2, network_bytes=largest)])
     assert found.published["network-flow"][0]["network_bytes"] == largest
+
+
+def test_clocks_centuries_apart_merge_to_an_event_that_still_fits_its_schema() -> None:
+    """Else the flows of all units merged into it would be lost with one unit's dead letter."""
+    year_9999 = 253_402_300_799_999_999
+    merging = Merging({"event_id": "b-0-0", "event_start": 0, "event_end": 1})
+    merging.add({"event_id": "b-1-0", "event_start": year_9999, "event_end": year_9999})
+    assert merging.record["event_duration"] == (1 << 63) - 1

@@ -152,3 +152,9 @@ def test_every_field_of_every_dataset_has_a_kind() -> None:
         assert kinds["timestamp"] is Kind.NUMBER
         assert kinds["tags"] is Kind.LIST
         assert kinds["labels"] is Kind.PAIRS
+
+
+@pytest.mark.parametrize("value", ["!!int _", "!!timestamp x", "!!float .", "!!binary é", "0001-01-01T00:00:00+23:59", "&a [*a]"])
+def test_values_that_the_yaml_library_stumbles_over_are_mistakes_too(value: str) -> None:
+    with pytest.raises(FiltersError):
+        read_rules(f"filters:\n  - name: {value}\n    do: drop\n")

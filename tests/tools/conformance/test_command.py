@@ -109,6 +109,18 @@ def test_without_a_corpus_it_says_how_to_name_one(
     assert run_conformance(None, ["fine"], as_json=False) == 0
 
 
+@pytest.mark.parametrize("as_json", [True, False])
+def test_a_folder_without_a_case_is_no_success(tmp_path: Path, known: dict[str, conformance.Family], as_json: bool) -> None:
+    known["empty"] = empty
+    with pytest.raises(CorpusError, match="holds no file of empty"):
+        run_conformance(tmp_path, ["empty"], as_json=as_json)
+
+
+def test_an_empty_reason_explains_nothing(tmp_path: Path, known: dict[str, conformance.Family]) -> None:
+    known["bad"] = lambda _: [Case("a file", "two events instead of three", "")]
+    assert run_conformance(tmp_path, ["bad"], as_json=True) == 1
+
+
 def test_the_whole_corpus_is_agreed_or_explained() -> None:
     if not CORPUS.is_dir():
         pytest.skip(f"no corpus at {CORPUS}; WEIR_CORPUS names one")

@@ -13,7 +13,9 @@ import pytest
 
 from tests.tools.decode.support import written
 from weir.model.schemas import latest
-from weir.tools.decode.command import UsageError, find_family, make_options
+from weir.processors.enrichment import Enrichment
+from weir.tools.decode.command import UsageError, find_family, make_options, run_decode
+from weir.tools.decode.enriched import enrichment_of_settings
 from weir.tools.decode.families import FAMILIES
 from weir.tools.decode.output import json_line
 
@@ -136,3 +138,56 @@ def test_nothing_a_sender_wrote_reaches_a_terminal_as_a_command() -> None:
     assert json.loads(text)["message"] == hostile
     assert all(char.isprintable() for char in text)
     assert "ä € \U0001f30d" in text
+
+
+FLOW = "<13>1 2024-03-01T12:00:00Z fw app - - - CEF:0|V|P|1|7|n|5|src=10.0.0.1 dst=203.0.113.9 spt=50000 dpt=22 proto=tcp"
+
+
+def test_events_are_enriched_as_a_processor_with_these_settings_would(tmp_path: Path) -> None:
+    path = written(tmp_path, FLOW)
+    [plain] = map(json.loads, weir("cef", path, "--no-enrich").stdout.splitlines())
+    [event] = map(json.loads, weir("cef", path, WEIR_LOG_LEVEL="of no matter here", WEIR_NO_SUCH="nor this").stdout.splitlines())
+    added = {name: value for name, value in event.items() if name not in plain}
+    assert (added["network_direction"], added["network_protocol"]) == ("outbound", "ssh")
+    assert added["network_community_id"].startswith("1:")
+    own = weir("cef", path, WEIR_OWN_NETWORKS="203.0.113.0/24", WEIR_ENRICH_COMMUNITY_ID="false")
+    [event] = map(json.loads, own.stdout.splitlines())
+    assert event["network_direction"] == "inbound"
+    assert "network_community_id" not in event
+
+
+def test_tables_of_the_settings_are_asked_and_the_topic_is_said_to_be_left_out(tmp_path: Path) -> None:
+    (tmp_path / "assets.csv").write_text("ip,name\n10.0.0.1,desk-1\n")
+    (tmp_path / "config.yaml").write_text(f"enrich_asset_files: {tmp_path / 'assets.csv'}\nsyslog_udp_port: 5514\n")
+    done = weir(
+        "cef",
+        written(tmp_path, FLOW),
+        WEIR_CONFIG=str(tmp_path / "config.yaml"),
+        WEIR_ENRICH_ASSETS_TOPIC="true",
+    )
+    assert json.loads(done.stdout)["source_asset_name"] == "desk-1"
+    assert "the topic is not followed here" in done.stderr
+    (tmp_path / "assets.csv").write_text("ip,name\n10.0.0.256,desk-1\n")
+    done = weir("cef", written(tmp_path, FLOW), WEIR_ENRICH_ASSET_FILES=str(tmp_path / "assets.csv"))
+    assert done.returncode == 2
+    assert "assets.csv:2: ip: " in done.stderr
+    assert weir("cef", written(tmp_path, FLOW), "--no-enrich", WEIR_ENRICH_ASSET_FILES="/nowhere").returncode == 0
+
+
+def test_settings_are_put_back_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WEIR_LOG_LEVEL", "of no matter")
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "kafka.example:9092")
+    before = dict(os.environ)
+    enrichment_of_settings()
+    assert dict(os.environ) == before
+
+
+def test_what_is_logged_does_not_stand_among_the_events(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    def step(records: list[dict[str, Any]]) -> None:
+        raise RuntimeError("no")
+
+    options = make_options(enrichment=Enrichment({"cef": [step]}))
+    assert run_decode(find_family("cef"), [str(written(tmp_path, FLOW))], options) == 0
+    out, err = capfd.readouterr()
+    assert [json.loads(line)["dataset"] for line in out.splitlines()] == ["cef"]
+    assert "enrichment failed" in err

@@ -65,7 +65,7 @@ class Merging:
         _choose(mine, other, "flow_tcp_flags", int.__or__)
         start, end = mine.get("event_start"), mine.get("event_end")
         if start is not None and end is not None and end >= start:
-            mine["event_duration"] = (end - start) * _US_TO_NS
+            mine["event_duration"] = min((end - start) * _US_TO_NS, _LARGEST)
 
 
 def _choose(mine: Record, other: Record, name: str, choose: Callable[[int, int], int]) -> None:

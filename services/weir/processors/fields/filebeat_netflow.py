@@ -261,7 +261,7 @@ def _time(
         if flow[column] is None:
             flow[column] = iso_to_micros(event.get(ecs) or document.get(f"event.{ecs}"))
     start, end = flow["event_start"], flow["event_end"]
-    if start is not None and end is not None and end >= start:
+    if start is not None and end is not None and 0 <= end - start < netflow_fields.LONGEST_US:
         flow["event_duration"] = (end - start) * 1000
     flow["timestamp"] = end or start or export_us
 

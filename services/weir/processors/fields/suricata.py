@@ -7,7 +7,9 @@ from typing import Any, Final
 
 from weir.model.schemas import latest
 from weir.processors.fields import Context, Decoded
+from weir.processors.fields.netflow import LONGEST_US
 from weir.protocols import beats, eve
+from weir.protocols.netflow.fields import LARGEST
 
 __all__ = ["document", "line", "name"]
 
@@ -106,9 +108,9 @@ def _flow(document: dict[str, object], fields: dict[str, Any], interface: str | 
     ):  # fmt: skip
         forth, back = get(one), get(other)
         if forth is not None or back is not None:
-            fields[total] = (forth or 0) + (back or 0)
+            fields[total] = min((forth or 0) + (back or 0), LARGEST)
     start, end = get("event_start"), get("event_end")
-    if start is not None and end is not None and end >= start:
+    if start is not None and end is not None and 0 <= end - start < LONGEST_US:
         fields["event_duration"] = (end - start) * 1000
     rest = {key: value for key, value in document.items() if key not in _FLOW_KEYS}
     for part, taken in _TAKEN:

@@ -38,7 +38,7 @@ class FamilyReport:
     @property
     def unexplained(self) -> list[Case]:
         """Differences that nobody has argued."""
-        return [case for case in self.differing if case.reason is None]
+        return [case for case in self.differing if not case.reason]
 
 
 def report(corpus: Path, families: Mapping[str, Family]) -> dict[str, FamilyReport]:

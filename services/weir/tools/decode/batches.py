@@ -12,6 +12,7 @@ from weir.model.batch import FlowName, FlowSampling, FlowTemplate, RawBatch
 from weir.model.ids import parse_event_id
 from weir.model.topics import DATASETS
 from weir.processors import beats, netflow, readers
+from weir.processors.enrichment import Enrichment
 from weir.processors.outcome import Dead, Outcome, RawCoordinates
 from weir.processors.syslog import make_process
 from weir.protocols.netflow import Needs
@@ -119,12 +120,8 @@ class _Rounds:
         self._groups: dict[tuple[Kind, str, str], _Group] = {}
         self._done: list[tuple[int, int, Decoded | DeadUnit]] = []
         readers.ask_first(options.plugins.readers)
-        wrap = options.plugins.wrap
-        self._process: dict[Kind, Process] = {
-            "syslog": wrap(make_process()),
-            "beats": wrap(beats.process),
-            "netflow": wrap(netflow.process),
-        }
+        self._process: dict[Kind, Process] = {"syslog": make_process(), "beats": beats.process, "netflow": netflow.process}
+        self._enrichment = (options.enrichment or Enrichment({})).followed_by(options.plugins.steps)
         self._encoders = {dataset: Encoder(dataset) for dataset in DATASETS}
 
     def take(self, unit: Unit) -> Iterator[Decoded | DeadUnit]:
@@ -216,6 +213,7 @@ class _Rounds:
             outcome = self._process[kind](batch, RawCoordinates("", 0, self._batches))
         except Exception as error:
             outcome = Outcome(dead=[Dead(index, f"decoder failed: {error!r}") for index in range(len(batch.units))])
+        self._enrichment.apply(outcome.events)
         self._batches += 1
         self._take_outcome(outcome, numbers, units, len(again))
 

@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from ipaddress import ip_address
 from zoneinfo import ZoneInfo
 
+from weir.ops import logging as ops_logging
+from weir.processors.enrichment import Enrichment
 from weir.processors.plugins import Plugins
 from weir.tools.decode.batches import DeadUnit, Totals, decode
 from weir.tools.decode.families import FAMILIES, Family
@@ -45,6 +47,7 @@ def make_options(
     ports: Sequence[int] = (),
     split: bool = False,
     plugins: Plugins | None = None,
+    enrichment: Enrichment | None = None,
 ) -> Options:
     """Options from their text. Raises UsageError for what is no time, zone, address or port."""
     if time_zone is not None:
@@ -68,6 +71,7 @@ def make_options(
         ports=frozenset(ports),
         split=split,
         plugins=plugins or Plugins(),
+        enrichment=enrichment,
     )
 
 
@@ -90,8 +94,11 @@ def run_decode(
     verbatim: bool = False,
     quiet: bool = False,
     limit: int | None = None,
+    notes: Sequence[str] = (),
 ) -> int:
-    """Decode and print; the exit code."""
+    """Decode and print; the exit code. `notes` are told first."""
+    # To standard error, as in services: without this, what a plug-in's failure logs would stand among the events.
+    ops_logging.configure("decode", "", level="warning", form="text")
     totals = Totals()
     code = 0
     printed = 0
@@ -99,6 +106,9 @@ def run_decode(
     def note(text: str) -> None:
         sys.stderr.write(printable(text) + "\n")
 
+    if not quiet:
+        for text in notes:
+            note(f"weir: {text}")
     found = decode(family, paths or [_STDIN], options, totals)
     try:
         for one in found:

@@ -10,6 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from weir.processors.enrichment import Enrichment
 from weir.processors.plugins import Plugins
 from weir.protocols.inflate import InflateError, Inflater
 from weir.tools.decode.units import DecodeError
@@ -37,7 +38,8 @@ class Options:
 
     `received_us`: receive time, microseconds UTC; in captures the packets' own unless given. `source_ip`: sender; in captures
     the packets' own unless given. `ports`: those to take out of captures; without any, by what family it looks like. `split`:
-    a file may hold several flow datagrams behind one another. `plugins`: readers and enrichers of others, loaded.
+    a file may hold several flow datagrams behind one another. `plugins`: readers and enrichers of others, loaded. `enrichment`:
+    what is done to the events after decoding; the plug-ins' enrichers come behind it.
     """
 
     received_us: int
@@ -48,6 +50,7 @@ class Options:
     ports: frozenset[int] = frozenset()
     split: bool = False
     plugins: Plugins = field(default_factory=Plugins)
+    enrichment: Enrichment | None = None
 
 
 @dataclass(slots=True)
