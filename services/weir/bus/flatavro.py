@@ -32,6 +32,7 @@ _LONG: Final = 1 << 63
 _EXACT: Final = 1 << 53  # whole numbers up to here are doubles
 _KEPT_STRINGS: Final = 3
 _KEPT_CHARACTERS: Final = 64
+_KEPT_KEYS: Final = 4096
 _MOST_PLANS: Final = 512
 _BRANCH: Final = b"\x02"  # of a union: the second branch, behind null
 
@@ -105,16 +106,37 @@ def _strings(values: Any) -> bytes:
     return b"".join((_long(len(values)), *map(_string, values), b"\0"))
 
 
+class _Keys(dict[str, bytes]):
+    """Keys of maps are the same few names again and again. Begins anew when it is full."""
+
+    __slots__ = ()
+
+    def __missing__(self, key: str) -> bytes:
+        written = _string(key)
+        if len(key) <= _KEPT_CHARACTERS:
+            if len(self) >= _KEPT_KEYS:
+                self.clear()
+            self[key] = written
+        return written
+
+
+_keys: Final = _Keys()
+
+
 def _string_map(values: Any) -> bytes:
     if type(values) is not dict:
         raise Unusual
     if not values:
         return b"\0"
+    parts = [_long(len(values))]
     try:
-        texts = [_LENGTHS[len(data := text.encode())] + data for pair in values.items() for text in pair]
+        for key, value in values.items():
+            data = value.encode()
+            parts += (_keys[key], _LENGTHS[len(data)], data)
     except AttributeError as error:
         raise Unusual from error
-    return b"".join((_long(len(values)), *texts, b"\0"))
+    parts.append(b"\0")
+    return b"".join(parts)
 
 
 def _in_union(write: Write) -> Write:
