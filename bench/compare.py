@@ -31,7 +31,7 @@ Units = tuple[str, list[list[bytes]]]
 
 def _worker(requests: IO[bytes], answers: IO[bytes]) -> None:
     """Read batches, then for each index that is asked for answer CPU seconds and events of one round."""
-    loads: dict[str, Units] = pickle.load(requests)  # noqa: S301 - from the process that began this one
+    loads: dict[str, Units] = pickle.load(requests)
     run = _runner(loads)
     answers.write(b"ready\n")
     answers.flush()
@@ -91,8 +91,8 @@ class _Checkout:
             [sys.executable, str(Path(__file__).resolve()), "--worker"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, cwd=path,
         )  # fmt: skip
-        assert self._process.stdin is not None  # noqa: S101 - PIPE
-        assert self._process.stdout is not None  # noqa: S101 - PIPE
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
         self._requests, self._answers = self._process.stdin, self._process.stdout
         pickle.dump(loads, self._requests)
         self._requests.flush()

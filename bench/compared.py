@@ -153,7 +153,9 @@ def _sshd(dice: Dice, number: int, now_us: int) -> str:
 def _nobodys(dice: Dice, number: int, now_us: int) -> str:
     """Lines of programs that nobody knows."""
     when, host = bsd_time(now_us // 1_000_000), f"app{dice.below(40)}"
-    return f"<134>{when} {host} billing[{dice.between(300, 30_000)}]: order {number} of {dice.pick(NAMES)} took {dice.below(900)} ms"
+    return (
+        f"<134>{when} {host} billing[{dice.between(300, 30_000)}]: order {number} of {dice.pick(NAMES)} took {dice.below(900)} ms"
+    )
 
 
 _WINDOWS: Final = [orjson.loads(line) for line in sample_lines("winlogbeat.ndjson")]

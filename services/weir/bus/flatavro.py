@@ -2,8 +2,8 @@
 
 fastavro asks for each field which branch of its union fits. In a flat record the type of the value says that at once, and of the
 many fields that are null nothing needs to be done: a record starts as a list of parts in which all that is absent between two
-fields is one part, and only what is there is put in. Anything out of the ordinary is refused with `Unusual`, so that fastavro can judge it, write it or say what is
-wrong; the bytes are the same as fastavro's.
+fields is one part, and only what is there is put in. Anything out of the ordinary is refused with `Unusual`, so that fastavro can
+judge it, write it or say what is wrong; the bytes are the same as fastavro's.
 
 Encoding: Apache Avro specification, "Binary Encoding" (zigzag variable-length integers, length-prefixed UTF-8, blocks).
 """
@@ -37,26 +37,17 @@ _MOST_PLANS: Final = 512
 _BRANCH: Final = b"\x02"  # of a union: the second branch, behind null
 
 
-def _varint(value: int) -> bytes:
-    """A non-negative number, seven bits a byte, lowest first."""
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
 # Two bytes at a time: the last ones of a number, ones that others follow, and lengths (zigzag doubles them).
-_LAST: Final = tuple(_varint(value) for value in range(_TABLE))
-_MORE: Final = tuple(bytes((value & 0x7F | 0x80, value >> 7 | 0x80)) for value in range(_TABLE))
-_LENGTHS: Final = tuple(_varint(2 * value) for value in range(_TABLE))
-_LENGTHS_IN_UNION: Final = tuple(_BRANCH + length for length in _LENGTHS)
+_LAST: Final = tuple([bytes((n,)) for n in range(128)] + [bytes((n & 0x7F | 0x80, n >> 7)) for n in range(128, _TABLE)])
+_MORE: Final = tuple([bytes((n & 0x7F | 0x80, n >> 7 | 0x80)) for n in range(_TABLE)])
+_LENGTHS: Final = _LAST[::2] + tuple([more + b"\x01" for more in _MORE[::2]])
+_LAST_IN_UNION: Final = tuple([_BRANCH + part for part in _LAST])
+_MORE_IN_UNION: Final = tuple([_BRANCH + part for part in _MORE])
+_LENGTHS_IN_UNION: Final = tuple([_BRANCH + length for length in _LENGTHS])
 
 
-def _whole_numbers(limit: int, begin: bytes = b"") -> Write:
-    """What writes whole numbers from -limit to limit - 1, with these bytes in front."""
-    last, more = tuple(begin + part for part in _LAST), tuple(begin + part for part in _MORE)
+def _whole_numbers(limit: int, last: tuple[bytes, ...] = _LAST, more: tuple[bytes, ...] = _MORE) -> Write:
+    """What writes whole numbers from -limit to limit - 1. They begin with one of `more`, small ones are one of `last`."""
 
     def write(value: Any) -> bytes:
         if type(value) is not int or not -limit <= value < limit:
@@ -145,8 +136,8 @@ def _in_union(write: Write) -> Write:
 
 # Alone, and as the second branch of a union.
 _WRITERS: Final[dict[str, tuple[Write, Write]]] = {
-    "int": (_whole_numbers(_INT), _whole_numbers(_INT, _BRANCH)),
-    "long": (_long, _whole_numbers(_LONG, _BRANCH)),
+    "int": (_whole_numbers(_INT), _whole_numbers(_INT, _LAST_IN_UNION, _MORE_IN_UNION)),
+    "long": (_long, _whole_numbers(_LONG, _LAST_IN_UNION, _MORE_IN_UNION)),
     "double": (_double, _in_union(_double)),
     "string": (_string, _in_union(_string)),
     "array": (_strings, _in_union(_strings)),
@@ -164,7 +155,7 @@ def _type_of(schema: Any) -> str | None:
 
 
 class _Field(NamedTuple):
-    """How a field is written: texts by the prefixes of their lengths, all else by a function. `absent` is None where it must be there."""
+    """How a field is written: texts by the prefixes of their lengths, all else by a function. `absent` is None where it must be."""
 
     name: str
     lengths: tuple[bytes, ...]

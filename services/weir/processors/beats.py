@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from weir.model.batch import RawBatch
 from weir.model.ids import event_id
-from weir.processors.enrichment import load_enrichment
 from weir.processors.fields import NOTHING, Context, Decoded
 from weir.processors.fields.sensor import document_fields, shipper_fields, tags_of
 from weir.processors.localtime import local_time
 from weir.processors.outcome import Dead, Outcome, RawCoordinates, common_fields, event_hash
 from weir.processors.readers import read_document, read_text
-from weir.processors.runtime import ProcessorSettings, run_processor
-from weir.processors.signals import load_signal_source
 from weir.protocols import beats, sensorfleet, syslog
+
+if TYPE_CHECKING:
+    from weir.processors.settings import ProcessorSettings
 
 __all__ = ["main", "process"]
 
@@ -161,6 +161,11 @@ def _syslog(text: str, document: dict[str, object], context: Context) -> syslog.
 
 def main(settings: ProcessorSettings) -> int:
     """Run the Beats processor until it is told to stop."""
+    # Imported here: who but decodes, such as `weir decode`, needs neither Faust nor the rules.
+    from weir.processors.enrichment import load_enrichment  # noqa: PLC0415
+    from weir.processors.runtime import run_processor  # noqa: PLC0415
+    from weir.processors.signals import load_signal_source  # noqa: PLC0415
+
     return run_processor(
         settings, "process.beats", "raw.beats", process, load_signal_source(settings.rules_dir), load_enrichment(settings)
     )

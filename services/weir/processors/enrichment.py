@@ -7,12 +7,13 @@ dictionary look-ups an event.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from weir.enrich.direction import own_networks
 from weir.model.topics import DATASETS
 from weir.ops import logging as ops_logging
-from weir.processors.faust_app import ProcessorSettings
+
+if TYPE_CHECKING:
+    from weir.processors.settings import ProcessorSettings
 
 __all__ = ["Enrichment", "Part", "Record", "Step", "load_enrichment"]
 
@@ -71,7 +72,8 @@ def load_enrichment(settings: ProcessorSettings) -> Enrichment:
     Raises:
         SettingsError: with every mistake in every file.
     """
-    # Imported here: these modules name `Record` and `Step`.
+    # Imported here: these modules name `Record` and `Step`, and who only decodes needs none of them.
+    from weir.enrich.direction import own_networks  # noqa: PLC0415
     from weir.processors.derived import derived_steps  # noqa: PLC0415
     from weir.processors.table_steps import table_steps  # noqa: PLC0415
     from weir.processors.tables import HotTables  # noqa: PLC0415

@@ -184,9 +184,8 @@ def _walk(value: dict[str, object], at: _Node, fields: dict[str, Any], second: d
     """No deeper than the tree is, whatever the document."""
     for key, inner in value.items():
         node = at.inner.get(key)
-        if node is None:
-            if "." not in key or (node := _below(at, key)) is None:
-                continue
+        if node is None and ("." not in key or (node := _below(at, key)) is None):
+            continue
         if (rule := node.best) is not None:
             if (found := rule[1](inner)) is not None:
                 fields[rule[0]] = found
@@ -199,10 +198,12 @@ def _walk(value: dict[str, object], at: _Node, fields: dict[str, Any], second: d
 
 def _below(at: _Node, key: str) -> _Node | None:
     """Where a key with dots in it leads to."""
-    node: _Node | None = at
+    node = at
     for part in key.split("."):
-        if (node := node.inner.get(part)) is None:
+        found = node.inner.get(part)
+        if found is None:
             return None
+        node = found
     return node
 
 
