@@ -155,16 +155,20 @@ def _type_of(schema: Any) -> str | None:
 
 
 class _Field(NamedTuple):
-    """How a field is written: texts by the prefixes of their lengths, all else by a function. `absent` is None where it must be."""
+    """How a field is written: texts by the prefixes of their lengths, small whole numbers by a table, all else by a function.
+
+    A table that is not for the field is empty. `absent` is None where the field must be there.
+    """
 
     name: str
     lengths: tuple[bytes, ...]
+    small: tuple[bytes, ...]
     write: Write
     nullable: bool
     absent: bytes | None
 
 
-_Slot = tuple[int, tuple[bytes, ...], Write]
+_Slot = tuple[int, tuple[bytes, ...], tuple[bytes, ...], Write]
 _Plan = tuple[list[bytes | None], tuple[_Slot, ...]]
 
 
@@ -188,10 +192,13 @@ class FlatWriter:
         blank, slots = self._plans.get(names) or self._plan(names)
         parts = blank.copy()
         try:
-            for value, (index, lengths, write) in zip(record.values(), slots, strict=True):
-                if type(value) is str:
+            for value, (index, lengths, small, write) in zip(record.values(), slots, strict=True):
+                kind = type(value)
+                if kind is str:
                     data = value.encode()
                     parts[index] = lengths[len(data)] + data
+                elif kind is int and 0 <= value < _TABLE and small:
+                    parts[index] = small[value]
                 elif value is not None:
                     parts[index] = write(value)
             return b"".join(parts)  # type: ignore[arg-type]  # None for null where there must be a value: TypeError
@@ -207,7 +214,7 @@ class FlatWriter:
         for field in self._fields:
             if field.name in there:
                 blank += (run, b"\0" if field.nullable else None)
-                slots[field.name] = (len(blank) - 1, field.lengths, field.write)
+                slots[field.name] = (len(blank) - 1, field.lengths, field.small, field.write)
                 run = b""
             elif field.absent is None:
                 raise Unusual
@@ -243,6 +250,8 @@ def flat_writer(schema: dict[str, Any], prefix: bytes) -> FlatWriter | None:
             return None
         write = _WRITERS[kind]
         absent = b"\0" if nullable else write[0](field["default"]) if "default" in field else None
-        lengths = () if kind != "string" else _LENGTHS_IN_UNION if nullable else _LENGTHS
-        fields.append(_Field(field["name"], lengths, write[nullable], nullable, absent))
+        # A length is written as any number is.
+        numbers = _LENGTHS_IN_UNION if nullable else _LENGTHS
+        lengths, small = numbers if kind == "string" else (), numbers if kind in {"int", "long"} else ()
+        fields.append(_Field(field["name"], lengths, small, write[nullable], nullable, absent))
     return FlatWriter(prefix, fields)
