@@ -66,9 +66,11 @@ def _decode(document: dict[str, object], module: str, context: Context) -> Decod
     context.log_path = shipped.log_file_path
     context.module = shipped.event_module
     context.event_dataset = shipped.event_dataset
-    found = _read(document, shipped, context)
+    message = shipped.message
+    record = beats.json_object(message) if message is not None and message.startswith("{") else None
+    found = _read(document, record, context)
     if found is None:
-        found = _from_text(document, shipped, module, context)
+        found = _from_text(document, record, shipped, module, context)
     if found is NOTHING:
         return found
     dataset, fields = found
@@ -89,13 +91,10 @@ def _decode(document: dict[str, object], module: str, context: Context) -> Decod
     return dataset, fields
 
 
-def _read(document: dict[str, object], shipped: beats.Shipping, context: Context) -> Decoded | None:
-    """What a reader makes of the document, or of a document in it."""
-    message = shipped.message
-    if message is not None and message.startswith("{"):
-        record = beats.json_object(message)
-        if record is not None and (found := read_document(record, context)) is not None:
-            return found
+def _read(document: dict[str, object], record: dict[str, object] | None, context: Context) -> Decoded | None:
+    """What a reader makes of the document, or of a document in it, such as `record`, which its message is."""
+    if record is not None and (found := read_document(record, context)) is not None:
+        return found
     if (found := read_document(document, context)) is not None:
         return found
     for record in beats.records(document):
@@ -104,15 +103,20 @@ def _read(document: dict[str, object], shipped: beats.Shipping, context: Context
     return None
 
 
-def _from_text(document: dict[str, object], shipped: beats.Shipping, module: str, context: Context) -> Decoded:
-    """What a reader makes of the lines in the document; else a sensor event.
+def _from_text(
+    document: dict[str, object], record: dict[str, object] | None, shipped: beats.Shipping, module: str, context: Context
+) -> Decoded:
+    """What a reader makes of the lines in the document; else a sensor event. `record` is the message where that is JSON.
 
     A syslog header of the message says more than the shipper does; the line stays whole.
     """
     message = shipped.message
     header = None if message is None else _syslog(message, document, context)
-    if message is not None and (found := _read_line(message, header, context)) is not None:
-        return found
+    # A document in the message has been read as one already.
+    if message is not None and (record is None or header is not None):
+        found = _read_line(message, header, context)
+        if found is not None:
+            return found
     line = beats.original(document)
     if line is not None and (found := _read_line(line, _syslog(line, document, context), context)) is not None:
         return found
