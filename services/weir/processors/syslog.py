@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from weir.model.batch import RawBatch
 from weir.model.ids import event_id
-from weir.processors.enrichment import load_enrichment
 from weir.processors.fields import NOTHING, Context, Decoded
 from weir.processors.fields import cef as cef_fields
 from weir.processors.fields import qumulo as qumulo_fields
@@ -15,9 +14,10 @@ from weir.processors.fields import syslog as syslog_fields
 from weir.processors.localtime import local_time
 from weir.processors.outcome import Dead, Outcome, RawCoordinates, common_fields, event_hash
 from weir.processors.readers import plugged, read_text
-from weir.processors.runtime import ProcessorSettings, run_processor
-from weir.processors.signals import load_signal_source
 from weir.protocols import qumulo, syslog
+
+if TYPE_CHECKING:
+    from weir.processors.settings import ProcessorSettings
 
 __all__ = ["ERROR_TRANSPORT", "main", "make_process"]
 
@@ -109,6 +109,11 @@ def _fields(message: syslog.SyslogMessage, context: Context) -> Decoded:
 
 def main(settings: ProcessorSettings) -> int:
     """Run the syslog processor until it is told to stop."""
+    # Imported here: who but decodes, such as `weir decode`, needs neither Faust nor the rules.
+    from weir.processors.enrichment import load_enrichment  # noqa: PLC0415
+    from weir.processors.runtime import run_processor  # noqa: PLC0415
+    from weir.processors.signals import load_signal_source  # noqa: PLC0415
+
     process = make_process(settings.utc_offset_minutes)
     return run_processor(
         settings, "process.syslog", "raw.syslog", process, load_signal_source(settings.rules_dir), load_enrichment(settings)
