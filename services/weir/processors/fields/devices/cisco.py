@@ -91,6 +91,7 @@ TABLE: Final[Table] = {
     "action": (("device_action", lower),),
     "access_list": (("rule_name", text),),
     "group": (),
+    "command": (("process_command_line", text),),
     "url": (("url_original", text),),
     "file": (("file_name", text),),
     "domain": (("url_domain", text),),
@@ -164,6 +165,14 @@ _MNEMONICS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...], str | None, 
     mnemonic: kind
     for mnemonics, kind in (
         ("CONFIG_I VSHD_SYSLOG_CONFIG_I CFGLOG_LOGGEDCMD", (("configuration",), ("change",), "success", "configuration-changed")),
+        ("VSHD_SYSLOG_CMD_EXEC ACCTLOCAL", (("configuration",), ("info",), None, "command")),
+        ("AUTH_PASSED", (("authentication",), ("start",), "success", "login")),
+        ("AUTHENTICATION_FAILED", (("authentication",), ("start",), "failure", "login")),
+        ("PRIV_AUTH_PASS", (("authentication",), ("start",), "success", "privilege-raised")),
+        ("PRIV_AUTH_FAIL", (("authentication",), ("start",), "failure", "privilege-raised")),
+        ("TTY_EXPIRE_TIMER", (("session",), ("end",), None, "logout")),
+        ("PSECURE_VIOLATION PSECURE_VIOLATION_VLAN PSECURE_VIOLATION_MAC_MOVE BLOCK_BPDUGUARD DHCP_SNOOPING_MATCH_MAC_FAIL "
+         "DHCP_SNOOPING_UNTRUSTED_PORT", (("network",), ("denied",), "failure", "port-security")),
         ("LOGIN_SUCCESS", (("authentication", "session"), ("start",), "success", "login")),
         ("LOGIN_FAILED", (("authentication",), ("start",), "failure", "login")),
         ("LOGOUT", (("session",), ("end",), "success", "logout")),
