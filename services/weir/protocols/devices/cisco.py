@@ -26,9 +26,7 @@ class CiscoMessage(NamedTuple):
 
 # SYS-5, SYS-SW1-5, MGBL-SYS-5, ASA-config-5; IOS XR has a space before the colon; relays and FTD
 # leave the colon out. AireOS wrote "#" for "%" before 7.0.
-_MESSAGE = re.compile(
-    r"[%#]([A-Z][0-9A-Z_]{1,31}+(?:-[0-9A-Za-z_/]{1,31}){0,3}?)-([0-7])-([0-9A-Za-z_]{1,64}+) ?(?::\s*|\s+|\Z)"
-)
+_MESSAGE = re.compile(r"[%#]([A-Z][0-9A-Z_]{1,31}+(?:-[0-9A-Za-z_/]{1,31}){0,3}?)-([0-7])-([0-9A-Za-z_]{1,64}+) ?(?::\s*|\s+|\Z)")
 _WITHIN: Final = 320  # characters from the begin within which the message must begin: a header and a relay's header
 
 _FIREWALLS: Final = {"ASA": "asa", "PIX": "asa", "FWSM": "asa", "FTD": "ftd", "NGIPS": "ftd"}
@@ -68,9 +66,8 @@ _WORDINGS: Final = {
     mnemonic: re.compile(wording)
     for mnemonics, wording in (
         ("CONFIG_I VSHD_SYSLOG_CONFIG_I CONFIG_P", (
-            rf"Configured (?:programmatically by process .*? )?from (?P<config_source>\S+)(?: (?:by|as) (?:(?P<user>\S+) on )?(?P<line>[^\s(@]*)(?:@\S+)?(?: \((?P<src_ip>"
-            rf"{_IP})\))?"
-            r")?")),
+            rf"Configured (?:programmatically by process .*? )?from (?P<config_source>\S+)"
+            rf"(?: (?:by|as) (?:(?P<user>\S+) on )?(?P<line>[^\s(@]*)(?:@\S+)?(?: \((?P<src_ip>{_IP})\))?)?")),
         ("LOGOUT", rf"User (?P<user>\S+) has exited tty session (?P<line>\d+)(?: ?\((?P<src_ip>{_IP})\))?"),
         ("PRIV_AUTH_PASS PRIV_AUTH_FAIL PRIV_I", rf".*?by (?:user )?(?P<user>\S+) on (?P<line>\w+)(?: \((?P<src_ip>{_IP})\))?"),
         ("SSH2_USERAUTH SSH_USERAUTH", (
@@ -85,8 +82,9 @@ _WORDINGS: Final = {
         ("LOGGINGHOST_FAIL LOGGINGHOST_STARTSTOP", (
             rf"Logging to host (?P<dst_ip>{_IP}) (?:port (?P<dst_port>\d+) )?(?P<result>\w+)")),
         ("AUTH_PASSED AUTHENTICATION_FAILED", (
-            r"(?:Switch \S+ \S+: )?(?:(?P<process>[\w-]+): )?(?:User '(?P<user>[^']*)' authenticated successfully|Authentication "
-            rf"failure) from (?P<src_ip>{_IP[:-1]}):(?P<src_port>\d+) .*?for (?P<service>[^.]*)")),
+            r"(?:(?:Switch \S+ )?[A-Z]\S*: )?(?:(?P<process>[\w-]+): )?"
+            r"(?:User '(?P<user>[^']*)' authenticated successfully|Authentication failure) "
+            rf"from (?P<src_ip>{_IP[:-1]}):(?P<src_port>\d+) .*?for (?P<service>[^.]*)")),
         ("PSECURE_VIOLATION PSECURE_VIOLATION_VLAN PSECURE_VIOLATION_MAC_MOVE", (
             r"Security violation (?:occurred, caused by MAC address (?P<src_mac>\S+) on port (?P<interface>[^\s.]+)|on port "
             r"(?P<interface_c>\S+) due to MAC address (?P<src_mac_c>\S+) on VLAN (?P<vlan>\d+))")),

@@ -66,7 +66,9 @@ TABLE: Final[Table] = {
     "src-mac": (("source_mac", mac),),
 }
 
-_DENIED: Final = frozenset({"discard", "drop", "dropped", "block", "blocked", "reject", "deny", "close", "close_client", "drop_packet"})
+_DENIED: Final = frozenset(
+    {"discard", "drop", "dropped", "block", "blocked", "reject", "deny", "close", "close_client", "drop_packet"}
+)
 # event name, or its begin: (event_category, event_type, event_outcome)
 _KINDS: Final[tuple[tuple[str, tuple[str, ...], tuple[str, ...], str | None], ...]] = (
     ("RT_FLOW_SESSION_CREATE", ("network",), ("connection", "start", "allowed"), "success"),

@@ -241,7 +241,9 @@ def _threat(event: paloalto.PanosMessage) -> dict[str, Any]:
 
 
 # Who logs in stands in a sentence alone: "failed authentication for user 'ann'. Reason: … auth profile 'x', …, From: 192.0.2.7."
-_USER = re.compile(r"\bauthenticat(?:ed|ion) for user '([^']{1,255})'|\A[Uu]ser '?([^\s']{1,255}+)'? (?:logged (?:in|out)|failed auth)")
+_USER = re.compile(
+    r"\bauthenticat(?:ed|ion) for user '([^']{1,255})'|\A[Uu]ser '?([^\s']{1,255}+)'? (?:logged (?:in|out)|failed auth)"
+)
 _REASON = re.compile(r"\bReason: ([^.]{1,200}\.?)")
 _FROM = re.compile(r"\b[Ff]rom:? ([0-9A-Fa-f.:]{3,45})")
 
