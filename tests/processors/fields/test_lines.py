@@ -63,8 +63,8 @@ LINES: list[tuple[str, dict[str, Any]]] = [
      SSH | {"event_action": "ssh_session_closed", "event_type": ["end"], "source_ip": "192.0.2.7"}),
     (HEAD + "sshd[7]: pam_faillock(sshd:auth): Consecutive login failures for user ann account temporarily locked",
      SSH | {"event_outcome": "failure", "user_name": "ann"}),
-    (HEAD + "sshd[7]: pam_winbind(sshd:account): user 'ann' granted access", SSH | {"event_outcome": "success", "user_name": "
-     ""ann"}),
+    (HEAD + "sshd[7]: pam_winbind(sshd:account): user 'ann' granted access",
+     SSH | {"event_outcome": "success", "user_name": "ann"}),
     # Cisco
     (HEAD + "%ASA-5-111010 User 'ann', running 'CLI' from IP 192.0.2.7, executed 'ping 10.0.0.1'",
      {"event_code": "111010", "user_name": "ann", "source_ip": "192.0.2.7", "process_command_line": "ping 10.0.0.1"}),

@@ -139,7 +139,7 @@ def read_junos(text: str, msg_id: str | None, structured: Mapping[str, Mapping[s
 _PREFIXES: Final = (
     "RT_", "UI_", "SNMPD_", "SNMP_TRAP_", "CHASSISD_", "RPD_", "KMD_", "SSHD_LOGIN_", "JTASK_", "BFDD_", "PFE_", "IDP_", "AV_",
     "ANTISPAM_", "WEBFILTER_", "APPTRACK_", "FWAUTH_", "JSRPD_", "NSD_", "DCD_", "LIBJNX_", "DYNAMIC_VPN_", "EVENTD_", "AAMW_",
-    "SECINTEL_",
+    "SECINTEL_", "RTLOG_", "ESWD_", "L2ALD_", "L2CPD_", "LACPD_", "LLDPD_", "VCCPD_", "COSD_", "MIB2D_", "LICENSE_",
 )  # fmt: skip
 
 
