@@ -35,6 +35,8 @@ __all__ = [
 
 name: Final = "cef"
 
+_LARGEST: Final = (1 << 63) - 1
+
 Table = dict[str, tuple[str, Callable[[str], Any] | None]]
 """By key: the field, and how its value is made, None for as it is. A conversion may answer None for a value that cannot be, which
 then stays in cef_extensions alone; or a dict, where a value fills other fields."""
@@ -116,6 +118,31 @@ def _with_full_names(table: Table) -> Table:
 
 FIELDS: Final[Table] = _with_full_names(_FIELDS)
 
+
+def _seconds(text: str) -> int | None:
+    seconds = keyvalues.integer(text)
+    return None if seconds is None or seconds > _LARGEST // 1_000_000_000 else seconds * 1_000_000_000
+
+
+# By the format, `in` is what flows from source to destination. These mean what the source has received: Fortinet's "Traffic log
+# support for CEF" makes out=398 in=1605 of sentbyte=398 rcvdbyte=1605, and SonicWall writes sent and rcvd under these names.
+_AS_SEEN_FROM_THE_SOURCE: Final[Table] = _with_full_names({
+    "in": ("destination_bytes", keyvalues.integer),
+    "out": ("source_bytes", keyvalues.integer),
+})  # fmt: skip
+_VENDORS: Final[dict[str, Table]] = {
+    "Fortinet": FIELDS | _AS_SEEN_FROM_THE_SOURCE | {
+        "FTNTFGTduration": ("event_duration", _seconds),
+        "FTNTFGTsentpkt": ("source_packets", keyvalues.integer),
+        "FTNTFGTrcvdpkt": ("destination_packets", keyvalues.integer),
+        "FTNTFGTpolicyid": ("rule_id", None),
+        "FTNTFGTpolicyname": ("rule_name", None),
+        "FTNTFGTsrcmac": ("source_mac", keyvalues.mac),
+        "FTNTFGTdstmac": ("destination_mac", keyvalues.mac),
+    },
+    "SonicWall": FIELDS | _AS_SEEN_FROM_THE_SOURCE,
+}  # fmt: skip
+
 # Keys that CommonSecurityLog has a column for; everything else lands in its AdditionalExtensions.
 COLUMN_KEYS: Final = frozenset(
     """
@@ -193,7 +220,6 @@ _OUTCOMES: Final = {
     "denied": "failure",
     "blocked": "failure",
 }
-_LARGEST: Final = (1 << 63) - 1
 
 
 def cef_fields(event: cef.CefEvent, context: Context) -> dict[str, Any]:
@@ -219,7 +245,7 @@ def cef_fields(event: cef.CefEvent, context: Context) -> dict[str, Any]:
     if kemp.is_kemp(event):
         add_esp(fields, event)
     else:
-        fill(fields, extension, FIELDS)
+        fill(fields, extension, _VENDORS.get(event.device_vendor, FIELDS))
         if not COLUMN_KEYS.issuperset(extension):
             rest = [f"{key}={value}" for key, value in extension.items() if key not in COLUMN_KEYS]
             fields["cef_additional_extensions"] = ";".join(rest)
