@@ -94,6 +94,12 @@ LINES: list[tuple[str, dict[str, Any]]] = [
      {"source_mac": "02-00-00-00-00-01", "observer_ingress_interface": "Gi1/0/2", "event_type": ["denied"]}),
     (HEAD + "%SYS-3-LOGGINGHOST_FAIL: Logging to host 192.0.2.7 port 514 failed",
      {"destination_ip": "192.0.2.7", "destination_port": 514}),
+    ("<190>123030: sw1: %SYS-5-LOGGINGHOST_STARTSTOP: Logging to host 192.0.2.7 stopped - CLI initiated",
+     {"host_name": "sw1", "destination_ip": "192.0.2.7",
+      "message": "%SYS-5-LOGGINGHOST_STARTSTOP: Logging to host 192.0.2.7 stopped - CLI initiated"}),
+    ("<189>84027: May 11 22:14:15.123 DST: %SYS-5-CONFIG_I: Configured from console by ann on vty0 (192.0.2.7)",
+     {"host_name": None, "user_name": "ann", "process_name": None}),
+    ("<189>May 11 22:14:15 CORE: %SYS-5-CONFIG_I: Configured from console by ann on vty0 (192.0.2.7)", {"host_name": "CORE"}),
     # FortiGate
     (HEAD + 'date=2024-05-11,time=22:14:15,logid="0000000013",type="traffic",subtype="forward",level="notice",vd="a,b",'
      "eventtime=1715465655,srcip=192.0.2.1,srcport=10,dstip=192.0.2.2,dstport=443,proto=6,action=\"accept\",sentbyte=3",
@@ -133,6 +139,7 @@ LINES: list[tuple[str, dict[str, Any]]] = [
     ("CEF:0|Fortinet|Fortigate|v6|13|n|3|in=1605 out=398 FTNTFGTduration=7 FTNTFGTpolicyid=10 FTNTFGTsentpkt=5",
      {"source_bytes": 398, "destination_bytes": 1605, "event_duration": 7_000_000_000, "rule_id": "10", "source_packets": 5}),
     ("CEF:0|a|Firewall|1|13|n|3|in=1605 out=398", {"source_bytes": 1605, "destination_bytes": 398}),
+    ("LEEF:1.0|a\\|b|c|1|id|src=192.0.2.1\tdst=192.0.2.2", {"observer_vendor": "a|b", "source_ip": "192.0.2.1"}),
     ("CEF:0|SonicWall|b|1|2|n|5|proto=tcp/https", {"network_transport": "tcp", "network_protocol": "https"}),
     ("CEF:0|Fortinet|Fortigate|v6|1|n|3|FTNTFGTeventtime=1545938886123456789 act=pass", {"timestamp": 1_545_938_886_123_456}),
 ]  # fmt: skip

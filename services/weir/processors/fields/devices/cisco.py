@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 from weir.processors.fields import Context
@@ -235,6 +236,10 @@ def fields(message: syslog.SyslogMessage, body: str, context: Context) -> dict[s
     return found
 
 
+# A sequence number and a host without a time: "123: sw1: %SYS-5-…" (service timestamps are off).
+_UNTIMED = re.compile(r"(?:([0-9]{1,10}): )?(?:([0-9A-Za-z_][0-9A-Za-z_.:-]{0,253}): )?\Z")
+
+
 def _header(message: syslog.SyslogMessage, body: str, event: cisco.CiscoMessage, context: Context) -> dict[str, Any]:
     """What stands between the header and the message: a relay's header leaves the device's own there, with its time."""
     found: dict[str, Any] = {}
@@ -244,8 +249,15 @@ def _header(message: syslog.SyslogMessage, body: str, event: cisco.CiscoMessage,
         if program.isdecimal():
             found["around"] = {"sequence": program}
             found["process_name"] = None
+        elif message.hostname is None and message.device and len(program) < 6 and program.isalpha() and program.isupper():
+            # Behind its own sequence number and time a device names its time zone, by a word that its operator has chosen.
+            found |= {"around": {"zone": program}, "process_name": None}
         elif message.hostname is None:
             found |= {"host_name": program, "process_name": None}
+    elif message.format == "unparsed" and (untimed := _UNTIMED.match(body[: event.begin])) is not None:
+        if untimed[1] is not None:
+            found["around"] = {"sequence": untimed[1]}
+        found |= {"host_name": untimed[2], "message": body[event.begin :]}
     if event.begin > 12 and not best_time(message):
         inner = syslog.parse(
             body[: event.begin + 256].encode("utf-8", "replace"), received_us=context.received_us, to_utc=context.to_utc
