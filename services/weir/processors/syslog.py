@@ -42,7 +42,7 @@ def make_process(utc_offset_minutes: int = 0) -> Callable[[RawBatch, RawCoordina
         batch_hex = batch.batch_id.hex()
         context = Context(batch.received_at, local_time(batch.time_zone, batch.received_at, utc_offset_minutes))
         for index, unit in enumerate(batch.units):
-            if not unit.strip():
+            if not unit.strip(_BLANK):
                 outcome.units_empty += 1
                 continue
             record = common.copy()
@@ -66,6 +66,7 @@ def make_process(utc_offset_minutes: int = 0) -> Callable[[RawBatch, RawCoordina
     return process
 
 
+_BLANK: Final = b" \t\r\n\v\f\0"
 _WITHOUT_PRIORITY: Final = frozenset({"network-flow"})
 """Datasets that have no fields for a syslog priority."""
 
