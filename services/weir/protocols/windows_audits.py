@@ -1,7 +1,7 @@
 """What audits of the Windows Security log report besides logons, in ECS's words.
 
-Sources: Microsoft, "Audit events" (the page of each event id); the actions are those of Elastic's Winlogbeat module for the log, and the
-categories and types are ECS's.
+Sources: Microsoft, "Audit events" (the page of each event id); the actions are those of Elastic's Winlogbeat module for the log,
+and the categories and types are ECS's.
 """
 
 from __future__ import annotations

@@ -204,6 +204,18 @@ def test_audits_say_what_was_done_without_the_shippers_module(event_id: int, exp
     assert (event["user_name"], event["process_name"]) == ("DC1$", "x.exe")
 
 
+def test_the_account_that_wrote_an_event_stands_in_where_its_data_names_nobody() -> None:
+    document = winlog(4104, {"ScriptBlockText": "whoami"})
+    document["winlog"] |= {
+        "provider_name": "Microsoft-Windows-PowerShell", "channel": "Microsoft-Windows-PowerShell/Operational",
+        "user": {"identifier": "S-1-5-21-7", "name": "alice", "domain": "CORP", "type": "User"},
+    }  # fmt: skip
+    event = event_of(document)[1]
+    assert (event["user_name"], event["user_domain"], event["user_id"]) == ("alice", "CORP", "S-1-5-21-7")
+    document["winlog"]["user"] = ["odd"]
+    assert event_of(document)[1]["user_name"] is None
+
+
 def test_another_providers_number_is_no_audit() -> None:
     document = winlog(4720, {"p": "1"})
     document["winlog"] |= {"provider_name": "Some-Application", "channel": "Application"}

@@ -7,6 +7,7 @@ from typing import Any, Final
 from weir.processors.fields import Context, Decoded
 from weir.processors.fields.sensor import LARGE_DOCUMENT, document_fields, ecs_fields
 from weir.protocols import beats, windows
+from weir.protocols._values import child
 from weir.protocols.windows_audits import AUDITS
 
 __all__ = ["document", "line", "name"]
@@ -41,6 +42,8 @@ def document(document: dict[str, object], context: Context) -> Decoded | None:
     if rule is None:
         fields = document_fields(document, shipped, _module(event))
         _describe(fields, event)
+        if "user_name" not in fields:
+            _add_logger(fields, document)
         dataset = "sensor"
     else:
         fields = _logon(event, rule) | {"document": beats.to_json(document), "timestamp": shipped.timestamp}
@@ -82,6 +85,15 @@ def _describe(fields: dict[str, Any], event: windows.WindowsEvent) -> None:
             _put(fields, process_name=_base_name(path))
     if "source_ip" not in fields:
         _put(fields, source_ip=windows.ip_of(data))
+
+
+def _add_logger(fields: dict[str, Any], document: dict[str, object]) -> None:
+    """Under which account the event was written, where its data names nobody: PowerShell, Sysmon, services."""
+    user = child(document, "winlog.user")
+    if isinstance(user, dict):
+        name, domain, sid = (found if isinstance(found := user.get(key), str) else None for key in ("name", "domain", "identifier"))
+        if name or sid:
+            _put(fields, user_name=name or None, user_domain=domain or None, user_id=sid or None)
 
 
 def _logon(event: windows.WindowsEvent, rule: windows.LogonRule) -> dict[str, Any]:
