@@ -177,9 +177,18 @@ def test_tables_of_the_settings_are_asked_and_the_topic_is_said_to_be_left_out(t
 def test_settings_are_put_back_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WEIR_LOG_LEVEL", "of no matter")
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "kafka.example:9092")
+    monkeypatch.setenv("WEIR_ENRICH_CACHE_ENTRIES", "1000")
     before = dict(os.environ)
     enrichment_of_settings()
     assert dict(os.environ) == before
+
+
+def test_without_settings_events_are_what_the_settings_defaults_make_of_them(tmp_path: Path) -> None:
+    path = written(tmp_path, FLOW)
+    plain, with_settings = weir("cef", path), weir("cef", path, WEIR_ENRICH_CACHE_ENTRIES="100000")
+    assert "network_direction" in plain.stdout
+    one, other = json.loads(plain.stdout), json.loads(with_settings.stdout)
+    assert one | {"event_created": None} == other | {"event_created": None}
 
 
 def test_what_is_logged_does_not_stand_among_the_events(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
