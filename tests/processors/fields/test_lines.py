@@ -139,7 +139,6 @@ LINES: list[tuple[str, dict[str, Any]]] = [
     ("CEF:0|Fortinet|Fortigate|v6|13|n|3|in=1605 out=398 FTNTFGTduration=7 FTNTFGTpolicyid=10 FTNTFGTsentpkt=5",
      {"source_bytes": 398, "destination_bytes": 1605, "event_duration": 7_000_000_000, "rule_id": "10", "source_packets": 5}),
     ("CEF:0|a|Firewall|1|13|n|3|in=1605 out=398", {"source_bytes": 1605, "destination_bytes": 398}),
-    ("LEEF:1.0|a\\|b|c|1|id|src=192.0.2.1\tdst=192.0.2.2", {"observer_vendor": "a|b", "source_ip": "192.0.2.1"}),
     ("CEF:0|SonicWall|b|1|2|n|5|proto=tcp/https", {"network_transport": "tcp", "network_protocol": "https"}),
     ("CEF:0|Fortinet|Fortigate|v6|1|n|3|FTNTFGTeventtime=1545938886123456789 act=pass", {"timestamp": 1_545_938_886_123_456}),
 ]  # fmt: skip
