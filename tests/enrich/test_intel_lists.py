@@ -400,4 +400,3 @@ def test_a_quotation_mark_that_is_not_closed_is_told_since_it_takes_the_rest_of_
     assert len(found) == 1
     assert report.left_out == 1
     assert report.examples == ["line 2: a row of 59 lines: a quotation mark is not closed, and what is behind it is lost"]
-
