@@ -22,7 +22,7 @@ from weir.model.ids import new_batch_id
 from weir.protocols.netflow import TemplateStore
 from weir.protocols.netflow.encode import DataSet, FieldSpec, Message, Template, encode
 
-__all__ = ["EXPORTER", "LOADS", "RECEIVED_US", "Load"]
+__all__ = ["EXPORTER", "LOADS", "RECEIVED_US", "Load", "v9_units"]
 
 RECEIVED_US: Final = 1_790_000_000_000_000
 EXPORTER: Final = "127.0.1.2"
@@ -117,7 +117,7 @@ def _v9_record(one: Flow, number: int) -> tuple[int, ...]:
     )  # fmt: skip
 
 
-def _v9(amount: int) -> Load:
+def v9_units(amount: int) -> list[Unit]:
     """A datagram with the template, then datagrams of 24 flows."""
     second = RECEIVED_US // 1_000_000
     units = [Unit(encode(Message(9, second, [_V9], domain=7, uptime=_UPTIME)), EMPTY)]
@@ -125,7 +125,11 @@ def _v9(amount: int) -> Load:
         records = [_v9_record(flow(SEED, "bench", number), number) for number in range(first, first + V9_FLOWS)]
         message = Message(9, second, [DataSet(_V9, records, padded=True)], domain=7, sequence=sequence, uptime=_UPTIME)
         units.append(Unit(encode(message), "network-flow", V9_FLOWS))
-    return Load("netflow", "udp", units, 50)
+    return units
+
+
+def _v9(amount: int) -> Load:
+    return Load("netflow", "udp", v9_units(amount), 50)
 
 
 def _v5(amount: int) -> Load:

@@ -10,6 +10,7 @@ import json
 import sys
 from importlib import import_module
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -103,16 +104,16 @@ class Sink(enum.StrEnum):
 
 # Settings class of each service, by module.
 SETTINGS = {
-    "weir.receivers.syslog": "SyslogSettings",
-    "weir.receivers.beats": "BeatsSettings",
-    "weir.receivers.netflow": "NetflowSettings",
-    "weir.processors.syslog": "ProcessorSettings",
-    "weir.processors.beats": "ProcessorSettings",
-    "weir.processors.netflow": "ProcessorSettings",
-    "weir.processors.detector": "ProcessorSettings",
-    "weir.sinks.sentinel": "SentinelSettings",
-    "weir.sinks.adx": "AdxSettings",
-    "weir.sinks.siem": "SiemSettings",
+    "weir.receivers.syslog": "weir.receivers.syslog:SyslogSettings",
+    "weir.receivers.beats": "weir.receivers.beats:BeatsSettings",
+    "weir.receivers.netflow": "weir.receivers.netflow:NetflowSettings",
+    "weir.processors.syslog": "weir.processors.settings:ProcessorSettings",
+    "weir.processors.beats": "weir.processors.settings:ProcessorSettings",
+    "weir.processors.netflow": "weir.processors.settings:ProcessorSettings",
+    "weir.processors.detector": "weir.processors.settings:ProcessorSettings",
+    "weir.sinks.sentinel": "weir.sinks.sentinel:SentinelSettings",
+    "weir.sinks.adx": "weir.sinks.adx:AdxSettings",
+    "weir.sinks.siem": "weir.sinks.siem:SiemSettings",
 }
 
 
@@ -124,8 +125,9 @@ def _fail(code: int, lines: list[str]) -> NoReturn:
 
 
 def _import_all() -> None:
-    for module in SETTINGS:
+    for module, settings_class in SETTINGS.items():
         import_module(module)
+        resolve_name(settings_class)
 
 
 def _run(module_name: str) -> NoReturn:
@@ -133,7 +135,7 @@ def _run(module_name: str) -> NoReturn:
 
     module = import_module(module_name)
     try:
-        settings = load(getattr(module, SETTINGS[module_name]), complete=_import_all)
+        settings = load(resolve_name(SETTINGS[module_name]), complete=_import_all)
         # What only the service itself can judge, such as a folder of rules, is a setting too.
         code = module.main(settings) or 0
     except SettingsError as error:
@@ -241,7 +243,7 @@ def decode(
 
     Exit 1 if a unit could not be decoded, 2 if a file could not be read.
     """
-    from weir.ops.settings import SettingsError
+    from weir.ops.mistakes import SettingsError
     from weir.processors.plugins import load
     from weir.tools.decode.command import UsageError, find_family, make_options, run_decode
     from weir.tools.decode.enriched import enrichment_of_settings

@@ -115,17 +115,20 @@ def recorded() -> dict[str, list[bytes]]:
 
 
 CASES = made_up() | recorded()
+PAIRS = [
+    (program, case)
+    for program in READERS
+    for case, datagrams in CASES.items()
+    if program != "ipfix" or all(data[:2] == b"\0\x0a" for data in datagrams)  # which reads IPFIX only
+]
+if not PAIRS:
+    pytest.skip("no other decoder of flows is installed: make differential brings them", allow_module_level=True)
 
 
 @pytest.mark.filterwarnings("ignore::SyntaxWarning")
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("program", ["netflow", "ipfix", "scapy", "tshark"])
+@pytest.mark.parametrize(("program", "case"), PAIRS)
 def test_others_read_the_same_flows(program: str, case: str) -> None:
-    if program not in READERS:
-        pytest.skip(f"{program} is not there (make differential)")
     datagrams = CASES[case]
-    if program == "ipfix" and any(data[:2] != b"\0\x0a" for data in datagrams):
-        pytest.skip("ipfix reads IPFIX only")
     expected = Counter(flow for flow in ours(datagrams) if any(flow))
     try:
         found = Counter(flow for flow in READERS[program](datagrams) if any(flow))

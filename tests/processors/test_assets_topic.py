@@ -10,7 +10,7 @@ import pytest
 from weir.ops import logging as ops_logging
 from weir.processors import assets_topic
 from weir.processors.assets_topic import AssetsTopic
-from weir.processors.faust_app import ProcessorSettings
+from weir.processors.settings import ProcessorSettings
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from weir.model.schemas import latest
 from weir.model.topics import DATASETS
 from weir.processors.derived import configured_steps, derived_steps
 from weir.processors.enrichment import Enrichment
-from weir.processors.faust_app import ProcessorSettings
+from weir.processors.settings import ProcessorSettings
 
 NETWORKS = own_networks("private")
 ENRICHMENT = Enrichment({dataset: derived_steps(dataset, NETWORKS) for dataset in DATASETS})

@@ -9,7 +9,7 @@ import pytest
 
 from weir.processors import enrichment
 from weir.processors.enrichment import Enrichment, load_enrichment, name_of
-from weir.processors.faust_app import ProcessorSettings
+from weir.processors.settings import ProcessorSettings
 from weir.processors.tables import HotTables
 
 

@@ -22,7 +22,7 @@ from weir.local.ports import find_free_port
 from weir.model.batch import RawBatch
 from weir.model.ids import new_batch_id
 from weir.model.topics import TopicNames
-from weir.processors.faust_app import ProcessorSettings
+from weir.processors.settings import ProcessorSettings
 
 WEIR = str(Path(sys.executable).with_name("weir"))
 RECEIVED = 1_790_000_000_000_000

@@ -27,11 +27,11 @@ from weir.model.ids import event_id
 from weir.model.ledger import LedgerCounts, LedgerEntry
 from weir.model.topics import TopicNames
 from weir.ops.settings import SettingsError, load
-from weir.processors.faust_app import ProcessorSettings
 from weir.processors.filtering import Filtering
 from weir.processors.member import Work
 from weir.processors.outcome import Outcome
 from weir.processors.runtime import Processor
+from weir.processors.settings import ProcessorSettings
 from weir.protocols.netflow.encode import V5Datagram, V5Flow, encode_v5
 
 DROP = "filters:\n  - {name: all, do: drop}\n"

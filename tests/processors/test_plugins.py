@@ -15,9 +15,9 @@ from weir.model.batch import RawBatch
 from weir.ops.settings import SettingsError
 from weir.processors import beats, plugins, readers, syslog
 from weir.processors.enrichment import Enrichment, load_enrichment
-from weir.processors.faust_app import ProcessorSettings
 from weir.processors.outcome import Outcome, RawCoordinates
 from weir.processors.plugins import ENRICHERS, READERS, WEIRS_OWN
+from weir.processors.settings import ProcessorSettings
 
 NOW = 1_790_000_000_000_000
 WHERE = RawCoordinates("raw", 0, 0)

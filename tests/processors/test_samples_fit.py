@@ -18,7 +18,7 @@ from weir.bus.flatavro import Unusual
 from weir.model.schemas import latest
 from weir.model.topics import DATASETS
 from weir.processors.enrichment import Enrichment, load_enrichment
-from weir.processors.faust_app import ProcessorSettings
+from weir.processors.settings import ProcessorSettings
 
 SAMPLES = Path(__file__).parents[2] / "services" / "weir" / "local" / "samples"
 FAMILIES = {

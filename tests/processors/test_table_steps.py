@@ -15,7 +15,7 @@ from tests.enrich.mmdb import write_mmdb
 from weir.bus.codec import Decoder, Encoder
 from weir.model.topics import DATASETS
 from weir.processors.enrichment import Enrichment, load_enrichment
-from weir.processors.faust_app import ProcessorSettings
+from weir.processors.settings import ProcessorSettings
 from weir.processors.table_steps import fields_of, table_steps
 from weir.processors.tables import HotTables
 

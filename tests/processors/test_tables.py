@@ -10,7 +10,7 @@ import pytest
 
 from weir.ops.settings import SettingsError
 from weir.processors import tables as module
-from weir.processors.faust_app import ProcessorSettings
+from weir.processors.settings import ProcessorSettings
 from weir.processors.tables import HotTables
 
 

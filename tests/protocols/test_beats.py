@@ -34,6 +34,12 @@ SENSORFLEET: dict[str, object] = {
 
 
 class TestParse:
+    def test_a_byte_order_mark_is_passed_over_once(self) -> None:
+        """Windows programs write it before UTF-8."""
+        assert parse(b'\xef\xbb\xbf{"a": 1}') == {"a": 1}
+        with pytest.raises(BeatsError):
+            parse(b"\xef\xbb\xbf" * 5000 + b"{}")
+
     def test_a_json_object_is_a_document(self) -> None:
         assert parse(b'{"a": [1, {"b": null}]}') == {"a": [1, {"b": None}]}
 

@@ -1,9 +1,9 @@
 """A quick Avro writer for flat records: what every event is, and where a processor spent most of its time.
 
 fastavro asks for each field which branch of its union fits. In a flat record the type of the value says that at once, and of the
-many fields that are null nothing needs to be done: a record starts as a list of what absent fields are written as, and only what
-is there is put in. Anything out of the ordinary is refused with `Unusual`, so that fastavro can judge it, write it or say what is
-wrong; the bytes are the same as fastavro's.
+many fields that are null nothing needs to be done: a record starts as a list of parts in which all that is absent between two
+fields is one part, and only what is there is put in. Anything out of the ordinary is refused with `Unusual`, so that fastavro can
+judge it, write it or say what is wrong; the bytes are the same as fastavro's.
 
 Encoding: Apache Avro specification, "Binary Encoding" (zigzag variable-length integers, length-prefixed UTF-8, blocks).
 """
@@ -13,7 +13,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 __all__ = ["FlatWriter", "Unusual", "flat_writer"]
 
@@ -26,48 +26,46 @@ class Unusual(Exception):
 
 _BITS: Final = 14
 _TABLE: Final = 1 << _BITS
+_MASK: Final = _TABLE - 1
 _INT: Final = 1 << 31
 _LONG: Final = 1 << 63
 _EXACT: Final = 1 << 53  # whole numbers up to here are doubles
 _KEPT_STRINGS: Final = 3
 _KEPT_CHARACTERS: Final = 64
+_KEPT_KEYS: Final = 4096
+_MOST_PLANS: Final = 512
 _BRANCH: Final = b"\x02"  # of a union: the second branch, behind null
 
 
-def _varint(value: int) -> bytes:
-    """A non-negative number, seven bits a byte, lowest first."""
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
 # Two bytes at a time: the last ones of a number, ones that others follow, and lengths (zigzag doubles them).
-_LAST: Final = tuple(_varint(value) for value in range(_TABLE))
-_MORE: Final = tuple(bytes((value & 0x7F | 0x80, value >> 7 | 0x80)) for value in range(_TABLE))
-_LENGTHS: Final = tuple(_varint(2 * value) for value in range(_TABLE))
-_LENGTHS_IN_UNION: Final = tuple(_BRANCH + length for length in _LENGTHS)
+_LAST: Final = tuple([bytes((n,)) for n in range(128)] + [bytes((n & 0x7F | 0x80, n >> 7)) for n in range(128, _TABLE)])
+_MORE: Final = tuple([bytes((n & 0x7F | 0x80, n >> 7 | 0x80)) for n in range(_TABLE)])
+_LENGTHS: Final = _LAST[::2] + tuple([more + b"\x01" for more in _MORE[::2]])
+_LAST_IN_UNION: Final = tuple([_BRANCH + part for part in _LAST])
+_MORE_IN_UNION: Final = tuple([_BRANCH + part for part in _MORE])
+_LENGTHS_IN_UNION: Final = tuple([_BRANCH + length for length in _LENGTHS])
 
 
-def _long(value: Any) -> bytes:
-    if type(value) is not int or not -_LONG <= value < _LONG:
-        raise Unusual
-    rest = value << 1 if value >= 0 else (-value << 1) - 1
-    if rest < _TABLE:
-        return _LAST[rest]
-    out = b""
-    while rest >= _TABLE:
-        out += _MORE[rest & 0x3FFF]
+def _whole_numbers(limit: int, last: tuple[bytes, ...] = _LAST, more: tuple[bytes, ...] = _MORE) -> Write:
+    """What writes whole numbers from -limit to limit - 1. They begin with one of `more`, small ones are one of `last`."""
+
+    def write(value: Any) -> bytes:
+        if type(value) is not int or not -limit <= value < limit:
+            raise Unusual
+        rest = value << 1 if value >= 0 else ~(value << 1)
+        if rest < _TABLE:
+            return last[rest]
+        out = more[rest & _MASK]
         rest >>= _BITS
-    return out + _LAST[rest]
+        while rest >= _TABLE:
+            out += _MORE[rest & _MASK]
+            rest >>= _BITS
+        return out + _LAST[rest]
+
+    return write
 
 
-def _int(value: Any) -> bytes:
-    if type(value) is not int or not -_INT <= value < _INT:
-        raise Unusual
-    return _long(value)
+_long: Final = _whole_numbers(_LONG)
 
 
 def _double(value: Any) -> bytes:
@@ -99,67 +97,135 @@ def _strings(values: Any) -> bytes:
     return b"".join((_long(len(values)), *map(_string, values), b"\0"))
 
 
+class _Keys(dict[str, bytes]):
+    """Keys of maps are the same few names again and again. Begins anew when it is full."""
+
+    __slots__ = ()
+
+    def __missing__(self, key: str) -> bytes:
+        written = _string(key)
+        if len(key) <= _KEPT_CHARACTERS:
+            if len(self) >= _KEPT_KEYS:
+                self.clear()
+            self[key] = written
+        return written
+
+
+_keys: Final = _Keys()
+
+
 def _string_map(values: Any) -> bytes:
     if type(values) is not dict:
         raise Unusual
     if not values:
         return b"\0"
-    return b"".join((_long(len(values)), *(part for pair in values.items() for part in map(_string, pair)), b"\0"))
+    parts = [_long(len(values))]
+    try:
+        for key, value in values.items():
+            data = value.encode()
+            parts += (_keys[key], _LENGTHS[len(data)], data)
+    except AttributeError as error:
+        raise Unusual from error
+    parts.append(b"\0")
+    return b"".join(parts)
 
 
-_WRITERS: Final[dict[str, Write]] = {"int": _int, "long": _long, "double": _double, "string": _string}
-
-
-def _writer(kind: Any) -> Write | None:
-    """What writes a value of this type; None for types that do not occur in flat records."""
-    if isinstance(kind, dict):
-        if kind.get("type") == "array" and kind.get("items") == "string":
-            return _strings
-        if kind.get("type") == "map" and kind.get("values") == "string":
-            return _string_map
-        kind = kind.get("type")
-    return _WRITERS.get(kind) if isinstance(kind, str) else None
-
-
-def _second(write: Write) -> Write:
+def _in_union(write: Write) -> Write:
     return lambda value: _BRANCH + write(value)
 
 
+# Alone, and as the second branch of a union.
+_WRITERS: Final[dict[str, tuple[Write, Write]]] = {
+    "int": (_whole_numbers(_INT), _whole_numbers(_INT, _LAST_IN_UNION, _MORE_IN_UNION)),
+    "long": (_long, _whole_numbers(_LONG, _LAST_IN_UNION, _MORE_IN_UNION)),
+    "double": (_double, _in_union(_double)),
+    "string": (_string, _in_union(_string)),
+    "array": (_strings, _in_union(_strings)),
+    "map": (_string_map, _in_union(_string_map)),
+}
+_INNER: Final = {"array": "items", "map": "values"}
+
+
+def _type_of(schema: Any) -> str | None:
+    """A type as the table has it; None for those that do not occur in flat records."""
+    if isinstance(schema, dict):
+        inner = _INNER.get(schema.get("type", ""))
+        return schema["type"] if inner and schema.get(inner) == "string" else None if inner else _type_of(schema.get("type"))
+    return schema if isinstance(schema, str) and schema in _WRITERS and schema not in _INNER else None
+
+
+class _Field(NamedTuple):
+    """How a field is written: texts by the prefixes of their lengths, small whole numbers by a table, all else by a function.
+
+    A table that is not for the field is empty. `absent` is None where the field must be there.
+    """
+
+    name: str
+    lengths: tuple[bytes, ...]
+    small: tuple[bytes, ...]
+    write: Write
+    nullable: bool
+    absent: bytes | None
+
+
+_Slot = tuple[int, tuple[bytes, ...], tuple[bytes, ...], Write]
+_Plan = tuple[list[bytes | None], tuple[_Slot, ...]]
+
+
 class FlatWriter:
-    """Writes records of one flat schema; made by `flat_writer`."""
+    """Writes records of one flat schema; made by `flat_writer`.
 
-    __slots__ = ("_blank", "_nullable", "_others", "_strings")
+    Records with the same keys in the same order, as those of one source are, share a plan: the parts of which the bytes are made,
+    with all absent fields between two that are there in one part, and the part that each value goes to.
+    """
 
-    def __init__(
-        self,
-        blank: list[bytes | None],
-        strings: dict[str, tuple[int, tuple[bytes, ...]]],
-        others: dict[str, tuple[int, Write]],
-        nullable: frozenset[str],
-    ) -> None:
-        self._blank = blank
-        self._strings = strings
-        self._others = others
-        self._nullable = nullable
+    __slots__ = ("_fields", "_plans", "_prefix")
+
+    def __init__(self, prefix: bytes, fields: list[_Field]) -> None:
+        self._prefix = prefix
+        self._fields = fields
+        self._plans: dict[tuple[str, ...], _Plan] = {}
 
     def __call__(self, record: dict[str, Any]) -> bytes:
         """The prefix and the Avro body. Raises Unusual for whatever is not plainly right."""
-        parts = self._blank.copy()
-        strings, others = self._strings, self._others
+        names = tuple(record)
+        blank, slots = self._plans.get(names) or self._plan(names)
+        parts = blank.copy()
         try:
-            for name, value in record.items():
-                if type(value) is str:
-                    index, lengths = strings[name]
+            for value, (index, lengths, small, write) in zip(record.values(), slots, strict=True):
+                kind = type(value)
+                if kind is str:
                     data = value.encode()
                     parts[index] = lengths[len(data)] + data
+                elif kind is int and 0 <= value < _TABLE and small:
+                    parts[index] = small[value]
                 elif value is not None:
-                    index, write = others[name]
                     parts[index] = write(value)
-                elif name not in self._nullable:
-                    raise Unusual
-            return b"".join(parts)  # type: ignore[arg-type]  # None for a required field that is absent: TypeError
+            return b"".join(parts)  # type: ignore[arg-type]  # None for null where there must be a value: TypeError
         except (LookupError, TypeError, UnicodeError) as error:
             raise Unusual from error
+
+    def _plan(self, names: tuple[str, ...]) -> _Plan:
+        """Raises Unusual for a key that the schema lacks, and where one lacks that must be there."""
+        there = set(names)
+        slots: dict[str, _Slot] = {}
+        blank: list[bytes | None] = []
+        run = self._prefix
+        for field in self._fields:
+            if field.name in there:
+                blank += (run, b"\0" if field.nullable else None)
+                slots[field.name] = (len(blank) - 1, field.lengths, field.small, field.write)
+                run = b""
+            elif field.absent is None:
+                raise Unusual
+            else:
+                run += field.absent
+        if len(slots) < len(names):
+            raise Unusual
+        if len(self._plans) >= _MOST_PLANS:
+            self._plans.clear()
+        plan = self._plans[names] = [*blank, run], tuple(slots[name] for name in names)
+        return plan
 
 
 def flat_writer(schema: dict[str, Any], prefix: bytes) -> FlatWriter | None:
@@ -172,26 +238,20 @@ def flat_writer(schema: dict[str, Any], prefix: bytes) -> FlatWriter | None:
         schema: a record.
         prefix: bytes to put before every body.
     """
-    blank: list[bytes | None] = [prefix]
-    strings: dict[str, tuple[int, tuple[bytes, ...]]] = {}
-    others: dict[str, tuple[int, Write]] = {}
-    nullable: set[str] = set()
-    for index, field in enumerate(schema["fields"], 1):
-        name, kind, in_union = field["name"], field["type"], False
-        if isinstance(kind, list):
-            if len(kind) != 2 or kind[0] != "null" or field.get("default") is not None:
+    fields: list[_Field] = []
+    for field in schema["fields"]:
+        declared, nullable = field["type"], isinstance(field["type"], list)
+        if nullable:
+            if len(declared) != 2 or declared[0] != "null" or field.get("default") is not None:
                 return None
-            kind, in_union = kind[1], True
-        write = _writer(kind)
-        if write is None:
+            declared = declared[1]
+        kind = _type_of(declared)
+        if kind is None:
             return None
-        if write is _string:
-            strings[name] = (index, _LENGTHS_IN_UNION if in_union else _LENGTHS)
-        else:
-            others[name] = (index, _second(write) if in_union else write)
-        if in_union:
-            nullable.add(name)
-            blank.append(b"\0")
-        else:
-            blank.append(write(field["default"]) if "default" in field else None)
-    return FlatWriter(blank, strings, others, frozenset(nullable))
+        write = _WRITERS[kind]
+        absent = b"\0" if nullable else write[0](field["default"]) if "default" in field else None
+        # A length is written as any number is.
+        numbers = _LENGTHS_IN_UNION if nullable else _LENGTHS
+        lengths, small = numbers if kind == "string" else (), numbers if kind in {"int", "long"} else ()
+        fields.append(_Field(field["name"], lengths, small, write[nullable], nullable, absent))
+    return FlatWriter(prefix, fields)

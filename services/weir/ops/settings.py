@@ -18,6 +18,8 @@ import yaml
 from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from weir.ops.mistakes import SettingsError
+
 __all__ = ["PREFIX", "ServiceSettings", "SettingsError", "load"]
 
 PREFIX = "WEIR_"
@@ -32,14 +34,6 @@ TOOL_VARIABLES = {
     "TOPIC_PARTITIONS",
     "TOPIC_REPLICATION",
 }
-
-
-class SettingsError(Exception):
-    """Settings that do not work; `mistakes` holds one sentence each."""
-
-    def __init__(self, mistakes: list[str]) -> None:
-        super().__init__("; ".join(mistakes))
-        self.mistakes = mistakes
 
 
 class ServiceSettings(BaseSettings):

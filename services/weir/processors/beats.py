@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from weir.model.batch import RawBatch
 from weir.model.ids import event_id
-from weir.processors.enrichment import load_enrichment
 from weir.processors.fields import NOTHING, Context, Decoded
 from weir.processors.fields.sensor import document_fields, shipper_fields, tags_of
 from weir.processors.localtime import local_time
 from weir.processors.outcome import Dead, Outcome, RawCoordinates, common_fields, event_hash
 from weir.processors.readers import read_document, read_text
-from weir.processors.runtime import ProcessorSettings, run_processor
-from weir.processors.signals import load_signal_source
 from weir.protocols import beats, sensorfleet, syslog
+
+if TYPE_CHECKING:
+    from weir.processors.settings import ProcessorSettings
 
 __all__ = ["main", "make_process", "process"]
 
@@ -82,9 +82,11 @@ def _decode(document: dict[str, object], module: str, context: Context) -> Decod
     context.log_path = shipped.log_file_path
     context.module = shipped.event_module
     context.event_dataset = shipped.event_dataset
-    found = _read(document, shipped, context)
+    message = shipped.message
+    record = beats.json_object(message) if message is not None and message.startswith("{") else None
+    found = _read(document, record, context)
     if found is None:
-        found = _from_text(document, shipped, module, context)
+        found = _from_text(document, record, shipped, module, context)
     if found is NOTHING:
         return found
     dataset, fields = found
@@ -105,30 +107,32 @@ def _decode(document: dict[str, object], module: str, context: Context) -> Decod
     return dataset, fields
 
 
-def _read(document: dict[str, object], shipped: beats.Shipping, context: Context) -> Decoded | None:
-    """What a reader makes of the document, or of a document in it."""
-    message = shipped.message
-    if message is not None and message.startswith("{"):
-        record = beats.json_object(message)
-        if record is not None and (found := read_document(record, context)) is not None:
-            return found
+def _read(document: dict[str, object], record: dict[str, object] | None, context: Context) -> Decoded | None:
+    """What a reader makes of the document, or of a document in it, such as `record`, which its message is."""
+    if record is not None and (found := read_document(record, context)) is not None:
+        return found
     if (found := read_document(document, context)) is not None:
         return found
-    for record in beats.records(document):
-        if (found := read_document(record, context)) is not None:
+    for nested in beats.records(document):
+        if (found := read_document(nested, context)) is not None:
             return found
     return None
 
 
-def _from_text(document: dict[str, object], shipped: beats.Shipping, module: str, context: Context) -> Decoded:
-    """What a reader makes of the lines in the document; else a sensor event.
+def _from_text(
+    document: dict[str, object], record: dict[str, object] | None, shipped: beats.Shipping, module: str, context: Context
+) -> Decoded:
+    """What a reader makes of the lines in the document; else a sensor event. `record` is the message where that is JSON.
 
     A syslog header of the message says more than the shipper does; the line stays whole.
     """
     message = shipped.message
     header = None if message is None else _syslog(message, document, context)
-    if message is not None and (found := _read_line(message, header, context)) is not None:
-        return found
+    # A document in the message has been read as one already.
+    if message is not None and (record is None or header is not None):
+        found = _read_line(message, header, context)
+        if found is not None:
+            return found
     line = beats.original(document)
     if line is not None and (found := _read_line(line, _syslog(line, document, context), context)) is not None:
         return found
@@ -177,6 +181,11 @@ def _syslog(text: str, document: dict[str, object], context: Context) -> syslog.
 
 def main(settings: ProcessorSettings) -> int:
     """Run the Beats processor until it is told to stop."""
+    # Imported here: who but decodes, such as `weir decode`, needs neither Faust nor the rules.
+    from weir.processors.enrichment import load_enrichment  # noqa: PLC0415
+    from weir.processors.runtime import run_processor  # noqa: PLC0415
+    from weir.processors.signals import load_signal_source  # noqa: PLC0415
+
     process = make_process(settings.utc_offset_minutes)
     return run_processor(
         settings, "process.beats", "raw.beats", process, load_signal_source(settings.rules_dir), load_enrichment(settings)

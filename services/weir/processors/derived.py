@@ -13,7 +13,7 @@ from weir.enrich.user_agent import user_agents
 from weir.model.schemas import latest
 from weir.model.topics import DATASETS
 from weir.processors.enrichment import Step
-from weir.processors.faust_app import ProcessorSettings
+from weir.processors.settings import ProcessorSettings
 
 __all__ = ["configured_steps", "derived_steps"]
 

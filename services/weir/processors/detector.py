@@ -29,9 +29,10 @@ from weir.model.ledger import LedgerCounts
 from weir.model.topics import TopicNames
 from weir.ops import logging as ops_logging
 from weir.ops import telemetry
-from weir.processors.faust_app import ProcessorSettings, make_app
+from weir.processors.faust_app import make_app
 from weir.processors.gaps import first_from
 from weir.processors.member import RAW, Member, Partition, Ready, Work, endless_producer, headers_of, run_member
+from weir.processors.settings import ProcessorSettings
 from weir.processors.signals import load_rule_set
 from weir.processors.window import InFlight
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from weir.model.topics import DATASETS
 from weir.ops import logging as ops_logging
 from weir.ops import telemetry
-from weir.processors.faust_app import ProcessorSettings
+
+if TYPE_CHECKING:
+    from weir.processors.settings import ProcessorSettings
 
 __all__ = ["Enrichment", "Part", "Record", "Snapshot", "Step", "load_enrichment", "name_of"]
 
@@ -137,7 +139,7 @@ def load_enrichment(settings: ProcessorSettings) -> Enrichment:
     Raises:
         SettingsError: with every mistake in every file.
     """
-    # Imported here: these modules name `Record` and `Step`.
+    # Imported here: these modules name `Record` and `Step`, and who only decodes needs none of them.
     from weir.processors.derived import configured_steps  # noqa: PLC0415
     from weir.processors.table_steps import BatchSnapshot, table_steps  # noqa: PLC0415
     from weir.processors.tables import HotTables  # noqa: PLC0415

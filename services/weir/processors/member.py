@@ -31,7 +31,8 @@ from weir.model.ledger import LedgerCounts, LedgerEntry, minute_of
 from weir.model.topics import TopicNames
 from weir.ops import logging as ops_logging
 from weir.ops import telemetry
-from weir.processors.faust_app import EXIT_FATAL, EXIT_UNAVAILABLE, ProcessorSettings, run_app
+from weir.processors.faust_app import EXIT_FATAL, EXIT_UNAVAILABLE, run_app
+from weir.processors.settings import ProcessorSettings
 from weir.processors.window import InFlight, Window
 
 __all__ = ["EXPIRED", "RAW", "Member", "Partition", "Ready", "Work", "endless_producer", "headers_of", "run_member"]

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from weir.model.batch import RawBatch
 from weir.model.ids import event_id
-from weir.processors.enrichment import load_enrichment
 from weir.processors.fields import netflow as netflow_fields
 from weir.processors.fields import sflow as sflow_fields
 from weir.processors.outcome import Dead, Outcome, RawCoordinates, common_fields, event_hash
-from weir.processors.runtime import ProcessorSettings, run_processor
-from weir.processors.signals import load_signal_source
 from weir.protocols import netflow, sflow
+
+if TYPE_CHECKING:
+    from weir.processors.settings import ProcessorSettings
 
 __all__ = ["main", "process"]
 
@@ -80,6 +80,11 @@ def _unknown(batch: RawBatch, index: int, result: netflow.DecodeResult) -> list[
 
 def main(settings: ProcessorSettings) -> int:
     """Run the NetFlow processor until it is told to stop."""
+    # Imported here: who but decodes, such as `weir decode`, needs neither Faust nor the rules.
+    from weir.processors.enrichment import load_enrichment  # noqa: PLC0415
+    from weir.processors.runtime import run_processor  # noqa: PLC0415
+    from weir.processors.signals import load_signal_source  # noqa: PLC0415
+
     return run_processor(
         settings, "process.netflow", "raw.netflow", process, load_signal_source(settings.rules_dir), load_enrichment(settings)
     )

@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple
 from weir.model.schemas import latest
 from weir.model.topics import DATASETS
 from weir.ops import logging as ops_logging
-from weir.ops.settings import SettingsError
+from weir.ops.mistakes import SettingsError
 from weir.processors import readers
 from weir.processors.enrichment import Record, Step
 from weir.processors.fields import NOTHING, Context, Decoded, Reader

@@ -27,12 +27,13 @@ from weir.model.topics import DATASETS
 from weir.ops import logging as ops_logging
 from weir.ops import telemetry
 from weir.processors.enrichment import Enrichment
-from weir.processors.faust_app import ProcessorSettings, make_app
+from weir.processors.faust_app import make_app
 from weir.processors.filtering import Filtering
 from weir.processors.gaps import first_from
 from weir.processors.member import RAW, Member, Partition, Ready, Work, endless_producer, headers_of, run_member
 from weir.processors.outcome import Dead, Outcome, RawCoordinates, clock_offsets
 from weir.processors.plugins import activate
+from weir.processors.settings import ProcessorSettings
 from weir.processors.ticks import Ticks
 from weir.processors.window import InFlight
 

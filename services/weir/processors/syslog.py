@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from weir.model.batch import RawBatch
 from weir.model.ids import event_id
-from weir.processors.enrichment import load_enrichment
 from weir.processors.fields import NOTHING, Context, Decoded
 from weir.processors.fields import cef as cef_fields
 from weir.processors.fields import qumulo as qumulo_fields
@@ -15,9 +14,10 @@ from weir.processors.fields import syslog as syslog_fields
 from weir.processors.localtime import local_time
 from weir.processors.outcome import Dead, Outcome, RawCoordinates, common_fields, event_hash
 from weir.processors.readers import plugged, read_text
-from weir.processors.runtime import ProcessorSettings, run_processor
-from weir.processors.signals import load_signal_source
 from weir.protocols import qumulo, syslog
+
+if TYPE_CHECKING:
+    from weir.processors.settings import ProcessorSettings
 
 __all__ = ["ERROR_TRANSPORT", "main", "make_process"]
 
@@ -42,7 +42,7 @@ def make_process(utc_offset_minutes: int = 0) -> Callable[[RawBatch, RawCoordina
         batch_hex = batch.batch_id.hex()
         context = Context(batch.received_at, local_time(batch.time_zone, batch.received_at, utc_offset_minutes))
         for index, unit in enumerate(batch.units):
-            if not unit.strip():
+            if not unit.strip(_BLANK):
                 outcome.units_empty += 1
                 continue
             record = common.copy()
@@ -66,6 +66,7 @@ def make_process(utc_offset_minutes: int = 0) -> Callable[[RawBatch, RawCoordina
     return process
 
 
+_BLANK: Final = b" \t\r\n\v\f\0"
 _WITHOUT_PRIORITY: Final = frozenset({"network-flow"})
 """Datasets that have no fields for a syslog priority."""
 
@@ -109,6 +110,11 @@ def _fields(message: syslog.SyslogMessage, context: Context) -> Decoded:
 
 def main(settings: ProcessorSettings) -> int:
     """Run the syslog processor until it is told to stop."""
+    # Imported here: who but decodes, such as `weir decode`, needs neither Faust nor the rules.
+    from weir.processors.enrichment import load_enrichment  # noqa: PLC0415
+    from weir.processors.runtime import run_processor  # noqa: PLC0415
+    from weir.processors.signals import load_signal_source  # noqa: PLC0415
+
     process = make_process(settings.utc_offset_minutes)
     return run_processor(
         settings, "process.syslog", "raw.syslog", process, load_signal_source(settings.rules_dir), load_enrichment(settings)

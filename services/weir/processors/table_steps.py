@@ -14,7 +14,7 @@ from weir.model.schemas import latest
 from weir.model.topics import DATASETS
 from weir.ops import telemetry
 from weir.processors.enrichment import Record, Step
-from weir.processors.faust_app import ProcessorSettings
+from weir.processors.settings import ProcessorSettings
 
 __all__ = ["HASHES", "NAMES", "NAT", "URLS", "BatchSnapshot", "Snapshots", "fields_of", "table_steps"]
 

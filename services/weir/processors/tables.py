@@ -25,7 +25,7 @@ from weir.ops import logging as ops_logging
 from weir.ops import telemetry
 from weir.ops.settings import SettingsError
 from weir.processors.assets_topic import AssetsTopic
-from weir.processors.faust_app import ProcessorSettings
+from weir.processors.settings import ProcessorSettings
 
 __all__ = ["MAX_FILE_BYTES", "HotTables", "IntelSource", "Loaded", "intel_sources"]
 

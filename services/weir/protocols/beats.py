@@ -7,6 +7,7 @@ module, too, leaves parsing to Elasticsearch), as text in `event.original`, deco
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from typing import Final, Literal, NamedTuple
 
@@ -67,9 +68,12 @@ class Shipping(NamedTuple):
 
 
 def parse(payload: bytes) -> dict[str, object]:
-    """The document of one Lumberjack payload. Raises `BeatsError` when it is not a JSON object in UTF-8."""
+    """The document of one Lumberjack payload. Raises `BeatsError` when it is not a JSON object in UTF-8.
+
+    A byte order mark, which Windows programs put before UTF-8, is passed over.
+    """
     try:
-        document = orjson.loads(payload)
+        document = orjson.loads(payload.removeprefix(BOM_UTF8))
     except orjson.JSONDecodeError as error:
         raise BeatsError(f"not JSON: {error}") from error
     if not isinstance(document, dict):

@@ -51,6 +51,8 @@ _HEADER_ESCAPE = re.compile(r"\\([|\\])")
 # front, since a pattern that begins with a fixed character is found twice as fast. Only one space belongs to the match: were it a
 # run of them, a line of nothing but spaces would be scanned anew from each.
 _KEY = re.compile(r" ([A-Za-z0-9_][A-Za-z0-9_.,\[\]-]*+)=(?!=)")
+# Some senders put a tab or a line end between pairs; in front of any other word it is of the value.
+_TAB_OR_LINE_END = re.compile(r"[\t\r\n]++(?=([A-Za-z0-9]++)=(?!=))")
 _WHOLE_KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.,\[\]-]*")
 _VALUE_ESCAPE = re.compile(r"\\([=\\nr])")
 _LEVEL = "(?:10|[0-9]|unknown|low|medium|high|very-high|very high|critical|info|informational|warning|error|notice|debug)"
@@ -114,13 +116,18 @@ def parse(text: str) -> CefEvent:
         fields = [_HEADER_ESCAPE.sub(r"\1", field) for field in fields]
     vendor, product, device_version, class_id, name, severity = fields
     extension_text = text[end:]
-    parts = _KEY.split(" " + extension_text)
+    spaced = extension_text
+    if "\t" in spaced or "\n" in spaced:
+        spaced = _TAB_OR_LINE_END.sub(lambda found: " " if found[1] in DICTIONARY else found[0], spaced)
+    parts = _KEY.split(" " + spaced)
     if "; " in extension_text:
         parts = _join_cookies(parts)
     keys, values = parts[1::2], parts[2::2]
-    # A value ends in a space where two follow each other, or where the line does.
-    if "\\" in extension_text or "  " in extension_text or extension_text.endswith(" "):
-        values = [_unescape(key, value) if "\\" in value else value.rstrip(" ") for key, value in zip(keys, values, strict=True)]
+    # A value ends in a space where two follow each other, or where the line does; in a line end where each pair has its own line.
+    if "\\" in spaced or "  " in spaced or spaced.endswith(" "):
+        values = [
+            _unescape(key, value) if "\\" in value else value.rstrip(" \r\n") for key, value in zip(keys, values, strict=True)
+        ]
     extension = dict(zip(keys, values, strict=True))
     if len(extension) != len(keys):
         extension = {}
@@ -167,7 +174,7 @@ _DRIVE = re.compile(r"[A-Za-z]:\\(?![\\nr=])")
 
 
 def _unescape(key: str, value: str) -> str:
-    value = value.rstrip(" ")
+    value = value.rstrip(" \r\n")
     if key in _NAMES or _DRIVE.match(value) is not None:
         # A network path begins with two backslashes. If no others are doubled, none has been escaped.
         behind = value[2:] if value.startswith("\\\\") else value

@@ -38,7 +38,7 @@ class LeefError(ValueError):
 
 _VERSION = r"LEEF: ?([0-9]{1,3}+(?:\.[0-9]{1,3}+)?)\|"
 _FIND = re.compile(_VERSION)
-_HEADER = re.compile(_VERSION + r"([^|]*+)\|" * 4)
+_HEADER = re.compile(_VERSION + r"([^|\\]*+(?:\\.[^|\\]*+)*+)\|" * 4, re.DOTALL)
 # A character, its code in hexadecimal, or nothing, which is tab. "\t" is written out by some; "#011" is rsyslog's way to write one.
 _DELIMITER = re.compile(r"(?:0?[xX]([0-9A-Fa-f]{1,4})|(\\t|#011)|([^|]?))\|")
 _KEY = re.compile(r"[A-Za-z0-9_.\[\]-]{1,128}")
@@ -61,7 +61,8 @@ def parse(text: str) -> LeefEvent:
     found = _HEADER.match(text)
     if found is None:
         raise _header_error(text)
-    version, vendor, product, device_version, event_id = found.groups()
+    # The format has no escapes; senders that write CEF as well bring its own, for a pipe.
+    version, vendor, product, device_version, event_id = (field.replace("\\|", "|") for field in found.groups())
     position = found.end()
     named = _DELIMITER.match(text, position)
     delimiter = _TAB

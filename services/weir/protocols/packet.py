@@ -15,9 +15,9 @@ from collections.abc import Callable
 from ipaddress import IPv6Address
 from socket import AF_INET6, inet_ntoa, inet_ntop
 from struct import Struct
-from typing import Final
+from typing import Any, Final
 
-__all__ = ["MAX_LAYERS", "Packet", "ethernet", "ip", "ipv6_text", "mac_text", "mpls", "ppp"]
+__all__ = ["MAX_LAYERS", "Packet", "ethernet", "ip", "ipv6_text", "mac_text", "mpls", "ppp", "tunnelled"]
 
 MAX_LAYERS: Final = 5
 """Packets within packets that are read at most."""
@@ -90,6 +90,42 @@ class Packet:
         while packet is not None and packet.version is None:
             packet = packet.inner
         return packet
+
+
+def tunnelled(packet: Packet) -> dict[str, Any]:
+    """The tunnel that a packet is, and the packet in it, layer by layer: nothing where it is none."""
+    if packet.tunnel is None:
+        return {}
+    found: dict[str, Any] = {"tunnel": packet.tunnel}
+    if packet.tunnel_id is not None:
+        found["tunnel_id"] = packet.tunnel_id
+    inner = packet.inner
+    if inner is None:
+        return found
+    values: dict[str, Any] = {
+        name: value
+        for name, value in (
+            ("source_mac", inner.source_mac),
+            ("destination_mac", inner.destination_mac),
+            ("vlan_tags", list(inner.vlans) or None),
+            ("mpls_labels", list(inner.labels) or None),
+            ("ethertype", inner.ethertype if inner.version is None else None),
+            ("source_ip", inner.source_ip),
+            ("destination_ip", inner.destination_ip),
+            ("iana_number", inner.protocol),
+            ("source_port", inner.source_port),
+            ("destination_port", inner.destination_port),
+            ("tcp_flags", inner.tcp_flags),
+            ("icmp_type", inner.icmp_type),
+            ("icmp_code", inner.icmp_code),
+            ("tos", inner.tos),
+            ("ip_length", inner.length),
+        )
+        if value is not None
+    }
+    values.update(tunnelled(inner))
+    found["inner"] = values
+    return found
 
 
 def ipv6_text(raw: bytes) -> str:

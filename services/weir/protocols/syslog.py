@@ -45,6 +45,7 @@ _MAX_PRI: Final = 191
 _TERMINATORS: Final = "\r\n\0"
 _BOM: Final = "\ufeff"
 _BOM_AS_LATIN_1: Final = "\xef\xbb\xbf"
+_BOM_BYTES: Final = b"\xef\xbb\xbf"
 
 # A sender's clock or zone may be off, so a time without a year may lie this far ahead of its receipt and still be of the
 # current year; anything later is of the year before. 24 hours of zone and date line, two of plain clock error.
@@ -146,6 +147,8 @@ def parse(
     section 6.3.2); the values of a repeated PARAM-NAME, which does, are joined by a comma. More than six digits of a
     fraction are accepted and cut.
     """
+    # A byte order mark in front of everything is an editor's or a file's, not the sender's.
+    data = data.removeprefix(_BOM_BYTES)
     try:
         text = data.decode()
     except UnicodeDecodeError:

@@ -64,10 +64,12 @@ LOGON_EVENTS: Final = {
     4624: LogonRule("logged-in", "start", "success"),
     4625: LogonRule("logon-failed", "start", "failure"),
     4634: LogonRule("logged-out", "end", "success"),
+    4647: LogonRule("logged-out", "end", "success"),
     4648: LogonRule("logged-in-explicit", "start", "success", "Subject", "Target"),
     4740: LogonRule("locked-out-user-account", "info", "success", "Subject", "Target"),
     4768: LogonRule("kerberos-authentication-ticket-requested", "start", None, protocol="Kerberos"),
     4769: LogonRule("kerberos-service-ticket-requested", "start", None, protocol="Kerberos"),
+    4770: LogonRule("kerberos-service-ticket-renewed", "start", "success", protocol="Kerberos"),
     4771: LogonRule("kerberos-preauth-failed", "start", "failure", protocol="Kerberos"),
     4776: LogonRule("credential-validated", "start", None, protocol="NTLM"),
 }

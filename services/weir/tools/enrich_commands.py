@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from weir.processors.faust_app import ProcessorSettings
+    from weir.processors.settings import ProcessorSettings
     from weir.processors.tables import HotTables
 
 __all__ = ["enrich_app"]
@@ -66,7 +66,7 @@ def _without_kafka() -> Iterator[None]:
 def _tables(mmdb: str | None, assets: str | None, users: str | None, intel: str | None) -> tuple[ProcessorSettings, HotTables]:
     """The tables of the settings, or of the options where any is given. Exit 2 with every mistake."""
     from weir.ops.settings import SettingsError, load  # noqa: PLC0415  with its libraries a second that `weir --help` need not pay
-    from weir.processors.faust_app import ProcessorSettings  # noqa: PLC0415
+    from weir.processors.settings import ProcessorSettings  # noqa: PLC0415
     from weir.processors.tables import HotTables  # noqa: PLC0415
 
     given = {

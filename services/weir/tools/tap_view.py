@@ -9,14 +9,15 @@ from __future__ import annotations
 import json
 from base64 import b64encode
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from weir.tools.tap import Shown, Totals
+if TYPE_CHECKING:
+    from weir.tools.tap import Shown, Totals
 
 __all__ = ["as_json", "hexdump", "printable", "render", "summary_line"]
 

@@ -196,6 +196,16 @@ def test_an_alert_has_rule_technique_reference_file_and_all_of_its_record() -> N
     assert json.loads(event["document"])["payload"] == "QQ=="
 
 
+@pytest.mark.parametrize(("action", "expected"), [("allowed", ["allowed"]), ("blocked", ["denied"]), ("pass", ["info"])])
+def test_the_type_of_an_alert_is_what_became_of_the_packet(action: str, expected: list[str]) -> None:
+    assert event_of(record("alert", {"action": action, "signature_id": 9}))[1]["event_type"] == expected
+
+
+@pytest.mark.parametrize(("event_type", "besides"), [("http", ["web"]), ("smtp", ["email"]), ("fileinfo", ["file"]), ("ssh", [])])
+def test_records_of_some_protocols_are_of_a_second_category(event_type: str, besides: list[str]) -> None:
+    assert event_of(record(event_type, {}))[1]["event_category"] == ["network", *besides]
+
+
 def test_the_reference_is_read_out_of_the_rule_where_that_is_all_there_is() -> None:
     alert = {
         "signature": "S",

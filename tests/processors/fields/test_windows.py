@@ -83,6 +83,8 @@ def test_a_logon_says_who_from_where_how_and_by_which_way() -> None:
             {**SUBJECT, **TARGET, "TargetServerName": "fs1"},
             ("logged-in-explicit", "success", ["start"], "DC1$", None, None),
         ),
+        (4647, TARGET, ("logged-out", "success", ["end"], "alice", None, None)),
+        (4770, {**TARGET, "ServiceName": "krbtgt"}, ("kerberos-service-ticket-renewed", "success", ["start"], "alice", None, None)),
         (4740, {**SUBJECT, "TargetUserName": "alice"}, ("locked-out-user-account", "success", ["info"], "DC1$", None, None)),
         (
             4768,
@@ -106,7 +108,7 @@ def test_a_logon_says_who_from_where_how_and_by_which_way() -> None:
             ("credential-validated", "failure", ["start"], "alice", "0xc0000234", "account locked out"),
         ),
     ],
-    ids=["4625", "4625 by status", "4634", "4648", "4740", "4768", "4769", "4771", "4776"],
+    ids=["4625", "4625 by status", "4634", "4648", "4647", "4770", "4740", "4768", "4769", "4771", "4776"],
 )  # fmt: skip
 @pytest.mark.parametrize("as_text", [False, True], ids=["number", "text"])
 def test_each_logon_event_has_its_action_outcome_user_and_reason(
@@ -176,6 +178,48 @@ def test_other_windows_events_keep_code_user_host_and_document() -> None:
     assert (event["event_code"], event["user_name"], event["user_domain"], event["user_id"]) == ("4688", "DC1$", "CORP", "S-1-5-18")
     assert (event["host_name"], event["event_outcome"], event["event_module"]) == ("dc1.corp.example", "success", "windows")
     assert json.loads(event["document"])["winlog"]["event_data"]["NewProcessName"] == "C:\\x.exe"
+
+
+@pytest.mark.parametrize(
+    ("event_id", "expected"),
+    [
+        (1102, ("audit-log-cleared", ["iam"], ["admin", "change"])),
+        (4688, ("created-process", ["process"], ["start"])),
+        (4720, ("added-user-account", ["iam"], ["user", "creation"])),
+        (4732, ("added-member-to-group", ["iam"], ["group", "change"])),
+        (4756, ("added-member-to-group", ["iam"], ["group", "change"])),
+        (4758, ("deleted-group-account", ["iam"], ["group", "deletion"])),
+        (4761, ("added-member-to-distribution-group", ["iam"], ["group", "change"])),
+        (4698, ("scheduled-task-created", ["iam", "configuration"], ["admin", "creation"])),
+        (5156, ("Filtering Platform Connection", None, None)),
+    ],
+)
+def test_audits_say_what_was_done_without_the_shippers_module(event_id: int, expected: tuple[Any, ...]) -> None:
+    """Winlogbeat alone gives Windows' own name of the task for an action, and no category."""
+    document = winlog(event_id, {**SUBJECT, "TargetUserName": "alice", "NewProcessName": "C:\\Windows\\x.exe"})
+    document["event"]["action"] = "Filtering Platform Connection"
+    dataset, event = event_of(document)
+    assert dataset == "sensor"
+    assert (event["event_action"], event["event_category"] or None, event["event_type"] or None) == expected
+    assert (event["user_name"], event["process_name"]) == ("DC1$", "x.exe")
+
+
+def test_the_account_that_wrote_an_event_stands_in_where_its_data_names_nobody() -> None:
+    document = winlog(4104, {"ScriptBlockText": "whoami"})
+    document["winlog"] |= {
+        "provider_name": "Microsoft-Windows-PowerShell", "channel": "Microsoft-Windows-PowerShell/Operational",
+        "user": {"identifier": "S-1-5-21-7", "name": "alice", "domain": "CORP", "type": "User"},
+    }  # fmt: skip
+    event = event_of(document)[1]
+    assert (event["user_name"], event["user_domain"], event["user_id"]) == ("alice", "CORP", "S-1-5-21-7")
+    document["winlog"]["user"] = ["odd"]
+    assert event_of(document)[1]["user_name"] is None
+
+
+def test_another_providers_number_is_no_audit() -> None:
+    document = winlog(4720, {"p": "1"})
+    document["winlog"] |= {"provider_name": "Some-Application", "channel": "Application"}
+    assert not event_of(document)[1]["event_category"]
 
 
 def xml(named: str, text: str) -> dict[str, Any]:

@@ -305,6 +305,10 @@ class TestSampling:
             ([FieldSpec(305, 4), FieldSpec(306, 4)], (2, 398), 200),
             ([FieldSpec(305, 4)], (50,), 50),
             ([FieldSpec(309, 4), FieldSpec(310, 4)], (3, 10), 10 / 3),
+            # IOS XR: random 1 out of 256, beside an interval that is of another algorithm.
+            ([FieldSpec(305, 4), FieldSpec(304, 2), FieldSpec(309, 4), FieldSpec(310, 4)], (1, 3, 1, 256), 256),
+            ([FieldSpec(305, 4), FieldSpec(306, 4), FieldSpec(304, 2), FieldSpec(309, 4), FieldSpec(310, 4)], (1, 0, 3, 1, 64), 64),
+            ([FieldSpec(305, 4), FieldSpec(306, 4), FieldSpec(304, 2), FieldSpec(309, 4), FieldSpec(310, 4)], (1, 9, 1, 1, 64), 10),
             ([FieldSpec(311, 8)], (struct.pack(">d", 0.25),), 4),
             ([FieldSpec(34, 4)], (0,), 1),
         ],

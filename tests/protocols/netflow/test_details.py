@@ -17,6 +17,7 @@ from weir.protocols.netflow.encode import (
     encode,
     encode_v7,
     ipv4,
+    ipv6,
 )
 
 EXPORT = 1_700_000_000
@@ -214,3 +215,31 @@ class TestDirections:
         reverse = one([FieldSpec(2, 4), FieldSpec(2, 4, 29305), FieldSpec(6, 1, 29305)], (1, 2, 0x12), 10)
         assert (reverse["source_packets"], reverse["destination_packets"], reverse["network_packets"]) == (1, 2, 3)
         assert reverse["additional"]["reverseTcpControlBits"] == 0x12
+
+
+@pytest.mark.parametrize(
+    ("hops", "expected"),
+    [
+        ((ipv4("192.0.2.9"), ipv4("203.0.113.7")), "192.0.2.9"),
+        ((bytes(4), ipv4("203.0.113.7")), "203.0.113.7"),
+        ((bytes(4), bytes(4)), "0.0.0.0"),
+    ],
+)
+def test_the_next_hop_of_bgp_stands_in_for_that_of_ip(hops: tuple[bytes, bytes], expected: str) -> None:
+    flow = one([FieldSpec(15, 4), FieldSpec(18, 4)], hops)
+    assert flow["next_hop_ip"] == expected
+    assert flow["additional"]["bgpNextHopIPv4Address"] is not None
+
+
+def test_the_next_hop_of_bgp_may_be_all_there_is() -> None:
+    assert one([FieldSpec(63, 16)], (ipv6("2001:db8::9"),), 10)["next_hop_ip"] == "2001:db8::9"
+
+
+@pytest.mark.parametrize(("exception", "reason"), [(0x08C3, "dropped by forwarding exception 195"), (0x0800, None)])
+def test_junipers_inline_monitoring_tells_what_it_dropped(exception: int, reason: str | None) -> None:
+    """Its element is repeated, each time for another property."""
+    specs = [FieldSpec(137, 4, 2636), FieldSpec(137, 2, 2636), FieldSpec(8, 4)]
+    flow = one(specs, (0x0400_0000, exception, ipv4("192.0.2.1")), 10)
+    assert flow.get("event_reason") == reason
+    assert flow.get("event_outcome") == ("failure" if reason else None)
+    assert flow["additional"]["juniperCommonPropertiesId#1"] == f"{exception:04x}"

@@ -42,6 +42,18 @@ def test_an_ip_section_begins_with_the_ip_header() -> None:
     assert (flow["source_ip"], flow["destination_port"], flow["network_bytes"]) == ("192.0.2.7", 53, 96)
 
 
+def test_what_a_tunnel_carries_is_told_beside_the_outer_header() -> None:
+    """SRv6 without a routing header is IPv4 in IPv6."""
+    outer = pack(">IHBB", 0x6000_0000, len(frame()) - 18, 4, 64) + bytes(15) + b"\1" + bytes(15) + b"\2"
+    flow = one([FieldSpec(313, 0xFFFF)], (outer + frame()[18:],), 10)
+    assert (flow["source_ip"], flow["network_transport"]) == ("::1", "ipip")
+    assert flow["additional"]["tunnel"] == "ipip"
+    assert flow["additional"]["inner"] == {
+        "source_ip": "192.0.2.7", "destination_ip": "198.51.100.9", "iana_number": 17, "source_port": 5353,
+        "destination_port": 53, "tos": 8, "ip_length": 96,
+    }  # fmt: skip
+
+
 def test_a_frame_that_is_no_ethernet_stays_bytes() -> None:
     flow = one([FieldSpec(408, 2), SECTION], (2, frame()), 10)
     assert "source_ip" not in flow

@@ -17,6 +17,18 @@ SAMPLES = Path(str(files("weir.local") / "samples"))
 KEMP = b"CEF:0|Kemp|LM|1.0|5|Connection failed|3|vs=10.0.0.1:80 event=Connection failed srcip=192.0.2.9 srcport=1"
 
 
+def test_a_byte_order_mark_before_the_first_line_is_passed_over(tmp_path: Path) -> None:
+    header = b"\xef\xbb\xbf#separator \\x09\n#path\tdns\n#fields\tts\tquery\n#types\ttime\tstring\n1.5\ta.example\n"
+    result = decoded("zeek", written(tmp_path, header))
+    assert result.all("dns_question_name") == ["a.example"]
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_an_empty_file_holds_nothing(tmp_path: Path, family: str) -> None:
+    result = decoded(family, written(tmp_path, b""))
+    assert (result.totals.units, result.dead) == (0, [])
+
+
 @pytest.mark.parametrize("end", [b"\n", b"\r\n"])
 def test_lines_of_syslog_with_either_end_and_without_the_last(tmp_path: Path, end: bytes) -> None:
     path = written(tmp_path, end.join([b"<13>1 - a b - - - one", b"", b"<13>1 - a b - - - two"]))

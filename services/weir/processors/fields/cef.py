@@ -16,6 +16,7 @@ from weir.processors.fields import Context, Decoded
 from weir.processors.fields.kemp import add_esp
 from weir.processors.localtime import ToUtc, local_time
 from weir.protocols import cef, cef_keys, devicetime, kemp, keyvalues, syslog
+from weir.protocols.devices.fortinet import event_time_us
 
 __all__ = [
     "COLUMN_KEYS",
@@ -34,6 +35,8 @@ __all__ = [
 
 name: Final = "cef"
 
+_LARGEST: Final = (1 << 63) - 1
+
 Table = dict[str, tuple[str, Callable[[str], Any] | None]]
 """By key: the field, and how its value is made, None for as it is. A conversion may answer None for a value that cannot be, which
 then stays in cef_extensions alone; or a dict, where a value fills other fields."""
@@ -41,11 +44,15 @@ then stays in cef_extensions alone; or a dict, where a value fills other fields.
 
 @lru_cache(maxsize=256)
 def _transport(text: str) -> dict[str, Any]:
-    """`proto` is to be a transport protocol; some senders write the application's."""
-    found = keyvalues.transport(text)
+    """`proto` is to be a transport protocol; some senders write the application's, SonicWall both: `tcp/https`."""
+    first, _, application = text.partition("/")
+    found = keyvalues.transport(first)
     if found is None:
         return {"network_protocol": text.lower()}
-    return {"network_transport": found[0], "network_iana_number": found[1]}
+    fields: dict[str, Any] = {"network_transport": found[0], "network_iana_number": found[1]}
+    if application:
+        fields["network_protocol"] = application.lower()
+    return fields
 
 
 def _url(text: str) -> dict[str, Any]:
@@ -111,6 +118,31 @@ def _with_full_names(table: Table) -> Table:
 
 FIELDS: Final[Table] = _with_full_names(_FIELDS)
 
+
+def _seconds(text: str) -> int | None:
+    seconds = keyvalues.integer(text)
+    return None if seconds is None or seconds > _LARGEST // 1_000_000_000 else seconds * 1_000_000_000
+
+
+# By the format, `in` is what flows from source to destination. These mean what the source has received: Fortinet's "Traffic log
+# support for CEF" makes out=398 in=1605 of sentbyte=398 rcvdbyte=1605, and SonicWall writes sent and rcvd under these names.
+_AS_SEEN_FROM_THE_SOURCE: Final[Table] = _with_full_names({
+    "in": ("destination_bytes", keyvalues.integer),
+    "out": ("source_bytes", keyvalues.integer),
+})  # fmt: skip
+_VENDORS: Final[dict[str, Table]] = {
+    "Fortinet": FIELDS | _AS_SEEN_FROM_THE_SOURCE | {
+        "FTNTFGTduration": ("event_duration", _seconds),
+        "FTNTFGTsentpkt": ("source_packets", keyvalues.integer),
+        "FTNTFGTrcvdpkt": ("destination_packets", keyvalues.integer),
+        "FTNTFGTpolicyid": ("rule_id", None),
+        "FTNTFGTpolicyname": ("rule_name", None),
+        "FTNTFGTsrcmac": ("source_mac", keyvalues.mac),
+        "FTNTFGTdstmac": ("destination_mac", keyvalues.mac),
+    },
+    "SonicWall": FIELDS | _AS_SEEN_FROM_THE_SOURCE,
+}  # fmt: skip
+
 # Keys that CommonSecurityLog has a column for; everything else lands in its AdditionalExtensions.
 COLUMN_KEYS: Final = frozenset(
     """
@@ -156,6 +188,16 @@ def fill(fields: dict[str, Any], pairs: dict[str, str], table: Table) -> None:
                         fields[field] = found
     if labels:
         fields["labels"] = labels
+        for label, field in _RULE_LABELS:
+            if label in labels:
+                fields.setdefault(field, labels[label])
+
+
+# CEF has no key for the rule that a device followed: senders put it into a custom field, by one of these names.
+_RULE_LABELS: Final = (
+    ("Rule", "rule_name"), ("Rule Name", "rule_name"), ("RuleName", "rule_name"), ("rule_name", "rule_name"),
+    ("acl_rule_name", "rule_name"), ("Rule ID", "rule_id"), ("RuleID", "rule_id"), ("rule_id", "rule_id"),
+)  # fmt: skip
 
 
 def _labelled(pairs: dict[str, str], key: str) -> str | None:
@@ -178,7 +220,6 @@ _OUTCOMES: Final = {
     "denied": "failure",
     "blocked": "failure",
 }
-_LARGEST: Final = (1 << 63) - 1
 
 
 def cef_fields(event: cef.CefEvent, context: Context) -> dict[str, Any]:
@@ -204,7 +245,7 @@ def cef_fields(event: cef.CefEvent, context: Context) -> dict[str, Any]:
     if kemp.is_kemp(event):
         add_esp(fields, event)
     else:
-        fill(fields, extension, FIELDS)
+        fill(fields, extension, _VENDORS.get(event.device_vendor, FIELDS))
         if not COLUMN_KEYS.issuperset(extension):
             rest = [f"{key}={value}" for key, value in extension.items() if key not in COLUMN_KEYS]
             fields["cef_additional_extensions"] = ";".join(rest)
@@ -234,6 +275,10 @@ def finish(fields: dict[str, Any], pairs: dict[str, str], context: Context) -> N
         fields["network_type"] = "ipv6" if ":" in ip else "ipv4"
     start, end, receipt = get("start") or get("startTime"), get("end") or get("endTime"), get("rt") or get("deviceReceiptTime")
     if start is None and end is None and receipt is None:
+        for key in _VENDORS_TIMES:
+            if key in pairs and (moment := event_time_us(pairs[key]) or to_microseconds(pairs[key], context.to_utc, context)):
+                fields["timestamp"] = moment
+                return
         return
     to_utc = _clock(get("dtz") or get("deviceTimeZone"), context)
     begun, over = to_microseconds(start, to_utc, context), to_microseconds(end, to_utc, context)
@@ -245,6 +290,9 @@ def finish(fields: dict[str, Any], pairs: dict[str, str], context: Context) -> N
             fields["timestamp"] = moment
             break
 
+
+_VENDORS_TIMES: Final = ("FTNTFGTeventtime", "FortinetFortiGateeventtime", "BitdefenderGZDetectionTime")
+"""Keys of vendors who leave rt out and put the time under a name of their own."""
 
 # The dictionary's IPv6 addresses; some senders put something else there and say so in the label.
 _IPV6: Final = (("c6a2", "source", "source_ip"), ("c6a3", "dest", "destination_ip"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from weir.protocols import beats
 from weir.protocols._isotime import iso_to_micros
@@ -17,7 +17,6 @@ LARGE_DOCUMENT: Final = 400_000
 _LONG: Final = 2**63
 _INT: Final = 2**31
 _MOST: Final = 64
-_DEEPEST: Final = 6
 
 Convert = Callable[[object], Any]
 
@@ -144,35 +143,68 @@ _SECOND_BEST: Final[dict[str, tuple[str, Convert]]] = {
 }
 """What is asked where the better one is not there."""
 
-_PREFIXES: Final = frozenset(
-    path[:at] for path in (_PATHS.keys() | _SECOND_BEST.keys()) for at in range(len(path)) if path[at] == "."
-)
+_Rule = tuple[str, Convert] | None
+
+
+class _Node(NamedTuple):
+    """What a part of a path leads to: what is made of a value that lies here, and the parts that may follow."""
+
+    best: _Rule
+    second: _Rule
+    inner: dict[str, _Node]
+
+
+def _tree() -> _Node:
+    root = _Node(None, None, {})
+    for path in (*_PATHS, *_SECOND_BEST):
+        inner, parts = root.inner, path.split(".")
+        for end in range(1, len(parts) + 1):
+            whole = ".".join(parts[:end])
+            inner = inner.setdefault(parts[end - 1], _Node(_PATHS.get(whole), _SECOND_BEST.get(whole), {})).inner
+    return root
+
+
+_ROOT: Final = _tree()
 
 
 def ecs_fields(document: dict[str, object]) -> dict[str, Any]:
     """What a document says in ECS, by nested objects and by keys with dots in them alike."""
     fields: dict[str, Any] = {}
     second: dict[str, Any] = {}
-    _walk(document, "", fields, second, _DEEPEST)
+    _walk(document, _ROOT, fields, second)
     for field, value in second.items():
         fields.setdefault(field, value)
-    for side in ("source_ip", "destination_ip"):
-        if (known := fields.get(side)) is not None:
-            fields.setdefault("network_type", "ipv6" if ":" in known else "ipv4")
+    known = fields.get("source_ip") or fields.get("destination_ip")
+    if known is not None:
+        fields.setdefault("network_type", "ipv6" if ":" in known else "ipv4")
     return fields
 
 
-def _walk(value: dict[str, object], prefix: str, fields: dict[str, Any], second: dict[str, Any], deeper: int) -> None:
+def _walk(value: dict[str, object], at: _Node, fields: dict[str, Any], second: dict[str, Any]) -> None:
+    """No deeper than the tree is, whatever the document."""
     for key, inner in value.items():
-        path = prefix + key
-        if (rule := _PATHS.get(path)) is not None:
+        node = at.inner.get(key)
+        if node is None and ("." not in key or (node := _below(at, key)) is None):
+            continue
+        if (rule := node.best) is not None:
             if (found := rule[1](inner)) is not None:
                 fields[rule[0]] = found
         elif type(inner) is dict:
-            if path in _PREFIXES and deeper:
-                _walk(inner, path + ".", fields, second, deeper - 1)
-        elif (rule := _SECOND_BEST.get(path)) is not None and (found := rule[1](inner)) is not None:
+            if node.inner:
+                _walk(inner, node, fields, second)
+        elif (rule := node.second) is not None and (found := rule[1](inner)) is not None:
             second.setdefault(rule[0], found)
+
+
+def _below(at: _Node, key: str) -> _Node | None:
+    """Where a key with dots in it leads to."""
+    node = at
+    for part in key.split("."):
+        found = node.inner.get(part)
+        if found is None:
+            return None
+        node = found
+    return node
 
 
 def shipper_fields(shipped: beats.Shipping) -> dict[str, Any]:

@@ -15,6 +15,7 @@ __all__ = ["envelope"]
 
 _IDENTITY: Final = ("source_sensor", "source_instrument", "type", "uuid", "context_uuid", "sensor_event_id")
 """What of an envelope becomes a label, as `sensorfleet.<name>`."""
+_LABELS: Final = tuple((name, f"sensorfleet.{name}") for name in _IDENTITY)
 
 
 def envelope(
@@ -35,8 +36,8 @@ def envelope(
     if fields.get("host_name") is None and isinstance(sensor := inside.get("source_sensor"), str):
         fields["host_name"] = sensor
     labels = {
-        f"sensorfleet.{name}": value if isinstance(value, str) else orjson.dumps(value).decode()
-        for name in _IDENTITY
+        label: value if isinstance(value, str) else orjson.dumps(value).decode()
+        for name, label in _LABELS
         if isinstance(value := inside.get(name), str | int)
     }
     if not any(sensorfleet.ENVELOPE_KEY in (fields.get(column) or "") for column in ("document", "flow_additional")):

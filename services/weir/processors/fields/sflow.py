@@ -17,7 +17,7 @@ from weir.model.ids import event_id
 from weir.processors.outcome import Dead, Outcome, event_hash
 from weir.protocols import sflow
 from weir.protocols.netflow.fields import LARGEST, TRANSPORTS
-from weir.protocols.packet import Packet
+from weir.protocols.packet import Packet, tunnelled
 
 __all__ = ["add_datagram"]
 
@@ -187,45 +187,10 @@ def _packet(record: dict[str, Any], additional: dict[str, sflow.Value], packet: 
         if outer.fragment_offset:
             additional["fragment_offset"] = outer.fragment_offset
     if packet.tunnel is not None:
-        additional.update(_tunnel(packet))
+        additional |= tunnelled(packet)
         if packet.tunnel in _SEGMENTED and packet.tunnel_id is not None:
             record["flow_vni"] = packet.tunnel_id
     return None if outer is None else outer.length
-
-
-def _tunnel(packet: Packet) -> dict[str, sflow.Value]:
-    """The tunnel that a packet is, and the packet in it, layer by layer."""
-    found: dict[str, sflow.Value] = {"tunnel": packet.tunnel}
-    if packet.tunnel_id is not None:
-        found["tunnel_id"] = packet.tunnel_id
-    inner = packet.inner
-    if inner is None:
-        return found
-    values: dict[str, sflow.Value] = {
-        name: value
-        for name, value in (
-            ("source_mac", inner.source_mac),
-            ("destination_mac", inner.destination_mac),
-            ("vlan_tags", list[sflow.Value](inner.vlans) or None),
-            ("mpls_labels", list[sflow.Value](inner.labels) or None),
-            ("ethertype", inner.ethertype if inner.version is None else None),
-            ("source_ip", inner.source_ip),
-            ("destination_ip", inner.destination_ip),
-            ("iana_number", inner.protocol),
-            ("source_port", inner.source_port),
-            ("destination_port", inner.destination_port),
-            ("tcp_flags", inner.tcp_flags),
-            ("icmp_type", inner.icmp_type),
-            ("icmp_code", inner.icmp_code),
-            ("tos", inner.tos),
-            ("ip_length", inner.length),
-        )
-        if value is not None
-    }
-    if inner.tunnel is not None:
-        values.update(_tunnel(inner))
-    found["inner"] = values
-    return found
 
 
 def _structures(record: dict[str, Any], structures: dict[str, sflow.Value]) -> tuple[int | None, int | None]:

@@ -35,9 +35,17 @@ _TAKEN: Final = (
 )
 """What of a flow's parts has a column."""
 
-_CATEGORIES: Final[dict[str, list[str]]] = {"stats": [], "engine": []}
+_CATEGORIES: Final[dict[str, list[str]]] = {
+    "stats": [], "engine": [],
+    "http": ["network", "web"], "http2": ["network", "web"], "websocket": ["network", "web"],
+    "smtp": ["network", "email"], "fileinfo": ["network", "file"], "krb5": ["network", "authentication"],
+    "pgsql": ["network", "database"],
+}  # fmt: skip
 _KINDS: Final = {"stats": "metric"}
 _TYPES: Final = {"http": ["access", "protocol"], "anomaly": ["info"], "stats": ["info"], "engine": ["info"], "drop": ["denied"]}
+_ALERT_TYPES: Final[dict[str | None, list[str]]] = {"blocked": ["denied"], "allowed": ["allowed"]}
+_INFO: Final = ["info"]
+_NETWORK: Final = ["network"]
 _STOPPED: Final = frozenset({"drop", "reject", "blocked"})
 
 
@@ -68,11 +76,11 @@ def document(document: dict[str, object], context: Context) -> Decoded | None:
         dataset = "ids-alert"
         fields["event_kind"] = "alert"
         fields["event_category"] = ["network", "intrusion_detection"]
-        fields["event_type"] = ["denied"] if fields.get("event_action") == "blocked" else ["info"]
+        fields["event_type"] = _ALERT_TYPES.get(fields.get("event_action"), _INFO).copy()
         fields["message"] = fields.get("rule_name")
     else:
         dataset = "network-log"
-        fields["event_category"] = _CATEGORIES.get(event_type, ["network"])
+        fields["event_category"] = _CATEGORIES.get(event_type, _NETWORK).copy()
         fields["event_type"] = _TYPES.get(event_type, ["protocol"])
         if event_type in _KINDS:
             fields["event_kind"] = _KINDS[event_type]

@@ -37,6 +37,8 @@ def message_fields(message: syslog.SyslogMessage, context: Context) -> dict[str,
     text = message.message
     if message.format == "unparsed" and (pri := _PRI.match(text)) is not None:
         text = text[pri.end() :]
+    # rsyslog counts the space behind the colon of a tag to the message, and puts its own in front where it forwards one.
+    text = text.lstrip(" ")
     found = device_fields(message, text, context)
     if found is not None:
         if message.format == "unparsed":

@@ -7,6 +7,8 @@ from typing import Any, Final
 from weir.processors.fields import Context, Decoded
 from weir.processors.fields.sensor import LARGE_DOCUMENT, document_fields, ecs_fields
 from weir.protocols import beats, windows
+from weir.protocols._values import child
+from weir.protocols.windows_audits import AUDITS
 
 __all__ = ["document", "line", "name"]
 
@@ -40,6 +42,8 @@ def document(document: dict[str, object], context: Context) -> Decoded | None:
     if rule is None:
         fields = document_fields(document, shipped, _module(event))
         _describe(fields, event)
+        if "user_name" not in fields:
+            _add_logger(fields, document)
         dataset = "sensor"
     else:
         fields = _logon(event, rule) | {"document": beats.to_json(document), "timestamp": shipped.timestamp}
@@ -73,8 +77,23 @@ def _describe(fields: dict[str, Any], event: windows.WindowsEvent) -> None:
             _put(fields, user_name=user, user_domain=domain, user_id=data.get(f"{kind}UserSid") or data.get(f"{kind}Sid"))
     if "event_outcome" not in fields:
         _put(fields, event_outcome=event.outcome)
+    if windows.is_security(event):
+        if (audit := AUDITS.get(event.event_id)) is not None:
+            fields["event_action"] = audit.action
+            fields["event_category"], fields["event_type"] = list(audit.categories), list(audit.types)
+        if "process_name" not in fields and (path := data.get("NewProcessName") or data.get("ProcessName")):
+            _put(fields, process_name=_base_name(path))
     if "source_ip" not in fields:
         _put(fields, source_ip=windows.ip_of(data))
+
+
+def _add_logger(fields: dict[str, Any], document: dict[str, object]) -> None:
+    """Under which account the event was written, where its data names nobody: PowerShell, Sysmon, services."""
+    user = child(document, "winlog.user")
+    if isinstance(user, dict):
+        name, domain, sid = (found if isinstance(found := user.get(key), str) else None for key in ("name", "domain", "identifier"))
+        if name or sid:
+            _put(fields, user_name=name or None, user_domain=domain or None, user_id=sid or None)
 
 
 def _logon(event: windows.WindowsEvent, rule: windows.LogonRule) -> dict[str, Any]:
@@ -117,7 +136,7 @@ def _logon(event: windows.WindowsEvent, rule: windows.LogonRule) -> dict[str, An
         status_code=status,
         event_reason=reason,
         process_path=path,
-        process_name=path.replace("\\", "/").rpartition("/")[2] if path else None,
+        process_name=_base_name(path) if path else None,
         winlog_channel=event.channel,
         winlog_provider=event.provider,
         winlog_record_id=event.record_id,
@@ -140,6 +159,10 @@ def _add_moved(fields: dict[str, Any], document: dict[str, object]) -> None:
     for column in _MOVED:
         if column not in fields and column in found:
             fields[column] = found[column]
+
+
+def _base_name(path: str) -> str | None:
+    return path.replace("\\", "/").rpartition("/")[2] or None
 
 
 def _put(fields: dict[str, Any], **values: Any) -> None:

@@ -261,7 +261,12 @@ LOGS: Final[dict[str, Log]] = {
         transport="udp",
     ),
     "rdp": Log(
-        columns=(("result", "event_reason", text), ("client_name", "source_host", text), ("ja3", "tls_client_ja3", text)),
+        columns=(
+            ("result", "event_reason", text),
+            ("client_name", "source_host", text),
+            ("cookie", "user_name", text),
+            ("ja3", "tls_client_ja3", text),
+        ),
         application="rdp",
     ),
     "redis": Log(

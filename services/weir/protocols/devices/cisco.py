@@ -24,10 +24,9 @@ class CiscoMessage(NamedTuple):
     pairs: dict[str, str]
 
 
-# SYS-5, SYS-SW1-5, MGBL-SYS-5, ASA-config-5; IOS XR has a space before the colon. AireOS wrote "#" for "%" before 7.0.
-_MESSAGE = re.compile(
-    r"[%#]([A-Z][0-9A-Z_]{1,31}+(?:-[0-9A-Za-z_/]{1,31}){0,3}?)-([0-7])-([0-9A-Za-z_]{1,64}+) ?(?::\s*|(?=\s|\Z))"
-)
+# SYS-5, SYS-SW1-5, MGBL-SYS-5, ASA-config-5; IOS XR has a space before the colon; relays and FTD
+# leave the colon out. AireOS wrote "#" for "%" before 7.0.
+_MESSAGE = re.compile(r"[%#]([A-Z][0-9A-Z_]{1,31}+(?:-[0-9A-Za-z_/]{1,31}){0,3}?)-([0-7])-([0-9A-Za-z_]{1,64}+) ?(?::\s*|\s+|\Z)")
 _WITHIN: Final = 320  # characters from the begin within which the message must begin: a header and a relay's header
 
 _FIREWALLS: Final = {"ASA": "asa", "PIX": "asa", "FWSM": "asa", "FTD": "ftd", "NGIPS": "ftd"}
@@ -67,9 +66,8 @@ _WORDINGS: Final = {
     mnemonic: re.compile(wording)
     for mnemonics, wording in (
         ("CONFIG_I VSHD_SYSLOG_CONFIG_I CONFIG_P", (
-            rf"Configured from (?P<config_source>\S+)(?: by (?:(?P<user>\S+) on )?(?P<line>[^\s(@]*)(?:@\S+)?(?: \((?P<src_ip>"
-            rf"{_IP})\))?"
-            r")?")),
+            rf"Configured (?:programmatically by process .*? )?from (?P<config_source>\S+)"
+            rf"(?: (?:by|as) (?:(?P<user>\S+) on )?(?P<line>[^\s(@]*)(?:@\S+)?(?: \((?P<src_ip>{_IP})\))?)?")),
         ("LOGOUT", rf"User (?P<user>\S+) has exited tty session (?P<line>\d+)(?: ?\((?P<src_ip>{_IP})\))?"),
         ("PRIV_AUTH_PASS PRIV_AUTH_FAIL PRIV_I", rf".*?by (?:user )?(?P<user>\S+) on (?P<line>\w+)(?: \((?P<src_ip>{_IP})\))?"),
         ("SSH2_USERAUTH SSH_USERAUTH", (
@@ -78,6 +76,21 @@ _WORDINGS: Final = {
             rf"SSH2? Session (?:request )?from (?P<src_ip>{_IP}) \(tty = (?P<line>\d+)\)(?: for user '(?P<user>[^']*)')?.*?"
             rf"(?P<result>Succeeded|Failed|closed)?$")),
         ("CFGLOG_LOGGEDCMD", r"User:(?P<user>\S*) +logged command:(?P<command>.*)"),
+        ("VSHD_SYSLOG_CMD_EXEC", r"User:(?P<user>\S*) executed the command:(?P<command>.*)"),
+        ("ACCTLOCAL", r"Username: (?P<user>\S*) Privilege level: (?P<privilege>\d+) Command: (?P<command>.*?)(?: <cr>)?\s*$"),
+        ("TTY_EXPIRE_TIMER", rf"\((?P<reason>[^,]*), tty (?P<line>\S+) \((?P<src_ip>{_IP})\)\), user (?P<user>\S+)"),
+        ("LOGGINGHOST_FAIL LOGGINGHOST_STARTSTOP", (
+            rf"Logging to host (?P<dst_ip>{_IP}) (?:port (?P<dst_port>\d+) )?(?P<result>\w+)")),
+        ("AUTH_PASSED AUTHENTICATION_FAILED", (
+            r"(?:(?:Switch \S+ )?[A-Z]\S*: )?(?:(?P<process>[\w-]+): )?"
+            r"(?:User '(?P<user>[^']*)' authenticated successfully|Authentication failure) "
+            rf"from (?P<src_ip>{_IP[:-1]}):(?P<src_port>\d+) .*?for (?P<service>[^.]*)")),
+        ("PSECURE_VIOLATION PSECURE_VIOLATION_VLAN PSECURE_VIOLATION_MAC_MOVE", (
+            r"Security violation (?:occurred, caused by MAC address (?P<src_mac>\S+) on port (?P<interface>[^\s.]+)|on port "
+            r"(?P<interface_c>\S+) due to MAC address (?P<src_mac_c>\S+) on VLAN (?P<vlan>\d+))")),
+        ("BLOCK_BPDUGUARD", r"Received BPDU (?:from bridge (?P<src_mac>\S+) )?on port (?P<interface>\S+) with BPDU Guard"),
+        ("DHCP_SNOOPING_MATCH_MAC_FAIL DHCP_SNOOPING_UNTRUSTED_PORT", (
+            r".*?message type: (?P<message_type>\w+), (?:chaddr: (?P<chaddr>[^,\s]+), )?MAC sa: (?P<src_mac>\S+)")),
         ("IPACCESSLOGP IPACCESSLOGDP IPACCESSLOGNP IPACCESSLOGRP IPACCESSLOGSP ACCESSLOGP ACCESSLOGDP ACCESSLOGNP ACCESSLOGSP", (
             r".*?list (?P<access_list>\S+) (?P<action>permitted|denied) (?:(?P<protocol>[0-9A-Za-z_-]+) )??"
             rf"(?P<src_ip>{_IP})(?:\((?P<src_port>\d+)\))?"
@@ -153,7 +166,7 @@ def _wording(mnemonic: str, text: str) -> dict[str, str]:
         return {_NAMES.get(name.lower(), name): value for name, value in _BRACKETED.findall(text, 0, _LONGEST)}
     pattern = _WORDINGS.get(mnemonic)
     found = pattern.match(text, 0, _LONGEST) if pattern is not None else None
-    pairs = {name: value for name, value in found.groupdict().items() if value} if found is not None else {}
+    pairs = {name.removesuffix("_c"): value for name, value in found.groupdict().items() if value} if found is not None else {}
     if mnemonic == "VSHD_SYSLOG_CONFIG_I" and (at := _AT_ADDRESS.search(text, 0, _LONGEST)) is not None:
         pairs |= at.groupdict()
     if mnemonic == "SYSTEM_MSG":

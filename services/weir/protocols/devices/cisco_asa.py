@@ -110,6 +110,10 @@ _TABLE: Final[tuple[tuple[str, AsaAction, tuple[str, ...]], ...]] = (
         r"User {name},? (?P<action>executed) (?:the )?'(?P<command>.*?)' command\.?$",
         r"User {name}, running '(?P<application>[^']*)' from IP {ip}, (?P<action>executed) '(?P<command>.*)'$",
         r"User {name},? (?P<action>executed) (?:the )?'(?P<command>.*)'",)),
+    ("111009", _COMMAND, (r"User {name} (?P<action>executed) cmd: ?(?P<command>.*)",)),
+    ("109201 109202 109203 109204 109205 109206 109207 109208 109209 109210 109211 109212 109213", _INFO._replace(
+        category="session", types=("info",)), (
+        r"UAUTH: Session=[^,]*, User=(?P<user>[^,]*), Assigned IP=(?P<src_ip>[^,\s]+), (?P<reason>.*)",)),
     ("111007", _COMMAND, (r"(?P<action>Begin) configuration: (?:{ip} )?reading from (?P<reason>.*)",)),
     ("111001 111004 111005", _CHANGE, (r"(?:Begin|End) configuration: {ip} (?P<action>writing|reading) ",
                                        r"{ip} (?P<action>end) configuration: (?P<reason>.*)",)),
@@ -245,6 +249,8 @@ _TABLE: Final[tuple[tuple[str, AsaAction, tuple[str, ...]], ...]] = (
         r"Threat-detection (?P<action>adds) host {ip} to shun list",)),
     ("734001", _INFO._replace(category="session", types=("info",)), (
         r"DAP: User (?P<user>[^,]+), Addr (?P<src_ip>[^,]+), Connection (?P<connection_type>[^:]+): .*?: (?P<dap_records>.*)",)),
+    ("852001 852002", _INFO, (
+        r"Received (?P<reason>.*? event) from application (?P<application>.*?) for {proto} flow {from} to {to}",)),
     ("737016 737026", _INFO, (r"IPAA: (?:Session=\S+, )?(?:Client )?(?P<action>assigned|\w+) (?P<assigned_ip>\S+) ",)),
 )  # fmt: skip
 
@@ -259,6 +265,9 @@ _ANY: Final = tuple(
     for template in (
         r"(?:Group = (?P<group>[^,]*), )?(?:Username = (?P<user>[^,]*), )?IP = (?P<src_ip>[^,\s]+), (?P<text>.*)",
         r"Group <(?P<group>[^>]*)> User <(?P<user>[^>]*)> IP <(?P<src_ip>[^>]*)> (?P<text>.*)",
+        r"TunnelGroup <(?P<group>[^>]*)> GroupPolicy <(?P<group_policy>[^>]*)> User <(?P<user>[^>]*)> IP <(?P<src_ip>[^>]*)> "
+        r"(?P<text>.*)",
+        r"(?:\([^)]*\) )?WebVPN session for client user (?P<user>[^,]+), IP (?P<src_ip>[^\s,]+) (?P<text>.*)",
         r"Local:(?P<dst_ip>[^\s]+):(?P<dst_port>[0-9]+) Remote:(?P<src_ip>[^\s]+):(?P<src_port>[0-9]+) Username:(?P<user>\S+) "
         r"(?:IKEv2 Group:(?P<group>\S+) )?(?P<text>.*)",
         r"(?:\S+ ){1,12}?(?:from|src|for) {src}{msrc}{suser} (?:to|dst) {dst}",

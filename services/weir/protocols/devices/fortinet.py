@@ -11,7 +11,9 @@ from weir.protocols.devices.keyvalue import split_pairs
 
 __all__ = ["event_time_us", "read_fortinet"]
 
-_BEGIN = re.compile(r"(?:[a-z_]{2,12}=(?:\"[^\"]*\"|\S*) ?,? ?){0,4}?(?:date=\"?[0-9]{4}-|devname=|devid=|logid=|eventtime=)")
+_BEGIN = re.compile(
+    r"(?:[a-z_]{2,12}=(?:\"[^\"]*\"|[^\s,\"]*) ?,? ?){0,4}?(?:date=\"?[0-9]{4}-|devname=|devid=|logid=|eventtime=|subtype=)"
+)
 _OWN: Final = frozenset({"devid", "device_id", "devname", "logid", "log_id", "vd", "eventtime", "subtype"})
 
 

@@ -24,7 +24,7 @@ class JunosMessage(NamedTuple):
 _SD_ID: Final = "junos@2636"
 _BRACKET: Final = "[junos@2636"
 # "RT_FLOW_SESSION_DENY: text", "RT_FLOW_SESSION_DENY [junos@2636.1.1.1.2.40 …] text", "UI_CMDLINE_READ_LINE: text".
-_EVENT = re.compile(r"(?:RT_[A-Z]{2,10}: )?([A-Z][A-Z0-9]{1,15}_[A-Z0-9_]{2,64}+)(?:: ?| (?=\[junos@|[a-z-]{2,40}=\")|\Z)")
+_EVENT = re.compile(r"(?:RT_[A-Z]{2,10}: )?([A-Z][A-Z0-9]{1,15}_[A-Z0-9_]{2,64}+)(?:: ?| (?=\[junos@|\[?[a-z-]{2,40}=\")|\Z)")
 _BRACKETED = re.compile(r"\[junos@2636[0-9.]{0,64}+((?: [^\s=\]]{1,64}+=\"[^\"\\]*+(?:\\.[^\"\\]*+)*+\")*+) ?\]", re.DOTALL)
 
 _ADDRESS = r"[0-9A-Fa-f:.]{2,45}"
@@ -65,11 +65,12 @@ _SESSIONS: Final = (
 # Sentences of the management plane. Names as in the structured form of the same event.
 _SENTENCES = {
     "UI_LOGIN_EVENT": r"User '(?P<username>[^']*)' login, class '(?P<class_name>[^']*)'(?:.*?ssh-connection '"
-                      r"(?P<ssh_connection>[^']*)')?",
+                      r"(?P<ssh_connection>[^']*)')?(?:, client-mode '(?P<client_mode>[^']*)')?",
     "UI_LOGOUT_EVENT": r"User '(?P<username>[^']*)' logout",
     "UI_AUTH_EVENT": r"Authenticated user '(?P<username>[^']*)' (?:at permission level|assigned to class) '"
                      r"(?P<authentication_level>[^']*)'",
-    "UI_CMDLINE_READ_LINE": r"User '(?P<username>[^']*)', command '(?P<command>.*)'",
+    "UI_CMDLINE_READ_LINE": r"User '(?P<username>[^']*)',? command '(?P<command>.*?) ?'$",
+    "UI_JUNOSCRIPT_CMD": r"User '(?P<username>[^']*)' used \S+ client to run command '(?P<command>.*?) ?'$",
     "UI_COMMIT": r"User '(?P<username>[^']*)' requested '(?P<command>[^']*)' operation(?: \(comment: (?P<message>.*)\))?",
     "UI_CFG_AUDIT_SET": r"User '(?P<username>[^']*)' set: (?P<pathname>.*)",
     "UI_CFG_AUDIT_OTHER": r"User '(?P<username>[^']*)' (?P<action>\w+): (?P<pathname>.*)",
@@ -92,6 +93,16 @@ _SENTENCES["RT_SCREEN_ICMP"] = _SENTENCES["RT_SCREEN_IP"] = (
     r"(?:protocol-id: (?P<protocol_id>\d+), )?zone name: (?P<source_zone_name>[^,]+), interface name: (?P<interface_name>[^,]+), "
     r"action: (?P<action>.*)"
 )
+# What a firewall filter of a router or switch logs: interface, what was done, of Ethernet's header what the card knows, protocol,
+# addresses, and ports or ICMP's type and code. Routing engines say it as "FW:", cards as "PFE_FW_SYSLOG_IP: FW:".
+_MAC = r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}"
+_FILTER = re.compile(
+    r"(?:(?:fpc|feb|cfeb|lchip|ssb)\d{0,4} )?(?:(?P<event>PFE_FW_SYSLOG_[A-Z0-9_]{1,24}): )?FW: (?P<interface_name>\S{1,40}) +"
+    rf"(?P<action>[ADR]) +(?:[0-9a-f:]{{4,14}} +)?(?:(?P<source_mac>{_MAC}) (?:-> )?(?P<destination_mac>{_MAC}) +"
+    rf"(?:[0-9a-f]+:[0-9a-f]+ +){{0,3}}(?:[0-9a-f]+b +)?)?(?P<protocol>[0-9A-Za-z-]{{1,16}}) +(?P<source_address>{_ADDRESS}) +"
+    rf"(?P<destination_address>{_ADDRESS}) +(?P<source_port>\d+) +(?P<destination_port>\d+) +\((?P<packets>\d+) packets?\)"
+)
+_FILTER_ACTIONS: Final = {"A": "accept", "D": "discard", "R": "reject"}
 _COMPILED: Final = {event: re.compile(sentence) for event, sentence in _SENTENCES.items()}
 _LONGEST: Final = 4096
 
@@ -108,6 +119,8 @@ def read_junos(text: str, msg_id: str | None, structured: Mapping[str, Mapping[s
     if (at := text.find(_BRACKET, 0, _LONGEST)) > 0 and msg_id and (bracketed := _BRACKETED.match(text, at)) is not None:
         # Structured data that does not conform, so that the header could not be read to its end.
         return JunosMessage(msg_id, split_pairs(bracketed[1]), text[bracketed.end() :].lstrip())
+    if text.find("FW: ", 0, 64) >= 0 and (filtered := _FILTER.match(text)) is not None:
+        return _filtered(filtered, text)
     # The names of events are in capitals with underscores between their words.
     found = _EVENT.match(text, 0, 160) if text.find("_", 0, 24) > 0 else None
     if found is None:
@@ -126,8 +139,16 @@ def read_junos(text: str, msg_id: str | None, structured: Mapping[str, Mapping[s
 _PREFIXES: Final = (
     "RT_", "UI_", "SNMPD_", "SNMP_TRAP_", "CHASSISD_", "RPD_", "KMD_", "SSHD_LOGIN_", "JTASK_", "BFDD_", "PFE_", "IDP_", "AV_",
     "ANTISPAM_", "WEBFILTER_", "APPTRACK_", "FWAUTH_", "JSRPD_", "NSD_", "DCD_", "LIBJNX_", "DYNAMIC_VPN_", "EVENTD_", "AAMW_",
-    "SECINTEL_",
+    "SECINTEL_", "RTLOG_", "ESWD_", "L2ALD_", "L2CPD_", "LACPD_", "LLDPD_", "VCCPD_", "COSD_", "MIB2D_", "LICENSE_",
 )  # fmt: skip
+
+
+def _filtered(found: re.Match[str], text: str) -> JunosMessage:
+    pairs = {name.replace("_", "-"): value for name, value in found.groupdict().items() if value and name != "event"}
+    pairs["action"] = _FILTER_ACTIONS[pairs["action"]]
+    if pairs["protocol"].lower().startswith("icmp"):
+        pairs["icmp-type"], pairs["icmp-code"] = pairs.pop("source-port"), pairs.pop("destination-port")
+    return JunosMessage(found["event"] or "PFE_FW_SYSLOG_IP", pairs, text)
 
 
 def _sentence(event: str, text: str) -> dict[str, str]:

@@ -10,6 +10,9 @@ MAX_PAIRS: Final = 512
 
 # A quoted value ends at the next quote that is not escaped; one without its end reaches as far as there is text.
 _PAIR = re.compile(r'([0-9A-Za-z_][0-9A-Za-z_.:/-]{0,63}+)=(?:"([^"\\]*+(?:\\.[^"\\]*+)*+)"?|([^\s"]*+(?:"[^\s]*+)?))', re.DOTALL)
+# FortiGate's format "csv": values without quotes end at the comma.
+_CSV_PAIR = re.compile(r'([0-9A-Za-z_][0-9A-Za-z_.:/-]{0,63}+)=(?:"([^"\\]*+(?:\\.[^"\\]*+)*+)"?|([^,"]*+))(?:,|$)', re.DOTALL)
+_CSV_BEGIN = re.compile(r'[0-9A-Za-z_]{1,64}+=(?:"[^"]*+"|[^\s",]*+),[0-9A-Za-z_]{1,64}+=')
 _ESCAPE = re.compile(r'\\(["\\])')
 
 
@@ -17,10 +20,11 @@ def split_pairs(text: str) -> dict[str, str]:
     """The pairs in ``text``, in the order in which they stand; what is no pair is passed over.
 
     A value is quoted with ``"`` or ends at a space. In a quoted value ``\\"`` and ``\\\\`` stand for the quote and the
-    backslash; any other backslash is itself. Of a repeated key the first value counts.
+    backslash; any other backslash is itself. Where a comma and another key follow the first value, commas stand in the place of
+    the spaces. Of a repeated key the first value counts.
     """
     pairs: dict[str, str] = {}
-    for found in _PAIR.finditer(text):
+    for found in (_PAIR if _CSV_BEGIN.match(text) is None else _CSV_PAIR).finditer(text):
         key, quoted, plain = found.groups()
         if quoted is not None:
             pairs.setdefault(key, _ESCAPE.sub(r"\1", quoted) if "\\" in quoted else quoted)

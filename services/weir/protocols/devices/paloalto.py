@@ -77,6 +77,7 @@ _COLUMNS: Final[dict[str, tuple[str, ...]]] = {
         "DECRYPTION": _SESSION,
     }.items()
 }  # fmt: skip
+_ALSO_CALLED: Final = {"AUTH": "AUTHENTICATION"}
 _OTHER: Final = tuple(_HEAD.split())
 _CONFIG_DETAILS: Final = ("before_change_detail", "after_change_detail")
 _CONFIG_DETAILS_AT: Final = 14  # index of the column behind "path"
@@ -92,10 +93,12 @@ def read_panos(text: str) -> PanosMessage | None:
     """The columns of a message; None where it is not PAN-OS's. Columns that no list names are called ``column_`` and their number,
     counted from 1 as the vendor's tables do.
     """
+    # Relays that found no tag leave its colon.
+    text = text.removeprefix(": ")
     found = _BEGIN.match(text)
     if found is None:
         return None
-    kind = found[1]
+    kind = _ALSO_CALLED.get(found[1], found[1])
     values = list(_split(text))
     names = _COLUMNS.get(kind, _OTHER)
     if kind == "CONFIG" and not (len(values) > _CONFIG_DETAILS_AT + 1 and values[_CONFIG_DETAILS_AT + 1].startswith("0x")):

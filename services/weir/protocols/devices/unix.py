@@ -24,6 +24,8 @@ class UnixEvent(NamedTuple):
 
 
 _SRC: Final = r"(?P<src>[^\s,;'\[\]()]{1,255})"
+_SRC_B: Final = _SRC.replace("src", "src_b")
+_STATES: Final = "authenticating|invalid|illegal"
 _FROM: Final = rf"from {_SRC} port (?P<port>\d+)(?: (?P<protocol>ssh\d?))?"
 _PREAUTH: Final = r"(?: \[preauth\])?$"
 _KEY: Final = rf"(?:: (?P<signature>[^:]{{1,20}} .*?))?{_PREAUTH}"
@@ -40,14 +42,14 @@ _SSHD: Final = (
                              rf"from {_SRC}{_PREAUTH}"),
     ("ssh_disconnect", None, rf"(?:error: )?Received disconnect from {_SRC}(?: port (?P<port>\d+))?: ?(?P<code>\d+): ?"
                              r"(?P<reason>.*)"),
-    ("ssh_disconnect", None, rf"Disconnected from (?:(?P<state>authenticating|invalid|user)(?: user)? (?P<user>\S*) )?{_SRC} "
-                             r"port (?P<port>\d+)"),
-    ("ssh_disconnect", None, r"Connection (?P<how>closed|reset) by (?:(?P<state>authenticating|invalid) user (?P<user>\S*) )?"
-                             rf"{_SRC}(?: port (?P<port>\d+))?"),
+    ("ssh_disconnect", None, rf"Disconnected from (?:(?:(?P<state>{_STATES}) )?user (?:(?P<user>.*) )?)?{_SRC} port (?P<port>\d+)"
+                             rf"{_PREAUTH}"),
+    ("ssh_disconnect", None, rf"Connection (?P<how>closed|reset) by (?:(?P<state>{_STATES}) user (?:(?P<user>.*) )?{_SRC} "
+                             rf"port (?P<port>\d+)|{_SRC_B}(?: port (?P<port_b>\d+))?){_PREAUTH}"),
     ("ssh_login", None, rf"Postponed (?P<method>\S+) for (?:(?P<invalid>invalid user) )?(?P<user>.*) {_FROM}{_PREAUTH}"),
     ("ssh_disconnect", "failure", r"(?:error: )?maximum authentication attempts exceeded for (?:(?P<invalid>invalid user) )?"
                                   rf"{_USER} from {_SRC} port (?P<port>\d+)"),
-    ("ssh_disconnect", "failure", rf"Disconnecting(?: (?:authenticating|invalid) user (?P<user>\S*) {_SRC} port (?P<port>\d+))?: "
+    ("ssh_disconnect", "failure", rf"Disconnecting(?: (?:{_STATES}) user (?P<user>\S*) {_SRC} port (?P<port>\d+))?: "
                                   r"(?P<reason>Too many authentication failures)(?: for (?P<user_b>\S+))?"),
     ("ssh_refused", "failure", rf"Did not receive identification string from {_SRC}(?: port (?P<port>\d+))?"),
     ("ssh_refused", "failure", rf"Bad protocol version identification '.*' from {_SRC}(?: port (?P<port>\d+))?"),
@@ -59,6 +61,16 @@ _SSHD: Final = (
     ("ssh_refused", "failure", rf"reverse mapping checking getaddrinfo for (?P<name>\S+) \[{_SRC}\] failed - (?P<reason>.*)"),
     ("ssh_refused", "failure", rf"(?:fatal: )?Unable to negotiate with {_SRC} port (?P<port>\d+): (?P<reason>.*)"),
     ("ssh_session", None, rf"Starting session: (?P<what>.*?) for {_USER} from {_SRC} port (?P<port>\d+)"),
+    ("ssh_session_closed", None, rf"Close session: user {_USER} from {_SRC} port (?P<port>\d+)"),
+    ("ssh_refused", "failure", rf"(?:error: |fatal: )?banner exchange: Connection from {_SRC} port (?P<port>\d+): (?P<reason>.*)"),
+    ("ssh_refused", "failure", r"(?:error: |fatal: )?(?:ssh_dispatch_run_fatal|kex_exchange_identification|kex_protocol_error): "
+                               rf"(?:Connection from (?:(?P<state>{_STATES}) user (?:(?P<user>.*) )?)?{_SRC} port (?P<port>\d+): )?"
+                               rf"(?P<reason>.*?){_PREAUTH}"),
+    ("ssh_refused", "failure", rf"drop connection #\d+ from \[{_SRC}\]:(?P<port>\d+) on \[(?P<dst>[^\]\s]+)\]:(?P<dst_port>\d+) "
+                               r"(?P<reason>.*)"),
+    ("ssh_login", "failure", r"(?:fatal: )?(?P<reason>Timeout before authentication) for (?:connection from )?"
+                             rf"{_SRC}(?: port (?P<port>\d+))?"),
+    ("ssh_login", "failure", rf"input_userauth_request: (?P<invalid>invalid|illegal) user (?P<user>.*?){_PREAUTH}"),
     # Dropbear
     ("ssh_login", "failure", rf"Bad (?P<method>\S+) attempt for '(?P<user>.*)' from {_SRC}:(?P<port>\d+)$"),
     ("ssh_login", "success", rf"(?P<method>P\w+) auth succeeded for '(?P<user>.*)'(?: with (?P<signature>.*))? from "
@@ -79,6 +91,11 @@ _PAM: Final = (
     ("authentication", "failure", r"(?:user (?P<user>\S+) )?(?P<reason>account (?:\S+ )?has expired|password (?:\S+ )?has "
                                   r"expired).*"),
     ("authentication", "success", r"authentication success;"),
+    ("authentication", "failure", r"(?P<reason>Consecutive login failures) for user (?P<user>\S+)"),
+    ("authentication", "failure", r"(?P<reason>User unknown)$"),
+    ("authorization", "success", r"user '(?P<user>[^']*)' granted access"),
+    ("authorization", "failure", r"user '(?P<user>[^']*)' denied access"),
+    ("authentication", "success", r"Accepted (?P<method>google_authenticator) for (?P<user>\S+)"),
 )  # fmt: skip
 _MORE: Final = re.compile(r"PAM (?P<count>\d+) more authentication failures?;")
 _PAM_PAIR = re.compile(r"\b(logname|uid|euid|tty|ruser|rhost|user)=([^\s;]*)")

@@ -9,6 +9,7 @@ from struct import pack
 from typing import Any, NamedTuple, cast
 
 from weir.protocols.netflow.details import Names
+from weir.protocols.netflow.encapsulated import icmp_in_port
 from weir.protocols.netflow.fields import DELTAS, LARGEST, TRANSPORTS, UPTIME, FlowRecord
 from weir.protocols.netflow.options import DEFAULT_SELECTOR, MAX_SELECTOR, SYSTEM_INIT, NameRecord, SamplingRecord
 from weir.protocols.netflow.plan import BIFLOW, Plan, plan_for
@@ -234,6 +235,7 @@ def _make_flows(
     has_protocol = "network_iana_number" in present
     has_type = plan.network_type is not None
     has_icmp = "_icmp" in present or "flow_icmp_type" in present or "flow_icmp_code" in present or plan.icmp_in_port
+    icmp_in_ports = not has_icmp and has_protocol and "destination_port" in present
     deltas = tuple(key for key, mode in (("event_start_us", plan.start_mode), ("event_end_us", plan.end_mode)) if mode in DELTAS)
     uptimes = tuple(key for key, mode in (("event_start_us", plan.start_mode), ("event_end_us", plan.end_mode)) if mode in UPTIME)
     base_us = export_us - uptime * 1000
@@ -292,6 +294,8 @@ def _make_flows(
                 _find_type(flow)
             if has_icmp:
                 _settle_icmp(flow, plan.icmp_in_port)
+            elif icmp_in_ports and flow["network_iana_number"] in _ICMP_PROTOCOLS:
+                icmp_in_port(flow)
             if varies:
                 flow["flow_sampling_interval"] = interval = _interval_of(flow, intervals)
             else:
@@ -418,6 +422,8 @@ def _settle_icmp(flow: dict[str, Any], in_port: bool) -> None:
         return
     if in_port and protocol == 1:
         pair = flow["destination_port"]
+    if not pair:
+        icmp_in_port(flow)
     if pair is not None:
         flow.setdefault("flow_icmp_type", pair >> 8)
         flow.setdefault("flow_icmp_code", pair & 0xFF)

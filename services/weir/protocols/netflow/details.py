@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
+from weir.protocols.netflow.encapsulated import inner_finisher
 from weir.protocols.netflow.sections import section_finisher
 
 __all__ = ["APPLICATION_LABELS", "FIREWALL_EVENTS", "NAT_EVENTS", "Finish", "Names", "Reference", "finishers", "references"]
@@ -123,6 +124,10 @@ APPLICATION_LABELS: Final = {
 _USUAL_LABELS: Final = ("mplsTopLabelStackSection", *(f"mplsLabelStackSection{number}" for number in range(2, 11)))
 
 
+_BGP_HOPS: Final = ("bgpNextHopIPv4Address", "bgpNextHopIPv6Address")
+_NOWHERE: Final = frozenset({None, "0.0.0.0", "::"})
+
+
 class Reference(NamedTuple):
     """A number that the exporter may have a name for: where the number is, what it numbers, and where the name goes."""
 
@@ -159,6 +164,8 @@ def finishers(keys: Sequence[str], extra_keys: Sequence[str]) -> tuple[Finish, .
         found.append(_firewall_event)
     if "forwardingStatus" in extra:
         found.append(_forwarding)
+    if not extra.isdisjoint(_BGP_HOPS):
+        found.append(_hop)
     if "layer2SegmentId" in extra:
         found.append(_segment)
     if "silkAppLabel" in extra:
@@ -167,6 +174,10 @@ def finishers(keys: Sequence[str], extra_keys: Sequence[str]) -> tuple[Finish, .
         found.append(_Labels(labels))
     if "user_name" in keys:
         found.append(_user)
+    if any(key.partition("#")[0] == "juniperCommonPropertiesId" for key in extra_keys):
+        found.append(_exception)
+    if (inner := inner_finisher(keys, extra_keys)) is not None:
+        found.append(inner)
     if (section := section_finisher(extra_keys)) is not None:
         found.append(section)
     return tuple(found)
@@ -227,6 +238,30 @@ def _forwarding(flow: dict[str, Any], additional: dict[str, Any]) -> None:
         flow["event_reason"] = _DROPS.get(status) or f"dropped ({status})"
         if status in (129, 130):
             flow["event_type"] = _DENIED.copy()
+
+
+def _hop(flow: dict[str, Any], additional: dict[str, Any]) -> None:
+    # IOS XR, for one, is often set up to give only the next hop of BGP.
+    if flow.get("next_hop_ip") in _NOWHERE:
+        for name in _BGP_HOPS:
+            if (hop := additional.get(name)) not in _NOWHERE:
+                flow["next_hop_ip"] = hop
+
+
+def _exception(flow: dict[str, Any], additional: dict[str, Any]) -> None:
+    # Juniper's inline monitoring repeats the element: six bits say which property it is, the others are its value. Property 2 is
+    # the exception that a packet met, 0 for none; what a number means is each platform's own.
+    for key, value in additional.items():
+        if (
+            key.startswith("juniperCommonPropertiesId")
+            and isinstance(value, str)
+            and len(value) == 4
+            and int(value[:2], 16) >> 2 == 2
+        ):
+            if code := int(value, 16) & 0x3FF:
+                flow["event_outcome"], flow["event_code"] = "failure", str(code)
+                flow["event_reason"] = f"dropped by forwarding exception {code}"
+            return
 
 
 def _segment(flow: dict[str, Any], additional: dict[str, Any]) -> None:

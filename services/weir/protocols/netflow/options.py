@@ -76,6 +76,8 @@ class NameRecord(NamedTuple):
 OptionRecord = SamplingRecord | NameRecord
 
 _BY_ENTERPRISE = b"\x14"
+_RANDOM = 3
+"""selectorAlgorithm of "random n-out-of-N" (IANA, "psamp-parameters")."""
 
 # (enterprise, element) to a short name. A v9 scope of type 2 is an interface.
 _WANTED = {
@@ -85,6 +87,7 @@ _WANTED = {
     (0, 10): "interface",  # ingressInterface
     (0, 34): "interval",  # samplingInterval
     (0, 50): "interval",  # samplerRandomInterval
+    (0, 304): "algorithm",  # selectorAlgorithm
     (0, 305): "sampled",  # samplingPacketInterval
     (0, 306): "skipped",  # samplingPacketSpace
     (0, 309): "size",  # samplingSize
@@ -206,12 +209,13 @@ def _interval(values: dict[str, float]) -> float | None:
     interval = None
     if "interval" in values:
         interval = values["interval"]
+    elif values.get("population") and values.get("size") and (values.get("algorithm") == _RANDOM or "skipped" not in values):
+        # Exporters fill the elements of other algorithms too: IOS XR gives a samplingPacketInterval of 1 beside 1 out of 256.
+        interval = values["population"] / values["size"]
     elif "sampled" in values:
         sampled = values["sampled"]
         # With the gap the pair says "sampled out of sampled + skipped" (RFC 5477 section 8.2.2); alone it is used as 1 in N.
         interval = (sampled + values["skipped"]) / sampled if "skipped" in values and sampled else sampled
-    elif "population" in values and values.get("size"):
-        interval = values["population"] / values["size"]
     elif "probability" in values and 0 < values["probability"] <= 1:
         interval = 1 / values["probability"]
     return max(1.0, float(interval)) if interval is not None and isfinite(interval) else None

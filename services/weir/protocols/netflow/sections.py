@@ -1,7 +1,8 @@
 """Flows that are sampled packets: exporters that send the beginning of each instead of its fields (RFC 5477, section 8.5).
 
 A switch with IPFIX-PSAMP, or Juniper's inline monitoring, gives `dataLinkFrameSection` or `ipHeaderPacketSection`; what its headers
-say fills the fields of the flow that its own elements do not, as with sFlow: addresses are those of the outermost IP header.
+say fills the fields of the flow that its own elements do not, as with sFlow: addresses are those of the outermost IP
+header, and what a tunnel carries is `inner` among the additional elements.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from weir.protocols.netflow.fields import LARGEST, TRANSPORTS
-from weir.protocols.packet import Packet, ethernet, ip, mpls
+from weir.protocols.packet import Packet, ethernet, ip, mpls, tunnelled
 
 __all__ = ["section_finisher"]
 
@@ -51,6 +52,7 @@ class _Section:
         _fill(flow, _frame_fields(packet))
         if outer is not None:
             _fill(flow, _packet_fields(outer))
+        additional.update(tunnelled(packet))
         frame_size = additional.get("dataLinkFrameSize")
         _count(flow, frame_size if isinstance(frame_size, int) and frame_size else None, None if outer is None else outer.length)
 

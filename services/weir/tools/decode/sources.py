@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import zlib
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import chain
@@ -64,12 +65,17 @@ class Input:
 
 
 def open_input(path: str) -> Input:
-    """Open a file, or standard input for "-". Raises DecodeError where it cannot be read."""
+    """Open a file, or standard input for "-"; a byte order mark is passed over. Raises DecodeError where it cannot be read."""
     name = "standard input" if path == _STDIN else path
     raw = _pieces(path, name)
     start, raw = _peek(raw)
     if start.startswith(_GZIP):
         start, raw = _peek(_inflated(raw, name))
+    if start.startswith(BOM_UTF8):
+        # No binary format begins so.
+        next(raw)
+        start = start[len(BOM_UTF8) :]
+        raw = chain([start], raw)
     plain = path.removesuffix(".gz") if path != _STDIN else "stdin"
     return Input(name, plain, start, raw)
 

@@ -40,6 +40,8 @@ def units_of(family: Family, source: Input, *, split: bool = False) -> Iterator[
 
 def _datagrams(family: Family, source: Input, split: bool) -> Iterator[Unit | Note]:
     data = whole(source)
+    if not data:
+        return
     parts = [data] if family.name == "sflow" else datagrams_in(data)
     if len(parts) > 1 and not split:
         more = sum(map(len, parts[1:]))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from importlib import import_module
 from pathlib import Path
+from pkgutil import resolve_name
 
 import yaml
 
@@ -56,13 +56,13 @@ def examine(classes: Mapping[str, str], complete: Callable[[], object]) -> tuple
         findings += _mistakes("all services", error)
     given = _given_names()
     said = {finding.text for finding in findings}
-    for service, module, name in _services(classes):
+    for service, name in _services(classes):
         mark = _MARKS.get(service.partition(".")[2])
         if mark is not None and not any(one.startswith(mark) for one in given):
             findings.append(skipped(AREA, service, f"not configured: no {PREFIX}{mark.upper()}… setting is given"))
             continue
         try:
-            found.services[service] = load(getattr(import_module(module), name), complete=complete)
+            found.services[service] = load(resolve_name(name), complete=complete)
         except SettingsError as error:
             findings += [finding for finding in _mistakes(service, error) if finding.text not in said]
         else:
@@ -80,11 +80,11 @@ def _together(findings: list[Finding]) -> list[Finding]:
     return list(merged.values())
 
 
-def _services(classes: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
+def _services(classes: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     stages = {"receivers": "receive", "processors": "process", "sinks": "sink"}
     for module, name in classes.items():
         _, stage, kind = module.split(".")
-        yield f"{stages[stage]}.{kind}", module, name
+        yield f"{stages[stage]}.{kind}", name
 
 
 def _mistakes(service: str, error: SettingsError) -> list[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 from weir.processors.fields import Context
@@ -91,6 +92,7 @@ TABLE: Final[Table] = {
     "action": (("device_action", lower),),
     "access_list": (("rule_name", text),),
     "group": (),
+    "command": (("process_command_line", text),),
     "url": (("url_original", text),),
     "file": (("file_name", text),),
     "domain": (("url_domain", text),),
@@ -164,6 +166,14 @@ _MNEMONICS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...], str | None, 
     mnemonic: kind
     for mnemonics, kind in (
         ("CONFIG_I VSHD_SYSLOG_CONFIG_I CFGLOG_LOGGEDCMD", (("configuration",), ("change",), "success", "configuration-changed")),
+        ("VSHD_SYSLOG_CMD_EXEC ACCTLOCAL", (("configuration",), ("info",), None, "command")),
+        ("AUTH_PASSED", (("authentication",), ("start",), "success", "login")),
+        ("AUTHENTICATION_FAILED", (("authentication",), ("start",), "failure", "login")),
+        ("PRIV_AUTH_PASS", (("authentication",), ("start",), "success", "privilege-raised")),
+        ("PRIV_AUTH_FAIL", (("authentication",), ("start",), "failure", "privilege-raised")),
+        ("TTY_EXPIRE_TIMER", (("session",), ("end",), None, "logout")),
+        ("PSECURE_VIOLATION PSECURE_VIOLATION_VLAN PSECURE_VIOLATION_MAC_MOVE BLOCK_BPDUGUARD DHCP_SNOOPING_MATCH_MAC_FAIL "
+         "DHCP_SNOOPING_UNTRUSTED_PORT", (("network",), ("denied",), "failure", "port-security")),
         ("LOGIN_SUCCESS", (("authentication", "session"), ("start",), "success", "login")),
         ("LOGIN_FAILED", (("authentication",), ("start",), "failure", "login")),
         ("LOGOUT", (("session",), ("end",), "success", "logout")),
@@ -226,6 +236,10 @@ def fields(message: syslog.SyslogMessage, body: str, context: Context) -> dict[s
     return found
 
 
+# A sequence number and a host without a time: "123: sw1: %SYS-5-…" (service timestamps are off).
+_UNTIMED = re.compile(r"(?:([0-9]{1,10}): )?(?:([0-9A-Za-z_][0-9A-Za-z_.:-]{0,253}): )?\Z")
+
+
 def _header(message: syslog.SyslogMessage, body: str, event: cisco.CiscoMessage, context: Context) -> dict[str, Any]:
     """What stands between the header and the message: a relay's header leaves the device's own there, with its time."""
     found: dict[str, Any] = {}
@@ -235,8 +249,15 @@ def _header(message: syslog.SyslogMessage, body: str, event: cisco.CiscoMessage,
         if program.isdecimal():
             found["around"] = {"sequence": program}
             found["process_name"] = None
+        elif message.hostname is None and message.device and len(program) < 6 and program.isalpha() and program.isupper():
+            # Behind its own sequence number and time a device names its time zone, by a word that its operator has chosen.
+            found |= {"around": {"zone": program}, "process_name": None}
         elif message.hostname is None:
             found |= {"host_name": program, "process_name": None}
+    elif message.format == "unparsed" and (untimed := _UNTIMED.match(body[: event.begin])) is not None:
+        if untimed[1] is not None:
+            found["around"] = {"sequence": untimed[1]}
+        found |= {"host_name": untimed[2], "message": body[event.begin :]}
     if event.begin > 12 and not best_time(message):
         inner = syslog.parse(
             body[: event.begin + 256].encode("utf-8", "replace"), received_us=context.received_us, to_utc=context.to_utc

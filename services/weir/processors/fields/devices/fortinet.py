@@ -113,6 +113,7 @@ _REFUSED: Final = frozenset({
     "deny", "denied", "block", "blocked", "dropped", "drop", "reset", "clear_session", "server-rst-block", "quarantine",
     "client-rst-block", "detected-block", "blocked-by-policy",
 })  # fmt: skip
+_PASSED: Final = frozenset({"pass", "passthrough", "passthru", "accept", "allow", "permit", "bypass", "exempt", "monitored"})
 _SUCCESS: Final = frozenset({"success", "succeeded", "ok"})
 _SUBTYPES: Final = {
     "ips": "intrusion_detection",
@@ -155,14 +156,14 @@ def fields(message: syslog.SyslogMessage, body: str, context: Context) -> dict[s
 def _kind(pairs: dict[str, str]) -> dict[str, Any]:
     action = pairs.get("action", "")
     refused = action in _REFUSED or pairs.get("utmaction") in _REFUSED
-    result = pairs.get("status") or pairs.get("result") or ""
+    result = (pairs.get("status") or pairs.get("result") or "").lower()
     outcome: str | None = None
     if refused or result in {"failed", "failure", "fail", "error"}:
         outcome = "failure"
-    elif result in _SUCCESS or pairs.get("type") == "traffic":
+    elif result in _SUCCESS or pairs.get("type") == "traffic" or action in _PASSED or "cfgpath" in pairs:
         outcome = "success"
     if pairs.get("type") == "event":
-        login = action in {"login", "logout", "authentication"} or pairs.get("subtype") == "user"
+        login = action.lower() in {"login", "logout", "authentication"} or pairs.get("subtype") == "user"
         category = ["authentication"] if login else ["configuration"] if "cfgpath" in pairs else ["network"]
         types = ["end"] if action == "logout" else ["start"] if login else ["change"] if "cfgpath" in pairs else ["info"]
     else:

@@ -46,6 +46,10 @@ TABLE: Final[Table] = {
     "reason": (("event_reason", text),),
     "message": (("event_reason", text),),
     "action": (("device_action", lower),),
+    "command": (("process_command_line", text),),
+    "packets": (("network_packets", integer),),
+    "destination-mac": (("destination_mac", mac),),
+    "source-mac": (("source_mac", mac),),
     "threat-action": (("device_action", lower),),
     "attack-name": (("threat_name", text),),
     "threat-name": (("threat_name", text),),
@@ -62,7 +66,9 @@ TABLE: Final[Table] = {
     "src-mac": (("source_mac", mac),),
 }
 
-_DENIED: Final = frozenset({"drop", "dropped", "block", "blocked", "reject", "deny", "close", "close_client", "drop_packet"})
+_DENIED: Final = frozenset(
+    {"discard", "drop", "dropped", "block", "blocked", "reject", "deny", "close", "close_client", "drop_packet"}
+)
 # event name, or its begin: (event_category, event_type, event_outcome)
 _KINDS: Final[tuple[tuple[str, tuple[str, ...], tuple[str, ...], str | None], ...]] = (
     ("RT_FLOW_SESSION_CREATE", ("network",), ("connection", "start", "allowed"), "success"),
@@ -70,6 +76,7 @@ _KINDS: Final[tuple[tuple[str, tuple[str, ...], tuple[str, ...], str | None], ..
     ("RT_FLOW_SESSION_CLOSE", ("network",), ("connection", "end", "allowed"), "success"),
     ("APPTRACK_SESSION_CLOSE", ("network",), ("connection", "end", "allowed"), "success"),
     ("RT_FLOW_SESSION_DENY", ("network",), ("connection", "denied"), "failure"),
+    ("PFE_FW_SYSLOG", ("network",), ("connection", "allowed"), "success"),
     ("RT_SCREEN", ("network", "intrusion_detection"), ("info",), None),
     ("RT_IDS", ("network", "intrusion_detection"), ("info",), None),
     ("IDP", ("network", "intrusion_detection"), ("info",), None),
@@ -93,13 +100,15 @@ _ACTIONS: Final = {
     "APPTRACK_SESSION_CREATE": "flow_started", "APPTRACK_SESSION_CLOSE": "flow_close",
 }  # fmt: skip
 # Where the tag took the event's name away.
-_EVENT_AS_TAG = re.compile(r"(?:RT|UI|SNMP|SSHD|AV|IDP|AAMW|APPTRACK)_[A-Z0-9_]{3,64}\Z")
+_EVENT_AS_TAG = re.compile(r"(?:RT|UI|PFE|SNMP|SSHD|AV|IDP|AAMW|APPTRACK)_[A-Z0-9_]{3,64}\Z")
 
 
 def fields(message: syslog.SyslogMessage, body: str, context: Context) -> dict[str, Any] | None:
     """Fields of an event of Junos; None for another's message."""
     program = message.app_name
-    if program is not None and _EVENT_AS_TAG.match(program) is not None and not body.startswith(program):
+    if program == "FW":
+        body = f"FW: {body}"
+    elif program is not None and _EVENT_AS_TAG.match(program) is not None and not body.startswith(program):
         body = f"{program}: {body}"
     event = juniper.read_junos(body, message.msg_id, message.structured_data)
     if event is None:
@@ -114,6 +123,11 @@ def fields(message: syslog.SyslogMessage, body: str, context: Context) -> dict[s
         "log_syslog_fields": pairs,
         **fill(pairs, TABLE),
     }
+    if "ssh-connection" in pairs:
+        # As sshd's variable SSH_CONNECTION has it: address and port of the client, then of the server.
+        ends = pairs["ssh-connection"].split(" ")
+        names = ("source-address", "source-port", "destination-address", "destination-port")
+        found |= fill(dict(zip(names, ends, strict=False)), TABLE)
     if (name := pairs.get("username") or pairs.get("user-name")) is not None:
         found |= user(name)
     if (number := pairs.get("protocol-id") or pairs.get("protocol")) is not None:

@@ -189,6 +189,8 @@ def fields(message: syslog.SyslogMessage, body: str, context: Context) -> dict[s
     if event.type == "GLOBALPROTECT" and "source_ip" not in found:
         # Before the tunnel is up there is but the address that the gateway sees.
         found["source_ip"] = found.pop("source_nat_ip", None)
+    if event.type == "SYSTEM":
+        found |= _login(columns.get("opaque", ""))
     if event.type == "THREAT":
         found |= _threat(event)
     elif event.type == "TRAFFIC" and (start := time_us(columns.get("start", ""))) is not None:
@@ -235,6 +237,26 @@ def _threat(event: paloalto.PanosMessage) -> dict[str, Any]:
         found["event_category"] = ["network", "malware"]
     elif event.subtype == "url":
         found["event_category"] = ["network", "web"]
+    return found
+
+
+# Who logs in stands in a sentence alone: "failed authentication for user 'ann'. Reason: … auth profile 'x', …, From: 192.0.2.7."
+_USER = re.compile(
+    r"\bauthenticat(?:ed|ion) for user '([^']{1,255})'|\A[Uu]ser '?([^\s']{1,255}+)'? (?:logged (?:in|out)|failed auth)"
+)
+_REASON = re.compile(r"\bReason: ([^.]{1,200}\.?)")
+_FROM = re.compile(r"\b[Ff]rom:? ([0-9A-Fa-f.:]{3,45})")
+
+
+def _login(sentence: str) -> dict[str, Any]:
+    who = _USER.search(sentence, 0, 2048)
+    if who is None:
+        return {}
+    found = user(who[1] or who[2])
+    if (reason := _REASON.search(sentence, who.end(), 2048)) is not None:
+        found["event_reason"] = reason[1]
+    if (origin := _FROM.search(sentence, who.end(), 2048)) is not None:
+        found["source_ip"] = address(origin[1].rstrip("."))
     return found
 
 

@@ -114,9 +114,9 @@ def transport(value: str) -> dict[str, Any]:
 
 
 def user(value: str, *, name: str = "user_name", domain: str = "user_domain") -> dict[str, Any]:
-    """A name and its domain: DOMAIN\\name; anything else is a name, an address of mail too."""
+    """A name and its domain: DOMAIN\\name, also with its backslash escaped; anything else is a name, an address of mail too."""
     before, _, after = value.rpartition("\\")
-    return {name: text(after), domain: text(before)}
+    return {name: text(after), domain: text(before.rstrip("\\"))}
 
 
 _DURATION = re.compile(r"(?:([0-9]{1,6})d ?)?([0-9]{1,6})h?:([0-9]{1,2})m?:([0-9]{1,2})s?\Z")

@@ -19,6 +19,7 @@ _KINDS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
     "ssh_refused": (("network",), ("connection", "denied")),
     "ssh_connection": (("network",), ("connection", "start")),
     "ssh_session": (("session",), ("start",)),
+    "ssh_session_closed": (("session",), ("end",)),
     "ssh_subsystem": (("session",), ("info",)),
     "session_opened": (("session",), ("start",)),
     "session_closed": (("session",), ("end",)),
