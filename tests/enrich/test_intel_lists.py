@@ -391,3 +391,12 @@ def test_no_pattern_raises_anything_but_its_own_error(tokens: list[str]) -> None
     except PatternError:
         return
     assert all(classify(value)[0] == kind for kind, value in found)
+
+
+def test_a_quotation_mark_that_is_not_closed_is_told_since_it_takes_the_rest_of_the_list() -> None:
+    rows = ['198.51.100.1,"open', *(f"198.51.100.{number},x" for number in range(2, 60))]
+    report = Report()
+    found = list(read_list("a.csv", "\n".join(["indicator,comment", *rows]).encode(), report))
+    assert len(found) == 1
+    assert report.left_out == 1
+    assert report.examples == ["line 2: a row of 59 lines: a quotation mark is not closed, and what is behind it is lost"]

@@ -80,3 +80,10 @@ def test_no_content_raises(name: str, content: bytes) -> None:
     rows = read_rows(name, content, KEYS, mistakes)
     assert all(row.cells for row in rows)
     assert all(mistake.startswith(f"{name}:") for mistake in mistakes)
+
+
+def test_a_key_that_stands_twice_in_an_entry_is_a_mistake() -> None:
+    mistakes: list[str] = []
+    found = read_rows("a.yaml", b"- name: x\n  ip: 10.0.0.1\n  name: y\n- name: z\n", frozenset({"name", "ip"}), mistakes)
+    assert mistakes == ["a.yaml:1: the key 'name' stands there twice"]
+    assert [row.cells for row in found] == [{"name": "z"}]

@@ -175,6 +175,11 @@ def _yaml_rows(name: str, text: str, keys: frozenset[str], mistakes: list[str]) 
         place = f"{name}:{node.start_mark.line + 1}"
         if not isinstance(entry, dict):
             mistakes.append(f"{place}: must be keys and values, not {type(entry).__name__}")
+        elif len(entry) < len(node.value):
+            # YAML's loader takes the last one in silence.
+            names = [str(key.value) for key, _ in node.value]
+            twice = next((name for name in names if names.count(name) > 1), names[-1])
+            mistakes.append(f"{place}: the key {twice!r} stands there twice")
         elif (row := row_of(place, entry, keys, mistakes)) is not None and row.cells:
             rows.append(row)
     return rows

@@ -13,7 +13,9 @@ import pytest
 
 from tests.tools.decode.support import written
 from weir.model.schemas import latest
-from weir.processors.enrichment import Enrichment
+from weir.model.topics import DATASETS
+from weir.processors.enrichment import Enrichment, load_enrichment
+from weir.processors.settings import ProcessorSettings
 from weir.tools.decode.command import UsageError, find_family, make_options, run_decode
 from weir.tools.decode.enriched import enrichment_of_settings
 from weir.tools.decode.families import FAMILIES
@@ -200,3 +202,23 @@ def test_what_is_logged_does_not_stand_among_the_events(capfd: pytest.CaptureFix
     out, err = capfd.readouterr()
     assert [json.loads(line)["dataset"] for line in out.splitlines()] == ["cef"]
     assert "enrichment failed" in err
+
+
+def test_without_settings_events_are_enriched_as_the_settings_defaults_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is a short cut that reads no settings; it must not drift from them."""
+    for name in [name for name in os.environ if name.startswith("WEIR_")]:
+        monkeypatch.delenv(name)
+    flow = {
+        "source_ip": "100.64.0.1",
+        "destination_ip": "fd00::1",
+        "source_port": 50000,
+        "destination_port": 53,
+        "network_iana_number": 17,
+    }
+    more = {"destination_ip": "203.0.113.9", "user_agent_original": "curl/8.5.0"}
+    short, long = enrichment_of_settings()[0], load_enrichment(ProcessorSettings(kafka_bootstrap_servers="127.0.0.1:9"))
+    for dataset in DATASETS:
+        one, other = [dict(flow), flow | more], [dict(flow), flow | more]
+        short.apply({dataset: one})
+        long.apply({dataset: other})
+        assert one == other

@@ -46,6 +46,8 @@ _DESCRIPTION: Final = (
 )
 _PORT: Final = ("dst_port", "dstport", "port")
 _KNOWN: Final = frozenset((*_VALUE, *_VALUES, *_FIRST, *_LAST, *_EXPIRES, *_CONFIDENCE, *_REFERENCE, *_DESCRIPTION, *_PORT))
+_LONGEST_ROW: Final = 20
+"""Lines; a description may have some."""
 _NOTHING: Final = frozenset({"", "none", "null", "n/a", "-"})
 
 
@@ -87,8 +89,13 @@ def parse(text: str, report: Report) -> Iterator[Indicator]:
         return
     values: list[str] = [name for name in _VALUE if name in columns][:1] or [name for name in _VALUES if name in columns]
     reader = csv.reader(islice(lines_of(text), start + 1, None), delimiter=delimiter, skipinitialspace=True)
+    ended = 0
     try:
         for cells in reader:
+            begun, ended = ended + 1, reader.line_num
+            if ended - begun >= _LONGEST_ROW:
+                reason = f"a row of {ended - begun + 1:,} lines: a quotation mark is not closed, and what is behind it is lost"
+                report.leave_out(f"line {start + 1 + begun}", reason)
             if not cells or cells[0].startswith("#"):
                 continue
             row = {
