@@ -136,3 +136,16 @@ def test_nothing_a_sender_wrote_reaches_a_terminal_as_a_command() -> None:
     assert json.loads(text)["message"] == hostile
     assert all(char.isprintable() for char in text)
     assert "ä € \U0001f30d" in text
+
+
+def test_decoding_loads_nothing_of_what_runs_a_service() -> None:
+    program = (
+        "import sys; from weir.cli import main; sys.argv = ['weir', 'decode', 'syslog', '--quiet']\n"
+        "try: main()\n"
+        "finally: print(*{name.partition('.')[0] for name in sys.modules}, file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], input=f"{LINE}one\n", capture_output=True, text=True, timeout=60, check=True
+    )
+    assert json.loads(done.stdout)["message"] == "one"
+    assert not {"faust", "aiohttp", "sigma", "confluent_kafka", "pydantic_settings"} & set(done.stderr.split())
