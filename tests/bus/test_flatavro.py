@@ -142,7 +142,7 @@ def test_the_bytes_do_not_depend_on_the_order_of_keys_nor_on_what_was_written_be
         for record in (
             {key: whole[key] for key in keys},
             {key: None if key.startswith("maybe") else whole[key] for key in keys},
-            {key: whole[key] for key in keys[:4] + ("must",)},
+            {key: whole[key] for key in (*keys[:4], "must")},
         ):
             assert write(record) == by_fastavro(record)
 

@@ -97,8 +97,8 @@ def _read(document: dict[str, object], record: dict[str, object] | None, context
         return found
     if (found := read_document(document, context)) is not None:
         return found
-    for record in beats.records(document):
-        if (found := read_document(record, context)) is not None:
+    for part in beats.records(document):
+        if (found := read_document(part, context)) is not None:
             return found
     return None
 
