@@ -6,9 +6,14 @@ import json
 import os
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
+from pkgutil import resolve_name
 
 import pytest
+
+from weir.cli import SETTINGS, Processor, Receiver, Sink
+from weir.ops.settings import ServiceSettings
 
 ROOT = Path(__file__).parents[1]
 WEIR = str(Path(sys.executable).with_name("weir"))
@@ -101,3 +106,10 @@ def test_a_file_for_tls_that_cannot_be_used_is_named(option: str, tmp_path: Path
         done = weir("generate", "syslog", "--transport", "tls", option, str(file), "--count", "1")
         assert done.returncode == 2
         assert f"{option} {file}" in done.stderr
+
+
+def test_every_service_has_a_main_and_settings_of_its_own() -> None:
+    assert len(SETTINGS) == len(Receiver) + len(Processor) + len(Sink)
+    for module, settings in SETTINGS.items():
+        assert callable(import_module(module).main), module
+        assert issubclass(resolve_name(settings), ServiceSettings), settings

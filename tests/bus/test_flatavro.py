@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from itertools import islice, permutations
 from typing import Any
 
 import fastavro
@@ -123,3 +124,30 @@ def test_the_encoder_still_writes_the_unusual_and_names_what_does_not_fit(datase
         encode({"event_id": 7})
     with pytest.raises((TypeError, ValueError)):
         encode({"event_created": "yesterday"})
+
+
+@pytest.mark.parametrize("number", [8_191, 8_192, 16_383, 16_384, 2**21, 2**28 - 1, 2**28, 2**31 - 1])
+def test_numbers_around_each_size_of_their_tables(number: int) -> None:
+    for value in (number, -number, ~number):
+        record = {"must": value, "small": value, "maybe_small": value, "maybe_long": value}
+        assert quick(record) == by_fastavro(record)
+
+
+def test_the_bytes_do_not_depend_on_the_order_of_keys_nor_on_what_was_written_before() -> None:
+    write = flat_writer(SCHEMA, b"")
+    assert write is not None
+    whole = {"text": "a", "must": 1, "small": 2, "maybe_text": "b", "maybe_long": 3, "list": ["c"], "map": {"d": "e"}}
+    # More sets of keys than are kept, each in another order, and each once more with nulls in the places of the values.
+    for keys in islice(permutations(whole), 0, 5_040, 7):
+        for record in (
+            {key: whole[key] for key in keys},
+            {key: None if key.startswith("maybe") else whole[key] for key in keys},
+            {key: whole[key] for key in (*keys[:4], "must")},
+        ):
+            assert write(record) == by_fastavro(record)
+
+
+def test_more_keys_of_maps_than_are_kept_are_written_all_the_same() -> None:
+    for start in range(0, 10_000, 1_000):
+        record = {"must": 1, "map": {f"k{number}": str(number) for number in range(start, start + 1_000)}}
+        assert quick(record) == by_fastavro(record)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.processors.fields.one import event_of, events_of
-from weir.processors.fields.sensor import LARGE_DOCUMENT
+from weir.processors.fields.sensor import LARGE_DOCUMENT, ecs_fields
 
 NESTED: dict[str, Any] = {
     "@timestamp": "2024-03-01T12:00:01.500Z",
@@ -122,3 +122,25 @@ def nested(paths: dict[str, Any]) -> dict[str, Any]:
 def test_any_values_give_an_event_that_fits_its_schema(paths: dict[str, Any], dotted: bool) -> None:
     document = paths if dotted else nested(paths)
     assert sum(map(len, events_of([json.dumps(document).encode()]).values())) == 1
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"log": {"syslog": {"facility": {"code": 4}}}},
+        {"log.syslog.facility.code": 4},
+        {"log": {"syslog.facility.code": 4}},
+        {"log.syslog": {"facility.code": 4}},
+        {"log.syslog.facility": {"code": 4}},
+        {"log": {"syslog": {"facility.code": 4}, "syslog.": 1, ".": 2, "": {"": 3}}},
+    ],
+)
+def test_dots_may_stand_in_keys_at_any_depth(document: dict[str, object]) -> None:
+    assert ecs_fields(document) == {"log_syslog_facility": 4}
+
+
+def test_a_document_deeper_than_ecs_is_not_followed() -> None:
+    document: dict[str, object] = {"ip": "192.0.2.1"}
+    for _ in range(5_000):
+        document = {"source": document}
+    assert ecs_fields(document) == {}

@@ -185,14 +185,6 @@ def test_settings_are_put_back_as_they_were(monkeypatch: pytest.MonkeyPatch) -> 
     assert dict(os.environ) == before
 
 
-def test_without_settings_events_are_what_the_settings_defaults_make_of_them(tmp_path: Path) -> None:
-    path = written(tmp_path, FLOW)
-    plain, with_settings = weir("cef", path), weir("cef", path, WEIR_ENRICH_CACHE_ENTRIES="100000")
-    assert "network_direction" in plain.stdout
-    one, other = json.loads(plain.stdout), json.loads(with_settings.stdout)
-    assert one | {"event_created": None} == other | {"event_created": None}
-
-
 def test_what_is_logged_does_not_stand_among_the_events(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     def step(records: list[dict[str, Any]]) -> None:
         raise RuntimeError("no")
@@ -222,3 +214,16 @@ def test_without_settings_events_are_enriched_as_the_settings_defaults_say(monke
         short.apply({dataset: one})
         long.apply({dataset: other})
         assert one == other
+
+
+def test_decoding_loads_nothing_of_what_runs_a_service() -> None:
+    program = (
+        "import sys; from weir.cli import main; sys.argv = ['weir', 'decode', 'syslog', '--quiet']\n"
+        "try: main()\n"
+        "finally: print(*{name.partition('.')[0] for name in sys.modules}, file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], input=f"{LINE}one\n", capture_output=True, text=True, timeout=60, check=True
+    )
+    assert json.loads(done.stdout)["message"] == "one"
+    assert not {"faust", "aiohttp", "sigma", "confluent_kafka", "pydantic_settings"} & set(done.stderr.split())
