@@ -92,7 +92,7 @@ def _decode(document: dict[str, object], module: str, context: Context) -> Decod
 def _read(document: dict[str, object], shipped: beats.Shipping, context: Context) -> Decoded | None:
     """What a reader makes of the document, or of a document in it."""
     message = shipped.message
-    if message is not None and message.startswith("{"):
+    if message is not None and message.lstrip(" ").startswith("{"):
         record = beats.json_object(message)
         if record is not None and (found := read_document(record, context)) is not None:
             return found
