@@ -45,10 +45,13 @@ MOVED = {
 @pytest.mark.parametrize(
     "inner",
     [
-        {"message": TEXT}, {"event": {"original": TEXT}}, {"event.original": TEXT}, {"json": EVE}, {"suricata": {"eve": EVE}},
-        {"suricata.eve": EVE}, EVE, {"event": {"original": TEXT}, **MOVED}, MOVED,
+        {"message": TEXT}, {"message": " " + TEXT}, {"event": {"original": TEXT}}, {"event.original": TEXT}, {"json": EVE},
+        {"suricata": {"eve": EVE}}, {"suricata.eve": EVE}, EVE, {"event": {"original": TEXT}, **MOVED}, MOVED,
     ],
-    ids=["message", "event.original", "dotted", "json", "suricata.eve", "dotted object", "root", "module, line kept", "module"],
+    ids=[
+        "message", "behind a blank", "event.original", "dotted", "json", "suricata.eve", "dotted object", "root",
+        "module, line kept", "module",
+    ],
 )  # fmt: skip
 def test_a_suricata_record_is_the_same_event_in_every_wrapping(inner: dict[str, Any]) -> None:
     dataset, event = event_of({**FILEBEAT, **inner})

@@ -83,7 +83,7 @@ def _decode(document: dict[str, object], module: str, context: Context) -> Decod
     context.module = shipped.event_module
     context.event_dataset = shipped.event_dataset
     message = shipped.message
-    record = beats.json_object(message) if message is not None and message.startswith("{") else None
+    record = beats.json_object(message) if message is not None and message.lstrip(" ").startswith("{") else None
     found = _read(document, record, context)
     if found is None:
         found = _from_text(document, record, shipped, module, context)

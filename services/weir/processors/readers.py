@@ -73,8 +73,8 @@ def _read(document: dict[str, object], context: Context) -> Decoded | None:
 
 
 def read_text(text: str, context: Context) -> Decoded | None:
-    """The same of a line; one that is a JSON object is read as a document."""
-    if text.startswith("{"):
+    """The same of a line; one that is a JSON object is read as a document, also behind the blank that some forwarders put there."""
+    if text.startswith("{") or (text[:1] == " " and text.lstrip(" ").startswith("{")):
         document = beats.json_object(text)
         if document is not None:
             return read_document(document, context)

@@ -87,7 +87,11 @@ def is_directive(line: str, header: Header = BLANK) -> bool:
     name = _NAME.match(line, 1)
     if name is None or name[0] not in _DIRECTIVES:
         return False
-    return line.startswith("\\x" if name[0] == "separator " else header.separator, name.end())
+    if name[0] != "separator ":
+        return line.startswith(header.separator, name.end())
+    # Zeek escapes only what cannot be printed: `|` stands there as it is.
+    said = line[name.end() :].rstrip("\r\n")
+    return said.startswith("\\x") or (0 < len(said) <= 4 and not any(map(str.isalnum, said)))
 
 
 def directive(line: str, header: Header) -> Header:

@@ -216,6 +216,25 @@ def test_the_account_that_wrote_an_event_stands_in_where_its_data_names_nobody()
     assert event_of(document)[1]["user_name"] is None
 
 
+def test_a_record_of_sysmon_has_its_connection_and_its_user() -> None:
+    data = {"User": "CORP\\alice", "Image": "C:\\x.exe", "SourceIp": "192.0.2.7", "DestinationIp": "192.0.2.8", "Protocol": "udp"}
+    document = winlog(3, data)
+    document["winlog"] |= {"provider_name": "Microsoft-Windows-Sysmon", "channel": "Microsoft-Windows-Sysmon/Operational"}
+    dataset, event = event_of(document)
+    assert dataset == "sensor"
+    assert (event["source_ip"], event["destination_ip"], event["network_transport"]) == ("192.0.2.7", "192.0.2.8", "udp")
+    assert (event["process_name"], event["user_name"], event["user_domain"]) == ("x.exe", "alice", "CORP")
+
+
+def test_the_account_in_a_flat_record_is_the_user() -> None:
+    document = {
+        "EventTime": "2024-03-01 12:00:00", "Hostname": "ws1", "EventID": 2500, "SourceName": "Some-Service",
+        "Channel": "Application", "AccountName": "SYSTEM", "Domain": "NT AUTHORITY", "UserID": "S-1-5-18",
+    }  # fmt: skip
+    event = event_of(document)[1]
+    assert (event["user_name"], event["user_domain"], event["user_id"]) == ("SYSTEM", "NT AUTHORITY", "S-1-5-18")
+
+
 def test_another_providers_number_is_no_audit() -> None:
     document = winlog(4720, {"p": "1"})
     document["winlog"] |= {"provider_name": "Some-Application", "channel": "Application"}

@@ -63,6 +63,24 @@ def process(*units: str) -> Outcome:
     return syslog.make_process()(batch, RawCoordinates("t", 0, 0))
 
 
+@pytest.mark.parametrize("separator", ["|", "||", ",", " "])
+def test_a_separator_that_can_be_printed_stands_in_the_header_as_it_is(separator: str) -> None:
+    """Zeek escapes only what cannot."""
+    lines = [
+        f"#separator {separator}",
+        f"#set_separator{separator};",
+        f"#path{separator}dns",
+        f"#fields{separator}ts{separator}query",
+    ]
+    outcome = process(*lines, f"#types{separator}time{separator}string", f"1.5{separator}a.example")
+    assert {name: len(records) for name, records in outcome.events.items()} == {"network-log": 1}
+    assert outcome.events["network-log"][0]["dns_question_name"] == "a.example"
+
+
+def test_a_remark_is_no_separator() -> None:
+    assert zeek.line("#separator of what", context()) is None
+
+
 class TestConn:
     def test_a_connection_is_a_flow(self) -> None:
         more = {"service": "ssl", "duration": 1.25, "orig_ip_bytes": 100, "resp_ip_bytes": 200, "orig_pkts": 3, "resp_pkts": 4}

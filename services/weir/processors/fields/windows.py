@@ -9,6 +9,7 @@ from weir.processors.fields.sensor import LARGE_DOCUMENT, document_fields, ecs_f
 from weir.protocols import beats, windows
 from weir.protocols._values import child
 from weir.protocols.windows_audits import AUDITS
+from weir.protocols.windows_objects import base_name, object_fields
 
 __all__ = ["document", "line", "name"]
 
@@ -77,12 +78,14 @@ def _describe(fields: dict[str, Any], event: windows.WindowsEvent) -> None:
             _put(fields, user_name=user, user_domain=domain, user_id=data.get(f"{kind}UserSid") or data.get(f"{kind}Sid"))
     if "event_outcome" not in fields:
         _put(fields, event_outcome=event.outcome)
-    if windows.is_security(event):
-        if (audit := AUDITS.get(event.event_id)) is not None:
-            fields["event_action"] = audit.action
-            fields["event_category"], fields["event_type"] = list(audit.categories), list(audit.types)
-        if "process_name" not in fields and (path := data.get("NewProcessName") or data.get("ProcessName")):
-            _put(fields, process_name=_base_name(path))
+    if windows.is_security(event) and (audit := AUDITS.get(event.event_id)) is not None:
+        fields["event_action"] = audit.action
+        fields["event_category"], fields["event_type"] = list(audit.categories), list(audit.types)
+    if "user_name" not in fields and (account := data.get("AccountName")):
+        user, domain = windows.split_user(account, data.get("Domain"))
+        _put(fields, user_name=user, user_domain=domain, user_id=data.get("UserID"))
+    for name, value in object_fields(data).items():
+        fields.setdefault(name, value)
     if "source_ip" not in fields:
         _put(fields, source_ip=windows.ip_of(data))
 
@@ -136,7 +139,7 @@ def _logon(event: windows.WindowsEvent, rule: windows.LogonRule) -> dict[str, An
         status_code=status,
         event_reason=reason,
         process_path=path,
-        process_name=_base_name(path) if path else None,
+        process_name=base_name(path) if path else None,
         winlog_channel=event.channel,
         winlog_provider=event.provider,
         winlog_record_id=event.record_id,
@@ -159,10 +162,6 @@ def _add_moved(fields: dict[str, Any], document: dict[str, object]) -> None:
     for column in _MOVED:
         if column not in fields and column in found:
             fields[column] = found[column]
-
-
-def _base_name(path: str) -> str | None:
-    return path.replace("\\", "/").rpartition("/")[2] or None
 
 
 def _put(fields: dict[str, Any], **values: Any) -> None:
