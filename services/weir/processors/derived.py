@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cache
+from typing import TYPE_CHECKING
 
 from weir.enrich.community_id import CommunityIds
 from weir.enrich.direction import Directions, own_networks
@@ -13,7 +14,9 @@ from weir.enrich.user_agent import user_agents
 from weir.model.schemas import latest
 from weir.model.topics import DATASETS
 from weir.processors.enrichment import Step
-from weir.processors.settings import ProcessorSettings
+
+if TYPE_CHECKING:
+    from weir.processors.settings import ProcessorSettings
 
 __all__ = ["configured_steps", "derived_steps"]
 
