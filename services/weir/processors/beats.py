@@ -9,6 +9,7 @@ from weir.model.batch import RawBatch
 from weir.model.ids import event_id
 from weir.processors.fields import NOTHING, Context, Decoded
 from weir.processors.fields.sensor import document_fields, shipper_fields, tags_of
+from weir.processors.fields.syslog import add_header
 from weir.processors.localtime import local_time
 from weir.processors.outcome import Dead, Outcome, RawCoordinates, common_fields, event_hash
 from weir.processors.readers import read_document, read_text
@@ -24,8 +25,6 @@ ERROR_TRANSPORT = "lumberjack-error"
 
 _WITHOUT_SHIPPER: Final = frozenset({"cef", "file-audit", "syslog"})
 """Datasets that have no columns for who shipped a line."""
-
-_WITHOUT_PRIORITY: Final = frozenset({"network-flow"})
 
 
 def make_process(utc_offset_minutes: int = 0) -> Callable[[RawBatch, RawCoordinates], Outcome]:
@@ -157,14 +156,7 @@ def _read_line(text: str, header: syslog.SyslogMessage | None, context: Context)
     context.program = header.app_name
     found = read_text(header.message, context)
     if found is not None and found is not NOTHING:
-        dataset, fields = found
-        if fields.get("timestamp") is None:
-            fields["timestamp"] = header.timestamp_us
-        if fields.get("host_name") is None:
-            fields["host_name"] = header.hostname
-        if dataset not in _WITHOUT_PRIORITY:
-            fields["log_syslog_facility"] = header.facility
-            fields["log_syslog_severity"] = header.severity
+        add_header(*found, header)
     return found
 
 

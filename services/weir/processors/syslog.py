@@ -67,8 +67,6 @@ def make_process(utc_offset_minutes: int = 0) -> Callable[[RawBatch, RawCoordina
 
 
 _BLANK: Final = b" \t\r\n\v\f\0"
-_WITHOUT_PRIORITY: Final = frozenset({"network-flow"})
-"""Datasets that have no fields for a syslog priority."""
 
 
 def _decode(unit: bytes, record: dict[str, Any], context: Context) -> str:
@@ -83,14 +81,7 @@ def _decode(unit: bytes, record: dict[str, Any], context: Context) -> str:
     if found is NOTHING:
         return dataset
     record.update(fields)
-    # What the message says of itself is better than what its header does.
-    if record.get("timestamp") is None:
-        record["timestamp"] = message.timestamp_us
-    if record.get("host_name") is None:
-        record["host_name"] = message.hostname
-    if dataset not in _WITHOUT_PRIORITY:
-        record["log_syslog_facility"] = message.facility
-        record["log_syslog_severity"] = message.severity
+    syslog_fields.add_header(dataset, record, message)
     return dataset
 
 

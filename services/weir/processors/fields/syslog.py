@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
@@ -11,10 +11,25 @@ from weir.processors.fields import Context
 from weir.processors.fields.devices import device_fields
 from weir.protocols import syslog
 
-__all__ = ["message_fields"]
+__all__ = ["add_header", "message_fields"]
 
 # What stays in front of an unparsed message, with the colon that Cisco's EMBLEM format has behind it.
 _PRI = re.compile(r"(?:[0-9]{1,9} )?<[0-9]{1,3}>:? ?")
+
+
+_WITHOUT_PRIORITY: Final = frozenset({"network-flow"})
+"""Datasets that have no fields for a syslog priority."""
+
+
+def add_header(dataset: str, fields: dict[str, Any], message: syslog.SyslogMessage) -> None:
+    """Put what the header says into an event of the message: priority, and time and host where the message tells none itself."""
+    if fields.get("timestamp") is None:
+        fields["timestamp"] = message.timestamp_us
+    if fields.get("host_name") is None:
+        fields["host_name"] = message.hostname
+    if dataset not in _WITHOUT_PRIORITY:
+        fields["log_syslog_facility"] = message.facility
+        fields["log_syslog_severity"] = message.severity
 
 
 def message_fields(message: syslog.SyslogMessage, context: Context) -> dict[str, Any]:
