@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,19 +13,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from weir.bus.codec import Decoder, Encoder
-from weir.detect import correlation as c
 from weir.detect.alerts import Origin
-from weir.detect.correlation import SignalsHeader, advance, hold_us, merge
 from weir.detect.engine import Engine
+from weir.detect.kinds import windows as c
+from weir.detect.kinds.common import SignalsHeader
+from weir.detect.kinds.state import Bucket, Copies, GroupState
+from weir.detect.kinds.windows import advance, hold_us, merge
+from weir.detect.loading import load_rules
 from weir.detect.partials import HASH_BYTES, MAX_RECORD_HASHES, SignalSource, copy_hash
-from weir.detect.rules import Correlation, RuleSet, load_rules
-from weir.detect.state import Bucket, Copies, GroupState
+from weir.detect.rules import Condition, Correlation, RuleSet
 
 SECOND = 1_000_000
 SPAN = 60 * SECOND
 BEGIN = 1_790_000_040 * SECOND // SPAN * SPAN
 ORIGIN = Origin()
-RULE = Correlation("rule", "Many", "", "high", (), ("user.id",), ("user_id",), SPAN, 5 * SECOND, 10)
+RULE = Correlation("rule", "Many", "", "high", (), ("user.id",), SPAN, 5 * SECOND, Condition("gte", 10))
 RULES = RuleSet("v", (), (RULE,), ())
 
 Event = tuple[str, int]
@@ -262,7 +265,7 @@ def test_killed_anywhere_copies_still_count_once(seed: int) -> None:
 
 
 def test_a_processor_names_hashes_of_copied_events_alone_and_the_schema_takes_them() -> None:
-    source = SignalSource(load_rules())
+    source = SignalSource(load_rules(Path(__file__).parent / "rules"))
     base = {
         "timestamp": BEGIN, "event_created": BEGIN, "event_module": "qumulo", "event_action": "fs_delete",
         "event_outcome": "success", "user_id": "u", "raw_topic": "raw", "raw_partition": 0, "raw_offset": 0,
@@ -280,7 +283,7 @@ def test_a_processor_names_hashes_of_copied_events_alone_and_the_schema_takes_th
 
 
 def test_hashes_of_one_record_are_bounded() -> None:
-    source = SignalSource(load_rules())
+    source = SignalSource(load_rules(Path(__file__).parent / "rules"))
     base = {"timestamp": BEGIN, "event_module": "qumulo", "event_action": "fs_delete", "event_outcome": "success", "user_id": "u"}
     where = {"event_id": "x", "raw_topic": "raw", "raw_partition": 0, "raw_offset": 0}
     events = [base | where | {"event_hash": str(i)} for i in range(MAX_RECORD_HASHES + 10)]

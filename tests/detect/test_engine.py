@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from weir.detect.alerts import Origin
-from weir.detect.correlation import ALLOWED_LATENESS_US
 from weir.detect.engine import Engine, Marks
-from weir.detect.rules import Correlation, RuleSet
+from weir.detect.kinds.common import ALLOWED_LATENESS_US
+from weir.detect.rules import Condition, Correlation, RuleSet
 
 SECOND = 1_000_000
 BEGIN = 1_790_000_040 * SECOND
-RULE = Correlation("rule", "Many", "", "high", (), ("user.id",), ("user_id",), 60 * SECOND, 5 * SECOND, 10)
+RULE = Correlation("rule", "Many", "", "high", (), ("user.id",), 60 * SECOND, 5 * SECOND, Condition("gte", 10))
 RULES = RuleSet("v", (), (RULE,), ())
 
 

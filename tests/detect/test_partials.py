@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from weir.bus.codec import Decoder, Encoder
+from weir.detect.loading import load_rules
 from weir.detect.partials import MAX_EVIDENCE, SignalSource, partition_of, sample_of
-from weir.detect.rules import load_rules
 
 SECOND = 1_000_000
 BEGIN = 1_790_000_000 * SECOND
@@ -36,7 +37,7 @@ def event(number: int, **fields: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def source() -> SignalSource:
-    return SignalSource(load_rules())
+    return SignalSource(load_rules(Path(__file__).parent / "rules"))
 
 
 def only(found: dict[int, list[dict[str, Any]]]) -> dict[str, Any]:
@@ -63,6 +64,7 @@ def test_evidence_and_samples_are_the_first_and_bounded(source: SignalSource) ->
         "raw_topic": "weir.raw.syslog.v1",
         "raw_partition": 3,
         "raw_offset": 17,
+        "dataset": "file-audit",
     }
     assert [json.loads(sample)["file_path"] for sample in partial["samples"]] == ["/projects/0", "/projects/1", "/projects/2"]
 
@@ -99,7 +101,13 @@ def test_the_same_batch_gives_the_same_partials_and_they_fit_the_schema(source: 
     assert first == second
     for partition, partials in first.items():
         record = {"signals_id": "x", "partials": partials}
-        assert Decoder()(Encoder("signals")(record))["partials"] == partials
+        back = Decoder()(Encoder("signals")(record))["partials"]
+        assert [{name: p[name] for name in partials[0]} | {"buckets": []} for p in back] == [p | {"buckets": []} for p in partials]
+        assert all(
+            b.items() >= a.items()
+            for p, q in zip(partials, back, strict=True)
+            for a, b in zip(p["buckets"], q["buckets"], strict=True)
+        )
         assert {partition_of(p["correlation_id"], p["group"], 4) for p in partials} == {partition}
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from weir.detect.cases import run_cases
-from weir.detect.rules import load_rules
+from weir.detect.loading import load_rules
 from weir.model.topics import DATASETS
 
 RULE = """title: {title}
@@ -53,7 +53,7 @@ def test_a_rule_and_its_correlation_load(tmp_path: Path) -> None:
     (one,) = found.correlations
     assert (one.threshold, one.timespan_us, one.slice_us, one.slices) == (3, 60_000_000, 5_000_000, 12)
     assert one.group_by == ("user.id",)
-    assert one.group_fields == ("user_id",)
+    assert one.members[0].sources["file-audit"].group == ("user_id",)
     assert one.techniques == ("T1486",)
     assert one.tactics == ("Privilege Escalation",)
     assert one.level == "medium"
@@ -81,14 +81,12 @@ def test_slices_together_are_never_longer_than_the_timespan(tmp_path: Path, time
         ([rule(), correlation(condition="lt: 3")], ["condition lt is not supported yet"]),
         ([rule(), correlation(condition="gte: 0")], ["always true"]),
         ([rule(), correlation(rules="other")], ["there is no rule other"]),
-        ([rule(), correlation(group="file.size")], ["field file.size is not in dataset file-audit"]),
+        ([rule(), correlation(group="no.such")], ["field no.such is not in dataset file-audit"]),
         ([rule(), correlation(timespan="soon")], ["Timespan 'soon' is invalid"]),
-        ([rule(), correlation() + "  generate: true\n"], ["generate: true is not supported yet"]),
-        ([rule(), correlation() + "weir: {entities: {user: no.such}}\n"], ["field no.such is not in dataset file-audit"]),
+        ([rule(), correlation() + "weir: {entities: {user: no.such}}\n"], ["weir.entities: no event has the field of user"]),
         ([rule(), correlation() + "weir: {colour: red}\n"], ["weir: unknown colour"]),
         ([rule(), correlation(), "title: F\nfilter: {rules: [one]}\n"], ["a.yml:19: F: Sigma filters are not supported yet"]),
         ([rule(), correlation(), "- a\n- b\n"], ["a.yml:19: a document that is not a mapping"]),
-        ([rule()], ["no correlation refers to it"]),
         ([rule(), correlation(), rule(title="Two", name="two")], ["Two: id 11111111"]),
     ],
 )
@@ -130,7 +128,7 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_every_dataset_can_be_named_as_a_log_source(tmp_path: Path, dataset: str) -> None:
     document = rule("event.action: x").replace("category: file_audit, product: qumulo", f"product: weir, service: {dataset}")
     assert causes(tmp_path, document, correlation(group="log_source_ip")) == []
-    assert load_rules(tmp_path).rules[0].dataset == dataset
+    assert load_rules(tmp_path).rules[0].variants[0].dataset == dataset
 
 
 def test_the_rules_that_come_with_weir_load_without_a_problem() -> None:
@@ -141,6 +139,7 @@ def test_the_rules_that_come_with_weir_load_without_a_problem() -> None:
         assert one.description
         assert one.false_positives
         assert one.techniques
+        assert one.author
         expectations = {case["expect"] for case in one.tests}
         assert expectations == {"alert", "none"}, f"{one.title} needs a positive and a negative case"
 
@@ -165,5 +164,5 @@ def test_sigmahq_rules_are_evaluated_or_named() -> None:
         pytest.skip(f"no corpus of Sigma rules at {folder}; WEIR_CORPUS names one")
     found = load_rules(folder)
     files = {path.name for path in folder.glob("*.yml")}
-    assert {problem.file for problem in found.problems} == files
+    assert {problem.file for problem in found.problems} | {rule.file for rule in found.rules} == files
     assert all(problem.line and problem.cause for problem in found.problems)

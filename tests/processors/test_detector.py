@@ -18,8 +18,8 @@ from tests.support import deliver_now
 from weir.bus import topics
 from weir.bus.codec import Decoder, Encoder
 from weir.bus.producer import Delivery, DeliveryProducer
+from weir.detect.loading import load_rules
 from weir.detect.partials import SignalSource, partition_of
-from weir.detect.rules import load_rules
 from weir.model.ids import event_id
 from weir.model.topics import TopicNames
 from weir.processors.runtime import ProcessorSettings
@@ -34,12 +34,14 @@ PROGRAM = (
     "raise SystemExit(detector.main(load(ProcessorSettings)))\n"
 )
 
+RULES = Path(__file__).parents[1] / "detect" / "rules"
+
 pytestmark = pytest.mark.kafka
 
 
 def batch(number: int, user: str, deletes: int, at: int) -> dict[int, dict[str, Any]]:
     """The signals records of raw record `number`: so many deletes by one user from `at` on, ten a second."""
-    source = SignalSource(load_rules())
+    source = SignalSource(load_rules(RULES))
     batch_hex = f"{number:032x}"
     events = [
         {
@@ -212,7 +214,7 @@ def stage(kafka: str, topic_prefix: str, tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_the_script_reaches_both_partitions() -> None:
     """Else the test below would prove less than it says."""
-    correlation = load_rules().correlations[0].id
+    correlation = load_rules(RULES).correlations[0].id
     assert {partition_of(correlation, [user], PARTITIONS) for user in EXPECTED} == {0, 1}
 
 

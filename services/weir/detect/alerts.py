@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from weir.detect.rules import Correlation
-from weir.detect.state import Episode, GroupState
 
-__all__ = ["SEVERITIES", "Origin", "alert_record"]
+if TYPE_CHECKING:
+    from weir.detect.kinds.state import Episode, GroupState
+
+__all__ = ["SEVERITIES", "Origin", "alert_record", "condition_text"]
 
 SEVERITIES = {"informational": 1, "low": 2, "medium": 3, "high": 4, "critical": 5}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -52,7 +54,21 @@ def alert_record(
         "detector": origin.detector,
         "evidence": list(episode.evidence),
         "samples": list(episode.samples),
+        "correlation_type": correlation.kind,
+        "measured": float(count),
+        "condition": condition_text(correlation),
+        "rule_author": correlation.author,
+        "rule_reference": list(correlation.references),
     }
+
+
+_SIGNS = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<=", "eq": "=", "neq": "!="}
+
+
+def condition_text(correlation: Correlation) -> str:
+    """What the correlation compares with, such as `>= 100`."""
+    condition = correlation.condition
+    return f"{_SIGNS[condition.op]} {condition.number:g}"
 
 
 def _summary(correlation: Correlation, group_by: dict[str, str], episode: Episode, count: int, alert_state: str) -> str:

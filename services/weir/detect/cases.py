@@ -17,11 +17,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from weir.detect.alerts import Origin
-from weir.detect.correlation import SignalsHeader, advance, hold_us, merge
-from weir.detect.partials import SignalSource
+from weir.detect.kinds.common import ALLOWED_LATENESS_US
+from weir.detect.offline import Offline
 from weir.detect.rules import Correlation, Rule, RuleSet
-from weir.detect.state import GroupState
 
 __all__ = ["CaseResult", "run_cases"]
 
@@ -41,7 +39,7 @@ class CaseResult:
 
 def run_cases(rule_set: RuleSet) -> list[CaseResult]:
     """Run the test cases of every rule and correlation."""
-    results = [_rule_case(rule, case) for rule in rule_set.rules for case in rule.tests]
+    results = [_rule_case(rule, case) for rule in rule_set.rules for case in rule.tests if "events" not in case]
     results += [_correlation_case(rule_set, c, case) for c in rule_set.correlations for case in c.tests]
     return results
 
@@ -50,7 +48,7 @@ def _rule_case(rule: Rule, case: dict[str, Any]) -> CaseResult:
     name, expect = str(case.get("name", "")), case.get("expect")
     if expect not in {"match", "none"} or not isinstance(case.get("event"), dict):
         return CaseResult(rule.title, name, "a rule's case needs expect: match or none, and an event")
-    matched = rule.matches(_record(case["event"], 0, _BEGIN_US))
+    matched = _matches(rule, _record(case["event"], 0, _BEGIN_US))
     return CaseResult(rule.title, name, "" if matched == (expect == "match") else f"expected {expect}, matched: {matched}")
 
 
@@ -59,14 +57,15 @@ def _correlation_case(rule_set: RuleSet, correlation: Correlation, case: dict[st
     series = case.get("events")
     if expect not in {"alert", "none"} or not isinstance(series, list) or not all(isinstance(s, dict) for s in series):
         return CaseResult(correlation.title, name, "a correlation's case needs expect: alert or none, and a list of events")
-    records: list[dict[str, Any]] = []
+    records: list[tuple[str, dict[str, Any]]] = []
+    default = next(iter(correlation.members[0].sources))
     for entry in series:
         for i in range(int(entry.get("repeat", 1))):
             if len(records) == MAX_CASE_EVENTS:
                 return CaseResult(correlation.title, name, f"a case has at most {MAX_CASE_EVENTS} events")
             time = _BEGIN_US + i * int(entry.get("every_ms", 1000)) * 1000
-            records.append(_record(entry.get("event", {}), len(records), time))
-    records.sort(key=lambda record: record["timestamp"])
+            records.append((entry.get("dataset", default), _record(entry.get("event", {}), len(records), time)))
+    records.sort(key=lambda found: found[1]["timestamp"])
     alerts = _alerts(rule_set, correlation, records)
     final = {alert["alert_id"]: alert["event_count"] for alert in alerts}
     failure = ""
@@ -77,25 +76,23 @@ def _correlation_case(rule_set: RuleSet, correlation: Correlation, case: dict[st
     return CaseResult(correlation.title, name, failure)
 
 
-def _alerts(rule_set: RuleSet, correlation: Correlation, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    source = SignalSource(rule_set)
-    states: dict[tuple[str, ...], GroupState] = {}
-    alerts: list[dict[str, Any]] = []
+def _alerts(rule_set: RuleSet, correlation: Correlation, records: list[tuple[str, dict[str, Any]]]) -> list[dict[str, Any]]:
+    detection = Offline(rule_set)
+    detection.tick(_BEGIN_US)
     received = _BEGIN_US
-    dataset = correlation.rules[0].dataset
     for number in range(0, len(records), _BATCH):
-        batch = records[number : number + _BATCH]
-        received = batch[-1]["timestamp"]
-        header = SignalsHeader(f"case-{number}", received, "raw")
-        for partial in source.signals({dataset: batch}, 1).get(0, []):
-            if partial["correlation_id"] == correlation.id:
-                group = tuple(partial["group"])
-                merged = merge(states.get(group), header, partial, correlation, received, Origin())
-                states[group] = merged.state
-                alerts += merged.alerts
-    for state in states.values():
-        alerts += advance(state, correlation, received + hold_us(correlation) + 1, Origin())[1]
-    return alerts
+        batch: dict[str, list[dict[str, Any]]] = {}
+        for dataset, record in records[number : number + _BATCH]:
+            batch.setdefault(dataset, []).append(record)
+            received = record["timestamp"]
+        detection.feed(batch, received, raw_offset=number)
+        detection.tick(received)
+    detection.tick(received + correlation.timespan_us + ALLOWED_LATENESS_US + 1)
+    return [alert for alert in detection.alerts if alert["rule_id"] == correlation.id]
+
+
+def _matches(rule: Rule, record: dict[str, Any]) -> bool:
+    return any(variant.matches(record) for variant in rule.variants)
 
 
 def _record(fields: dict[str, Any], number: int, time_us: int) -> dict[str, Any]:

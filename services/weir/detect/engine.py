@@ -15,9 +15,10 @@ from typing import Any
 import orjson
 
 from weir.detect.alerts import Origin
-from weir.detect.correlation import SignalsHeader, advance, due, merge
+from weir.detect.kinds import kind_of
+from weir.detect.kinds.common import SignalsHeader
+from weir.detect.kinds.state import StateError
 from weir.detect.rules import Correlation, RuleSet
-from weir.detect.state import GroupState, StateError
 
 __all__ = ["Effects", "Engine", "Marks", "group_key", "key_partition"]
 
@@ -165,13 +166,14 @@ class Engine:
                 continue
             key = group_key(partition, correlation.id, partial["group"])
             value = self._load(key)
-            state = None if value is None else GroupState.from_bytes(value)
+            kind = kind_of(correlation)
+            state = None if value is None else kind.load(value)
             if repeat and (state is None or header.short_id not in state.seen):
                 # It was counted in a state that has since been forgotten, and perhaps begun anew.
                 effects.seen += 1
                 continue
             topics = {header.raw_topic, *(state.sources if state else ())}
-            merged = merge(state, header, partial, correlation, index.marks.watermark(topics), self._origin)
+            merged = kind.merge(state, header, partial, correlation, index.marks.watermark(topics), self._origin)
             if not merged.changed:
                 effects.seen += 1
                 effects.repeats += merged.alerts
@@ -179,7 +181,7 @@ class Engine:
             effects.counted += 1
             effects.alerts += merged.alerts
             effects.writes.append((key, merged.state.to_bytes()))
-            index.schedule(key, merged.state.sources[0], due(merged.state, correlation))
+            index.schedule(key, merged.state.sources[0], kind.due(merged.state, correlation))
         index.marks.note(header)
         return effects
 
@@ -214,17 +216,16 @@ class Engine:
         correlation = self._correlation(key)
         if value is None or correlation is None:
             return None
-        state: GroupState | None = GroupState.from_bytes(value)
-        if state is None:
-            return None
+        kind = kind_of(correlation)
+        state = kind.load(value)
         topic = state.sources[0]
         watermark = marks.watermark(state.sources)
-        if due(state, correlation) > watermark:
-            return topic, due(state, correlation)
-        state, alerts = advance(state, correlation, watermark, self._origin)
+        if kind.due(state, correlation) > watermark:
+            return topic, kind.due(state, correlation)
+        state, alerts = kind.advance(state, correlation, watermark, self._origin)
         effects.alerts += alerts
         effects.writes.append((key, None if state is None else state.to_bytes()))
-        return None if state is None else (topic, due(state, correlation))
+        return None if state is None else (topic, kind.due(state, correlation))
 
     def _correlation(self, key: bytes) -> Correlation | None:
         return self._correlations.get(orjson.loads(key)[1])
@@ -247,6 +248,7 @@ class Engine:
             if correlation is None:
                 index.orphans.append(key)
                 continue
-            state = GroupState.from_bytes(value)
-            index.schedule(key, state.sources[0], due(state, correlation))
+            kind = kind_of(correlation)
+            state = kind.load(value)
+            index.schedule(key, state.sources[0], kind.due(state, correlation))
         return index

@@ -1,4 +1,4 @@
-"""Which dataset a Sigma log source speaks of, and which record field a Sigma field name.
+"""Which datasets a Sigma log source speaks of, and which record field a Sigma field name.
 
 | Sigma log source                         | dataset       | only events where          |
 |------------------------------------------|---------------|----------------------------|
@@ -24,23 +24,33 @@ from weir.detect.matcher import UnsupportedError
 from weir.model.schemas import latest
 from weir.model.topics import DATASETS
 
-__all__ = ["LogSource", "dataset_of", "record_field", "record_fields"]
+__all__ = ["DEFAULT_ENTITIES", "DEFAULT_GROUP", "LogSource", "datasets_of", "record_fields"]
 
 
 @dataclass(frozen=True, slots=True)
 class LogSource:
-    """A dataset and what its events must have besides, as field and text."""
+    """A dataset and what its events must have besides, as field and text; `names` are record fields of Sigma's own names there."""
 
     dataset: str
     where: dict[str, str] = field(default_factory=dict)
+    names: dict[str, str] = field(default_factory=dict)
+
+    def record_field(self, name: str) -> str:
+        """The record field of a Sigma field: `file.path` is `file_path`. Raises UnsupportedError where the dataset has none."""
+        if name == "@timestamp":
+            return "timestamp"
+        found = self.names.get(name) or _TAXONOMY.get(name) or name.replace(".", "_")
+        if found.partition(".")[0] not in record_fields(self.dataset):
+            raise UnsupportedError(f"field {name} is not in dataset {self.dataset}")
+        return found
 
 
 # (category, product, service), None for any; the first that fits is taken.
-_TABLE: tuple[tuple[tuple[str | None, str | None, str | None], LogSource], ...] = (
-    (("file_audit", "qumulo", None), LogSource("file-audit", {"event_module": "qumulo"})),
-    (("file_audit", "", None), LogSource("file-audit")),
-    ((None, "", "netflow"), LogSource("network-flow")),
-    (("firewall", "", ""), LogSource("network-flow")),
+_TABLE: tuple[tuple[tuple[str | None, str | None, str | None], tuple[LogSource, ...]], ...] = (
+    (("file_audit", "qumulo", None), (LogSource("file-audit", {"event_module": "qumulo"}),)),
+    (("file_audit", "", None), (LogSource("file-audit"),)),
+    ((None, "", "netflow"), (LogSource("network-flow"),)),
+    (("firewall", "", ""), (LogSource("network-flow"),)),
 )
 
 # Names of Sigma's taxonomy that are not ECS names.
@@ -51,11 +61,39 @@ _TAXONOMY = {
     "dst_port": "destination_port",
 }
 
+# What an alert names where its rule does not say, by dataset: name of the entity and event field.
+_ADDRESSES = {
+    "source_address": "source.ip",
+    "destination_address": "destination.ip",
+}
+DEFAULT_ENTITIES: dict[str, dict[str, str]] = {
+    "file-audit": {"user": "user.name", "source_address": "source.ip", "host": "host.name", "file": "file.path"},
+    "network-flow": {**_ADDRESSES, "user": "user.name"},
+    "cef": {**_ADDRESSES, "user": "user.name", "host": "host.name", "file": "file.path"},
+    "ids-alert": {**_ADDRESSES, "host": "host.name"},
+    "network-log": {**_ADDRESSES, "user": "user.name", "host": "host.name", "file": "file.path"},
+    "syslog": {"host": "host.name", "source_address": "source.ip", "user": "user.name"},
+    "authentication": {"user": "user.name", "source_address": "source.ip", "host": "host.name"},
+    "sensor": {"host": "host.name"},
+}
 
-def dataset_of(source: SigmaLogSource) -> LogSource:
-    """The dataset of a rule's log source. Raises UnsupportedError where the table above has none."""
+# What makes an alert of its own of a rule that alerts by itself and does not say.
+DEFAULT_GROUP: dict[str, tuple[str, ...]] = {
+    "file-audit": ("user.id",),
+    "network-flow": ("source.ip",),
+    "cef": ("source.ip",),
+    "ids-alert": ("source.ip",),
+    "network-log": ("source.ip",),
+    "syslog": ("host.name",),
+    "authentication": ("user.name",),
+    "sensor": ("host.name",),
+}
+
+
+def datasets_of(source: SigmaLogSource) -> tuple[LogSource, ...]:
+    """The datasets of a rule's log source. Raises UnsupportedError where the table above has none."""
     if source.product == "weir" and source.service in DATASETS:
-        return LogSource(source.service)
+        return (LogSource(source.service),)
     given = (source.category, source.product, source.service)
     for wanted, found in _TABLE:
         if all(want is None or (have or "") == want for want, have in zip(wanted, given, strict=True)):
@@ -70,13 +108,3 @@ def dataset_of(source: SigmaLogSource) -> LogSource:
 def record_fields(dataset: str) -> frozenset[str]:
     """Fields of a dataset's records."""
     return frozenset(entry["name"] for entry in latest(dataset).parsed["fields"])
-
-
-def record_field(name: str, dataset: str) -> str:
-    """The record field of a Sigma field: `file.path` is `file_path`. Raises UnsupportedError where the dataset has none."""
-    if name == "@timestamp":
-        return "timestamp"
-    found = _TAXONOMY.get(name, name.replace(".", "_"))
-    if found not in record_fields(dataset):
-        raise UnsupportedError(f"field {name} is not in dataset {dataset}")
-    return found

@@ -12,7 +12,8 @@ from typing import Any
 
 import orjson
 
-from weir.detect.rules import Correlation, Rule, RuleSet
+from weir.detect.fields import Getter, getter
+from weir.detect.rules import Correlation, Member, RuleSet, Source, Variant
 from weir.model.ids import stable_id
 
 __all__ = ["HASH_BYTES", "SignalSource", "copy_hash", "group_text", "partition_of", "sample_of"]
@@ -29,6 +30,9 @@ MAX_GROUP_CHARACTERS = 512
 MAX_ENTITY_CHARACTERS = 1_024
 
 Record = dict[str, Any]
+
+# fastavro takes no default for bytes.
+_NOTHING = {"times": b"", "values": b"", "numbers": b""}
 
 
 def partition_of(correlation_id: str, group: Iterable[str], partitions: int) -> int:
@@ -63,16 +67,17 @@ def sample_of(record: Record) -> str:
 class _Gathering:
     """One partial being made."""
 
-    __slots__ = ("buckets", "entities", "events", "group", "hashes")
+    __slots__ = ("buckets", "datasets", "entities", "events", "group", "hashes")
 
     def __init__(self, group: tuple[str, ...], entities: dict[str, str]) -> None:
         self.group = group
         self.entities = entities
         self.buckets: dict[int, list[int]] = {}
         self.hashes: dict[int, bytearray] = {}
-        self.events: list[Record] = []
+        self.events: list[tuple[str, Record]] = []
+        self.datasets: dict[str, None] = {}
 
-    def add(self, record: Record, width: int) -> None:
+    def add(self, record: Record, dataset: str, width: int) -> None:
         time = record.get("timestamp")
         if not isinstance(time, int):
             time = record["event_created"]
@@ -87,25 +92,54 @@ class _Gathering:
         if copy := record.get("event_hash"):
             self.hashes.setdefault(start, bytearray()).extend(copy_hash(copy))
         if len(self.events) < MAX_EVIDENCE:
-            self.events.append(record)
+            self.events.append((dataset, record))
+        self.datasets[dataset] = None
+
+
+class _Sink:
+    """What one rule's match in one dataset counts in: a correlation, and how its values are read."""
+
+    __slots__ = ("correlation", "entities", "group", "label", "values")
+
+    def __init__(self, correlation: Correlation, member: Member, source: Source) -> None:
+        self.correlation = correlation
+        self.label = member.label
+        self.group: tuple[Getter, ...] = tuple(map(getter, source.group))
+        self.values: tuple[Getter, ...] = tuple(map(getter, source.values))
+        self.entities: tuple[tuple[str, Getter], ...] = tuple((name, getter(field)) for name, field in source.entities.items())
+
+    def entities_of(self, record: Record) -> dict[str, str]:
+        found = ((name, read(record)) for name, read in self.entities)
+        return {name: group_text(value)[:MAX_ENTITY_CHARACTERS] for name, value in found if value not in (None, "", [])}
+
+
+class _Candidate:
+    """A rule in one dataset, with all that its matches count in."""
+
+    __slots__ = ("sinks", "variant")
+
+    def __init__(self, variant: Variant) -> None:
+        self.variant = variant
+        self.sinks: list[_Sink] = []
 
 
 class _Index:
     """The rules of one dataset, found by the value of one field that each of them requires."""
 
-    def __init__(self, rules: list[Rule]) -> None:
-        self.always: list[Rule] = []
-        self.fields: dict[str, dict[str, list[Rule]]] = {}
+    def __init__(self, rules: Iterable[_Candidate]) -> None:
+        self.always: list[_Candidate] = []
+        self.fields: dict[str, dict[str, list[_Candidate]]] = {}
         for rule in rules:
             # event_module and the like hold for whole sources; what was done tells events apart better.
-            field = "event_action" if "event_action" in rule.required else min(rule.required, default=None)
+            required = rule.variant.required
+            field = "event_action" if "event_action" in required else min(required, default=None)
             if field is None:
                 self.always.append(rule)
                 continue
-            for value in rule.required[field]:
+            for value in required[field]:
                 self.fields.setdefault(field, {}).setdefault(value, []).append(rule)
 
-    def candidates(self, record: Record) -> Iterable[Rule]:
+    def candidates(self, record: Record) -> Iterable[_Candidate]:
         found = self.always
         for field, by_value in self.fields.items():
             value = record.get(field)
@@ -126,14 +160,14 @@ class SignalSource:
 
     def __init__(self, rule_set: RuleSet) -> None:
         self.rule_set = rule_set
-        by_dataset: dict[str, list[Rule]] = {}
-        self._correlations: dict[str, list[Correlation]] = {}
+        by_dataset: dict[str, dict[int, _Candidate]] = {}
         for correlation in rule_set.correlations:
-            for rule in dict.fromkeys(correlation.rules):
-                if rule.id not in self._correlations:
-                    by_dataset.setdefault(rule.dataset, []).append(rule)
-                self._correlations.setdefault(rule.id, []).append(correlation)
-        self._indexes = {dataset: _Index(rules) for dataset, rules in by_dataset.items()}
+            for member in correlation.members:
+                for variant in member.rule.variants if member.rule else ():
+                    rules = by_dataset.setdefault(variant.dataset, {})
+                    candidate = rules.setdefault(id(variant), _Candidate(variant))
+                    candidate.sinks.append(_Sink(correlation, member, member.sources[variant.dataset]))
+        self._indexes = {dataset: _Index(rules.values()) for dataset, rules in by_dataset.items()}
 
     @property
     def version(self) -> str:
@@ -161,28 +195,20 @@ class SignalSource:
             for record in records:
                 counted: set[str] = set()
                 for rule in candidates(record):
-                    if rule.matches(record):
-                        self._count(rule, record, gathered, counted)
+                    if rule.variant.matches(record):
+                        for sink in rule.sinks:
+                            # An event counts once in a correlation, however many of its rules it matches.
+                            if sink.correlation.id not in counted:
+                                counted.add(sink.correlation.id)
+                                self._count(sink, record, dataset, gathered)
         return self._by_partition(gathered, partitions) if gathered else {}
 
-    def _count(
-        self, rule: Rule, record: Record, gathered: dict[tuple[str, tuple[str, ...]], _Gathering], counted: set[str]
-    ) -> None:
-        for correlation in self._correlations[rule.id]:
-            # An event counts once in a correlation, however many of its rules it matches.
-            if correlation.id in counted:
-                continue
-            counted.add(correlation.id)
-            group = tuple(group_text(record.get(name)) for name in correlation.group_fields)
-            gathering = gathered.get((correlation.id, group))
-            if gathering is None:
-                entities = {
-                    name: group_text(record[source])[:MAX_ENTITY_CHARACTERS]
-                    for name, source in correlation.entities.items()
-                    if record.get(source) not in (None, "", [])
-                }
-                gathering = gathered[correlation.id, group] = _Gathering(group, entities)
-            gathering.add(record, correlation.slice_us)
+    def _count(self, sink: _Sink, record: Record, dataset: str, gathered: dict[tuple[str, tuple[str, ...]], _Gathering]) -> None:
+        group = tuple(group_text(read(record)) for read in sink.group)
+        gathering = gathered.get((sink.correlation.id, group))
+        if gathering is None:
+            gathering = gathered[sink.correlation.id, group] = _Gathering(group, sink.entities_of(record))
+        gathering.add(record, dataset, sink.correlation.slice_us)
 
     def _by_partition(self, gathered: dict[tuple[str, tuple[str, ...]], _Gathering], partitions: int) -> dict[int, list[Record]]:
         # Counts are kept whole; evidence and samples are bounded for the whole record, which must stay under 1 MB.
@@ -198,16 +224,18 @@ class SignalSource:
             for start, (count, first, last) in sorted(gathering.buckets.items()):
                 hashes = bytes(gathering.hashes.get(start, b"")[: HASH_BYTES * hashes_left])
                 hashes_left -= len(hashes) // HASH_BYTES
-                buckets.append({"start": start, "count": count, "first": first, "last": last, "hashes": hashes})
+                buckets.append({"start": start, "count": count, "first": first, "last": last, "hashes": hashes, **_NOTHING})
             partial = {
                 "correlation_id": correlation_id,
                 "group": list(group),
                 "buckets": buckets,
                 "evidence": [
-                    {name: record[name] for name in ("event_id", "raw_topic", "raw_partition", "raw_offset")} for record in evidence
+                    {name: record[name] for name in ("event_id", "raw_topic", "raw_partition", "raw_offset")} | {"dataset": dataset}
+                    for dataset, record in evidence
                 ],
-                "samples": [sample_of(record) for record in samples],
+                "samples": [sample_of(record) for _, record in samples],
                 "entities": gathering.entities,
+                "datasets": list(gathering.datasets),
             }
             result.setdefault(partition_of(correlation_id, group, partitions), []).append(partial)
         return result

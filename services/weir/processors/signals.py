@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from weir.detect.loading import load_rules
 from weir.detect.partials import SignalSource as RuleSignals
-from weir.detect.rules import RuleSet, load_rules
+from weir.detect.rules import RuleSet
 from weir.ops import logging as ops_logging
 from weir.ops.settings import SettingsError
 from weir.processors.runtime import SignalSource

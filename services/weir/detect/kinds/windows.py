@@ -36,16 +36,16 @@ something new may repeat an event by its other id.
 from __future__ import annotations
 
 import struct
-from typing import Any, NamedTuple
+from typing import Any
 
 from weir.detect.alerts import Origin, alert_record
+from weir.detect.kinds.common import ALLOWED_LATENESS_US, Merged, SignalsHeader
+from weir.detect.kinds.state import Bucket, Episode, GroupState
 from weir.detect.rules import Correlation
-from weir.detect.state import Bucket, Episode, GroupState
 from weir.model.ids import stable_id
 
-__all__ = ["ALLOWED_LATENESS_US", "Merged", "SignalsHeader", "advance", "due", "hold_us", "merge"]
+__all__ = ["advance", "due", "hold_us", "load", "merge"]
 
-ALLOWED_LATENESS_US = 300_000_000
 SETTLE_US = 5_000_000
 SECOND_US = 1_000_000
 MAX_SEEN = 4_096
@@ -58,45 +58,9 @@ MAX_SAMPLES = 3
 _HASH = struct.Struct(">Q")
 
 
-class SignalsHeader(NamedTuple):
-    """The parts of a signals record that all its partials share."""
-
-    signals_id: str
-    received_at: int
-    raw_topic: str
-    raw_partition: int = 0
-    raw_offset: int = 0
-    receiver: str = ""
-
-    @classmethod
-    def of(cls, record: dict[str, Any]) -> SignalsHeader:
-        """The header of a signals record."""
-        return cls(
-            record["signals_id"],
-            record["received_at"],
-            record["raw_topic"],
-            record["raw_partition"],
-            record["raw_offset"],
-            record.get("receiver", ""),
-        )
-
-    @property
-    def receiver_number(self) -> int:
-        """4 bytes of the receiver's name as a number."""
-        return int(stable_id(self.receiver)[:8], 16)
-
-    @property
-    def short_id(self) -> int:
-        """8 bytes of the id as a number."""
-        return int(stable_id(self.signals_id)[:16], 16)
-
-
-class Merged(NamedTuple):
-    """What a merge came to. `changed` is False where the signal was seen before or refused; `alerts` then repeat what stands."""
-
-    state: GroupState
-    alerts: list[dict[str, Any]]
-    changed: bool
+def load(value: bytes) -> GroupState:
+    """The state of a table value. Raises StateError for bytes of another format."""
+    return GroupState.from_bytes(value)
 
 
 def hold_us(correlation: Correlation) -> int:

@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from weir.bus.codec import Decoder, Encoder
-from weir.detect import correlation as c
 from weir.detect.alerts import Origin
-from weir.detect.correlation import SignalsHeader, advance, due, hold_us, merge
-from weir.detect.rules import Correlation
-from weir.detect.state import GroupState, StateError
+from weir.detect.kinds import windows as c
+from weir.detect.kinds.common import SignalsHeader
+from weir.detect.kinds.state import GroupState, StateError
+from weir.detect.kinds.windows import advance, due, hold_us, merge
+from weir.detect.rules import Condition, Correlation
 
 SECOND = 1_000_000
 SPAN = 60 * SECOND
@@ -26,12 +27,11 @@ RULE = Correlation(
     title="Many",
     description="d",
     level="high",
-    rules=(),
+    members=(),
     group_by=("user.id",),
-    group_fields=("user_id",),
     timespan_us=SPAN,
     slice_us=5 * SECOND,
-    threshold=10,
+    condition=Condition("gte", 10),
     techniques=("T1485",),
     tactics=("Impact",),
 )
@@ -292,7 +292,9 @@ def test_an_alert_says_what_an_analyst_needs_and_fits_its_schema() -> None:
     group = Group()
     group.add((0, 6), (19, 6))
     (alert,) = group.alerts
-    assert Decoder()(Encoder("alert")(alert)) == alert
+    back = Decoder()(Encoder("alert")(alert))
+    assert {name: back[name] for name in alert} | {"evidence": []} == alert | {"evidence": []}
+    assert [e["event_id"] for e in back["evidence"]] == [e["event_id"] for e in alert["evidence"]]
     assert alert["summary"].startswith("Many: 12 events within 19 s for user.id u, from ")
     assert alert["severity"] == "high"
     assert alert["event_severity"] == 4

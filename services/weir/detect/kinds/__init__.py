@@ -1,0 +1,46 @@
+"""What the engine asks of each kind of correlation, and which there are.
+
+All of Sigma's types are `windows`. A kind of Weir's own has a module with the same functions and a state of its own; the
+first byte of a state's bytes tells its format, so that no kind reads another's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol, cast
+
+from weir.detect.alerts import Origin
+from weir.detect.kinds import windows
+from weir.detect.kinds.common import Merged, SignalsHeader, State
+from weir.detect.rules import Correlation
+
+__all__ = ["Kind", "Merged", "State", "kind_of"]
+
+
+class Kind(Protocol):
+    """One kind of correlation. Watermarks are receive times, microseconds UTC."""
+
+    def load(self, value: bytes) -> Any:
+        """The state of a table value. Raises StateError for bytes of another format."""
+
+    def merge(
+        self, state: Any, header: SignalsHeader, partial: dict[str, Any], correlation: Correlation, watermark: int, origin: Origin
+    ) -> Merged:
+        """Add one partial to its group; `state` is None where there is none."""
+
+    def advance(
+        self, state: Any, correlation: Correlation, watermark: int, origin: Origin
+    ) -> tuple[Any | None, list[dict[str, Any]]]:
+        """Do what is due at this watermark; a state of None is to be deleted."""
+
+    def due(self, state: Any, correlation: Correlation) -> int:
+        """The watermark from which on `advance` has something to do."""
+
+
+_KINDS: Mapping[str, Kind] = {}
+"""Weir's own kinds, by what `weir.detect.type` calls them."""
+
+
+def kind_of(correlation: Correlation) -> Kind:
+    """The kind of this correlation."""
+    return _KINDS.get(correlation.kind, cast("Kind", windows))
