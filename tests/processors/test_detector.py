@@ -122,6 +122,7 @@ class Stage:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("WEIR_")} | {
             "WEIR_KAFKA_BOOTSTRAP_SERVERS": self.settings.kafka_bootstrap_servers,
             "WEIR_TOPIC_PREFIX": self.settings.topic_prefix,
+            "WEIR_RULES_DIR": str(RULES),
             "WEIR_INSTANCE": self.settings.instance,
         }
         with self.log.open("ab") as output:

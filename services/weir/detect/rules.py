@@ -1,8 +1,8 @@
 """What rule files come to: rules, correlations, and problems. `loading` makes them, `partials` and `engine` use them.
 
 A *rule* is a Sigma rule: a predicate over one event, in one or more datasets. A *correlation* counts what rules (or other
-correlations) match, by group and in time, and raises the alerts. A rule that raises alerts by itself is a correlation of one member as well, so
-that there is one kind of thing that alerts, and it groups and de-duplicates them all.
+correlations) match, by group and in time, and raises the alerts. A rule that raises alerts by itself is a correlation of one member
+as well, so that there is one kind of thing that alerts, and it groups and de-duplicates them all.
 """
 
 from __future__ import annotations
