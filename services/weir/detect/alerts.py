@@ -1,16 +1,14 @@
-"""Alert records (schema alert.v1) of a correlation's bursts."""
+"""Alert records (schema alert) of what the kinds of correlations have to tell."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from weir.detect.rules import Correlation
 
-if TYPE_CHECKING:
-    from weir.detect.kinds.state import Episode, GroupState
-
-__all__ = ["SEVERITIES", "Origin", "alert_record", "condition_text"]
+__all__ = ["SEVERITIES", "Origin", "Told", "alert_record", "condition_text"]
 
 SEVERITIES = {"informational": 1, "low": 2, "medium": 3, "high": 4, "critical": 5}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -24,39 +22,83 @@ class Origin(NamedTuple):
     rule_version: str = ""
 
 
-def alert_record(
-    correlation: Correlation, state: GroupState, episode: Episode, count: int, alert_state: str, origin: Origin
-) -> dict[str, Any]:
-    """The alert of a burst as it stands, with `count` events; `alert_state` is new, update or closed."""
-    group_by = dict(zip(correlation.group_by, state.group, strict=False))
+class Told(NamedTuple):
+    """What a kind of correlation has to tell of one alert, as it stands. Times are microseconds UTC.
+
+    Attributes:
+        alert_id: the same for the same happening for ever.
+        state: new, update or closed.
+        revision: grows with each record of the alert.
+        group: values of the group-by, in its order.
+        count: matching events.
+        first: earliest event time.
+        last: latest event time.
+        created: receive time that this is told at.
+        measured: what the condition compared, where that is not the count.
+        sentence: what happened, for the summary, where "N events" does not say it: `first seen from 10.1.2.3`.
+        values: some of the distinct values counted.
+        entities: by name, one value each.
+        related: by name of the entity, all values seen.
+        evidence: event ids and raw coordinates.
+        samples: events as JSON.
+        datasets: of the events.
+        member_alerts: alert ids that it was made of.
+    """
+
+    alert_id: str
+    state: str
+    revision: int
+    group: tuple[str, ...]
+    count: int
+    first: int
+    last: int
+    created: int
+    measured: float | None = None
+    sentence: str = ""
+    values: Sequence[str] = ()
+    entities: Mapping[str, str] = {}
+    related: Mapping[str, Sequence[str]] = {}
+    evidence: Sequence[Mapping[str, Any]] = ()
+    samples: Sequence[str] = ()
+    datasets: Sequence[str] = ()
+    member_alerts: Sequence[str] = ()
+
+
+def alert_record(correlation: Correlation, told: Told, origin: Origin) -> dict[str, Any]:
+    """The alert's record (schema alert)."""
+    group_by = dict(zip(correlation.group_by, told.group, strict=False))
     return {
-        "alert_id": episode.alert_id,
-        "state": alert_state,
-        "revision": episode.revision,
-        "timestamp": episode.last,
-        "alert_created": episode.created,
+        "alert_id": told.alert_id,
+        "state": told.state,
+        "revision": told.revision,
+        "timestamp": told.last,
+        "alert_created": told.created,
         "rule_id": correlation.id,
         "rule_name": correlation.title,
         "rule_description": correlation.description,
         "rule_version": origin.rule_version,
         "severity": correlation.level,
         "event_severity": SEVERITIES.get(correlation.level, 3),
-        "summary": _summary(correlation, group_by, episode, count, alert_state),
-        "event_count": count,
-        "first_seen": episode.first,
-        "last_seen": episode.last,
+        "summary": _summary(correlation, group_by, told),
+        "event_count": told.count,
+        "first_seen": told.first,
+        "last_seen": told.last,
         "group_by": group_by,
-        "entities": episode.entities,
+        "entities": dict(told.entities),
         "threat_tactic": list(correlation.tactics),
         "threat_technique_id": list(correlation.techniques),
         "false_positives": list(correlation.false_positives),
         "site": origin.site,
         "detector": origin.detector,
-        "evidence": list(episode.evidence),
-        "samples": list(episode.samples),
+        "evidence": list(told.evidence),
+        "samples": list(told.samples),
         "correlation_type": correlation.kind,
-        "measured": float(count),
+        "measured": float(told.count if told.measured is None else told.measured),
         "condition": condition_text(correlation),
+        "values": list(told.values),
+        "related": {name: list(values) for name, values in told.related.items()},
+        "member_alerts": list(told.member_alerts),
+        "datasets": list(told.datasets),
         "rule_author": correlation.author,
         "rule_reference": list(correlation.references),
     }
@@ -71,19 +113,19 @@ def condition_text(correlation: Correlation) -> str:
     return f"{_SIGNS[condition.op]} {condition.number:g}"
 
 
-def _summary(correlation: Correlation, group_by: dict[str, str], episode: Episode, count: int, alert_state: str) -> str:
+def _summary(correlation: Correlation, group_by: Mapping[str, str], told: Told) -> str:
     whom = ", ".join(f"{name} {value or '(none)'}" for name, value in group_by.items())
     shown = set(group_by.values())
     others = ", ".join(
-        f"{name.replace('_', ' ')} {value}" for name, value in episode.entities.items() if value not in shown and name != "file"
+        f"{name.replace('_', ' ')} {value}" for name, value in told.entities.items() if value not in shown and name != "file"
     )
-    seconds = max(1, round((episode.last - episode.first) / 1_000_000))
+    seconds = max(1, round((told.last - told.first) / 1_000_000))
     span = f"{seconds} s" if seconds < 120 else f"{round(seconds / 60)} min"
-    text = f"{correlation.title}: {count} events within {span}"
+    text = f"{correlation.title}: {told.sentence or f'{told.count} events within {span}'}"
     text += f" for {whom}" if whom else ""
     text += f" ({others})" if others else ""
-    over = "; it is over" if alert_state == "closed" else ""
-    return f"{text}, from {_clock(episode.first)} to {_clock(episode.last)} UTC{over}."
+    over = "; it is over" if told.state == "closed" else ""
+    return f"{text}, from {_clock(told.first)} to {_clock(told.last)} UTC{over}."
 
 
 def _clock(time_us: int) -> str:

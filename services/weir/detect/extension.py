@@ -66,4 +66,5 @@ def read_extension(attributes: Mapping[str, Any]) -> Extension:
 
 def timespan_us(spec: Any) -> int:
     """Microseconds of a Sigma timespan such as 5m. Raises SigmaTimespanError for another text."""
-    return SigmaCorrelationTimespan(spec).seconds * _SECOND
+    seconds: int = SigmaCorrelationTimespan(spec).seconds
+    return seconds * _SECOND

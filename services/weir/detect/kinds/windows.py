@@ -38,7 +38,7 @@ from __future__ import annotations
 import struct
 from typing import Any
 
-from weir.detect.alerts import Origin, alert_record
+from weir.detect.alerts import Origin, Told, alert_record
 from weir.detect.kinds.common import ALLOWED_LATENESS_US, Merged, SignalsHeader
 from weir.detect.kinds.state import Bucket, Episode, GroupState
 from weir.detect.rules import Correlation
@@ -155,7 +155,7 @@ def _settle(state: GroupState, episode: Episode, correlation: Correlation, origi
     episode.revision += 1
     episode.announced = count
     episode.created = _pause(episode, correlation)
-    return [alert_record(correlation, state, episode, count, "update", origin)]
+    return [_tell(correlation, state, episode, count, "update", origin)]
 
 
 def _close(state: GroupState, episode: Episode, correlation: Correlation, origin: Origin) -> dict[str, Any]:
@@ -163,12 +163,31 @@ def _close(state: GroupState, episode: Episode, correlation: Correlation, origin
     episode.revision += 1
     episode.announced = _count(state, episode)
     episode.created = episode.received + correlation.timespan_us
-    return alert_record(correlation, state, episode, episode.announced, "closed", origin)
+    return _tell(correlation, state, episode, episode.announced, "closed", origin)
+
+
+def _tell(
+    correlation: Correlation, state: GroupState, episode: Episode, count: int, alert_state: str, origin: Origin
+) -> dict[str, Any]:
+    told = Told(
+        alert_id=episode.alert_id,
+        state=alert_state,
+        revision=episode.revision,
+        group=state.group,
+        count=count,
+        first=episode.first,
+        last=episode.last,
+        created=episode.created,
+        entities=episode.entities,
+        evidence=episode.evidence,
+        samples=episode.samples,
+    )
+    return alert_record(correlation, told, origin)
 
 
 def _present(state: GroupState, episode: Episode, correlation: Correlation, origin: Origin) -> dict[str, Any]:
     kind = "closed" if episode.closed else "new" if episode.revision == 1 else "update"
-    return alert_record(correlation, state, episode, _count(state, episode), kind, origin)
+    return _tell(correlation, state, episode, _count(state, episode), kind, origin)
 
 
 def _count(state: GroupState, episode: Episode) -> int:
@@ -320,7 +339,7 @@ def _touch(
     episode.announced = count
     episode.settled = False
     episode.created = header.received_at
-    return [alert_record(correlation, state, episode, count, "new" if episode.revision == 1 else "update", origin)]
+    return [_tell(correlation, state, episode, count, "new" if episode.revision == 1 else "update", origin)]
 
 
 def _forget(state: GroupState, horizon: int) -> None:
