@@ -30,7 +30,7 @@ class Told(NamedTuple):
         state: new, update or closed.
         revision: grows with each record of the alert.
         group: values of the group-by, in its order.
-        count: matching events.
+        events: how many matched.
         first: earliest event time.
         last: latest event time.
         created: receive time that this is told at.
@@ -49,7 +49,7 @@ class Told(NamedTuple):
     state: str
     revision: int
     group: tuple[str, ...]
-    count: int
+    events: int
     first: int
     last: int
     created: int
@@ -80,7 +80,7 @@ def alert_record(correlation: Correlation, told: Told, origin: Origin) -> dict[s
         "severity": correlation.level,
         "event_severity": SEVERITIES.get(correlation.level, 3),
         "summary": _summary(correlation, group_by, told),
-        "event_count": told.count,
+        "event_count": told.events,
         "first_seen": told.first,
         "last_seen": told.last,
         "group_by": group_by,
@@ -93,7 +93,7 @@ def alert_record(correlation: Correlation, told: Told, origin: Origin) -> dict[s
         "evidence": list(told.evidence),
         "samples": list(told.samples),
         "correlation_type": correlation.kind,
-        "measured": float(told.count if told.measured is None else told.measured),
+        "measured": float(told.events if told.measured is None else told.measured),
         "condition": condition_text(correlation),
         "values": list(told.values),
         "related": {name: list(values) for name, values in told.related.items()},
@@ -121,7 +121,7 @@ def _summary(correlation: Correlation, group_by: Mapping[str, str], told: Told) 
     )
     seconds = max(1, round((told.last - told.first) / 1_000_000))
     span = f"{seconds} s" if seconds < 120 else f"{round(seconds / 60)} min"
-    text = f"{correlation.title}: {told.sentence or f'{told.count} events within {span}'}"
+    text = f"{correlation.title}: {told.sentence or f'{told.events} events within {span}'}"
     text += f" for {whom}" if whom else ""
     text += f" ({others})" if others else ""
     over = "; it is over" if told.state == "closed" else ""

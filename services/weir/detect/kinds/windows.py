@@ -174,7 +174,7 @@ def _tell(
         state=alert_state,
         revision=episode.revision,
         group=state.group,
-        count=count,
+        events=count,
         first=episode.first,
         last=episode.last,
         created=episode.created,
