@@ -13,6 +13,7 @@ from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from weir.bus.codec import Decoder, Encoder, WireFormatError
 from weir.bus.config import DeliveryFailed, client_config
+from weir.bus.offsets import watermarks
 from weir.bus.producer import Delivery, DeliveryProducer
 from weir.model.ids import stable_id
 from weir.model.topics import DATASETS, TopicNames
@@ -41,7 +42,7 @@ class _Reader:
             if full not in here:
                 continue
             for partition in here[full].partitions:
-                _, high = self._consumer.get_watermark_offsets(TopicPartition(full, partition), timeout=10)
+                _, high = watermarks(self._consumer, TopicPartition(full, partition))
                 places.append(TopicPartition(full, partition, high))
         self._consumer.assign(places)
         self.starts = {(one.topic, one.partition): one.offset for one in places if self._short[one.topic] in RAW}
