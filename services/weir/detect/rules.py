@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from weir.detect.covers import Cover
 from weir.detect.matcher import Predicate
 
 __all__ = ["Condition", "Correlation", "Expression", "Member", "Problem", "Rule", "RuleSet", "Source", "Variant"]
@@ -34,14 +35,15 @@ class Problem:
 class Variant:
     """A rule's detection compiled for one dataset.
 
-    `required` are texts that a field of every matching event must equal, in lower case. `record_field` gives the record field of a
-    Sigma field name here; it raises UnsupportedError where the dataset has none.
+    `required` are folded texts that a field of every matching event must equal. `record_field` gives the name, for `fields.getter`,
+    of a Sigma field name here; it raises UnsupportedError where the dataset has none. `cover` is what an index finds it by.
     """
 
     dataset: str
     matches: Predicate
     required: dict[str, frozenset[str]]
     record_field: Callable[[str], str]
+    cover: Cover = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
