@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol, cast
 
 from weir.detect.alerts import Origin
-from weir.detect.kinds import windows
+from weir.detect.kinds import absence, baseline, beacon, first_seen, windows
 from weir.detect.kinds.common import Merged, SignalsHeader, State
 from weir.detect.rules import Correlation
 
@@ -37,7 +37,7 @@ class Kind(Protocol):
         """The watermark from which on `advance` has something to do."""
 
 
-_KINDS: Mapping[str, Kind] = {}
+_KINDS: Mapping[str, Kind] = {"absence": absence, "baseline": baseline, "beacon": beacon, "first_seen": first_seen}
 """Weir's own kinds, by what `weir.detect.type` calls them."""
 
 
