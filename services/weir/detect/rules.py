@@ -117,6 +117,7 @@ class Correlation:
         options: of Weir's own kinds.
         announce: whether it raises alerts itself; False where it only counts in another one.
         feeds: correlations that its alerts count in, by id.
+        name: what other correlations, and suppressions, may call it by.
     """
 
     id: str
@@ -139,6 +140,7 @@ class Correlation:
     references: tuple[str, ...] = ()
     author: str = ""
     tests: tuple[dict[str, Any], ...] = ()
+    name: str = ""
     file: str = ""
     line: int = 0
 
