@@ -13,17 +13,22 @@ from typing import Any, NamedTuple
 
 from weir.detect.matcher import Predicate
 
-__all__ = ["Condition", "Correlation", "Expression", "Member", "Problem", "Rule", "RuleSet", "Source", "Variant"]
+__all__ = ["Condition", "Correlation", "Expression", "Loaded", "Member", "Problem", "Rule", "RuleSet", "Source", "Variant"]
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something in a rule file that is left out, and why. `line` counts from 1; 0 where no line can be named."""
+    """Something in a rule file that is left out, and why. `line` counts from 1; 0 where no line can be named.
+
+    `rule_id` is the document's, where it has one; `whole` says that nothing in the file can be read.
+    """
 
     file: str
     line: int
     title: str
     cause: str
+    rule_id: str = ""
+    whole: bool = False
 
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}" if self.line else self.file
@@ -155,6 +160,13 @@ class Correlation:
         return self.condition.number + 1 if self.condition.op == "gt" else self.condition.number
 
 
+class Loaded(NamedTuple):
+    """Where a rule set came from: content by file, and by id the documents that another version of their file had."""
+
+    files: Mapping[str, bytes] = {}
+    kept: Mapping[str, Mapping[str, Any]] = {}
+
+
 @dataclass(frozen=True, slots=True)
 class RuleSet:
     """What a folder of rules came to. `version` is a hash of its files' names and content."""
@@ -163,6 +175,7 @@ class RuleSet:
     rules: tuple[Rule, ...]
     correlations: tuple[Correlation, ...]
     problems: tuple[Problem, ...]
+    loaded: Loaded = field(default=Loaded(), repr=False, compare=False)
 
     def correlation(self, correlation_id: str) -> Correlation | None:
         """The correlation with this id."""
