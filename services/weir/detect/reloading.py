@@ -1,7 +1,7 @@
 """What becomes of rules that worked and have become bad: they are named, and the version before stays in force.
 
-A folder is loaded as it is. Documents that were in force and are left out of that are put back as they were, and the whole is loaded
-again, until no more can be had back. A correlation is thereby made of the rules as they are now, where those are good.
+A folder is loaded as it is. Documents that were in force and are left out of that are put back as they were, and the whole is
+loaded again, until no more can be had back. A correlation is thereby made of the rules as they are now, where those are good.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import yaml
 
-from weir.detect.rules import Loaded, Problem, RuleSet
+from weir.detect.rules import Correlation, Loaded, Problem, Rule, RuleSet
 
 __all__ = ["STAYS", "Load", "Replaced", "with_previous"]
 
@@ -70,7 +70,8 @@ def _in_force(rule_set: RuleSet) -> set[tuple[str, str]]:
 
 def _by_title(problem: Problem, previous: RuleSet) -> str:
     """The id of a rule that has lost it."""
-    for one in (*previous.rules, *previous.correlations):
+    everything: tuple[Rule | Correlation, ...] = (*previous.rules, *previous.correlations)
+    for one in everything:
         if (one.file, one.title) == (problem.file, problem.title):
             return one.id
     return ""
@@ -105,15 +106,12 @@ def _judged(
     for place, problem in told.items():
         stays = place[0] in back or _id_of(replaced.get(place, {})) in kept
         problems.append(replace(problem, cause=problem.cause + STAYS) if stays else problem)
+    others = [problem for problem in found.problems if (problem.file, problem.line) not in told]
     # Of a file that is as it was, the one thing to say is why.
-    shown = [
-        p
-        for p in (*found.problems, *problems)
-        if (p.whole or p.file not in back) and (p in problems or (p.file, p.line) not in told)
-    ]
+    shown = tuple(problem for problem in (*others, *problems) if problem.whole or problem.file not in back)
     files = {name: content for name, content in {**found.loaded.files, **back}.items() if isinstance(content, bytes)}
     version = hashlib.sha256(f"{found.version} {previous.version}".encode()).hexdigest()[:16]
-    return replace(found, version=version, problems=tuple(shown), loaded=Loaded(files, kept))
+    return replace(found, version=version, problems=shown, loaded=Loaded(files, kept))
 
 
 def _id_of(raw: Mapping[str, Any]) -> str:
