@@ -7,10 +7,13 @@
 | service: netflow                         | network-flow  |                            |
 | category: firewall, no product           | network-flow  |                            |
 | product: weir, service: <dataset>        | that dataset  |                            |
+| product: weir, service: pipeline         | pipeline      |                            |
 
 A log source that is not in the table is a problem of the rule, not a rule that never matches: web server and proxy rules, for
 instance, want request fields (`cs-uri-query`) that no dataset has under one name yet. The same holds for a field that the
 dataset does not have: a `firewall` rule about a verdict is not applicable to flows, which carry none.
+
+`pipeline` is no topic of events but what the ledger tells of Weir itself (`weir.detect.pipeline`).
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from functools import cache
 from sigma.rule.logsource import SigmaLogSource
 
 from weir.detect.matcher import UnsupportedError
+from weir.detect.pipeline import PIPELINE, PIPELINE_FIELDS
 from weir.model.schemas import latest
 from weir.model.topics import DATASETS
 
@@ -75,6 +79,7 @@ DEFAULT_ENTITIES: dict[str, dict[str, str]] = {
     "syslog": {"host": "host.name", "source_address": "source.ip", "user": "user.name"},
     "authentication": {"user": "user.name", "source_address": "source.ip", "host": "host.name"},
     "sensor": {"host": "host.name"},
+    PIPELINE: {"service": "service.name", "source_address": "log.source.ip", "topic": "ledger.topic"},
 }
 
 # What makes an alert of its own of a rule that alerts by itself and does not say.
@@ -87,12 +92,13 @@ DEFAULT_GROUP: dict[str, tuple[str, ...]] = {
     "syslog": ("host.name",),
     "authentication": ("user.name",),
     "sensor": ("host.name",),
+    PIPELINE: ("service.name",),
 }
 
 
 def datasets_of(source: SigmaLogSource) -> tuple[LogSource, ...]:
     """The datasets of a rule's log source. Raises UnsupportedError where the table above has none."""
-    if source.product == "weir" and source.service in DATASETS:
+    if source.product == "weir" and source.service in (*DATASETS, PIPELINE):
         return (LogSource(source.service),)
     given = (source.category, source.product, source.service)
     for wanted, found in _TABLE:
@@ -107,4 +113,6 @@ def datasets_of(source: SigmaLogSource) -> tuple[LogSource, ...]:
 @cache
 def record_fields(dataset: str) -> frozenset[str]:
     """Fields of a dataset's records."""
+    if dataset == PIPELINE:
+        return frozenset(PIPELINE_FIELDS)
     return frozenset(entry["name"] for entry in latest(dataset).parsed["fields"])
