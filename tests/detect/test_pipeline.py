@@ -121,6 +121,24 @@ def test_a_receivers_entry_sent_twice_counts_once() -> None:
     assert len(take(Pipeline(NAMES), one, one)) == 1
 
 
+def test_a_sender_is_known_by_the_minutes_it_was_heard_in() -> None:
+    pipeline = Pipeline(NAMES)
+
+    def heard(minute: int, source: str = "a") -> int:
+        lines = {(source, BEGIN + minute * MINUTE_US, ""): LedgerCounts(units_in=1)}
+        one = entry("receive.syslog", first=minute, lines=lines, partition=-1, at=BEGIN + minute * MINUTE_US)
+        one.instance = f"{source}{minute}"
+        return int(take(pipeline, one)[0]["ledger_minutes_heard"])
+
+    assert [heard(minute) for minute in range(5)] == [1, 2, 3, 4, 5]
+    assert heard(0, "b") == 1
+    # A pause of twenty minutes costs little; three hours later nothing of it is left.
+    assert heard(25) == 6
+    assert heard(20) == 7
+    assert heard(25 + 179) == 2
+    assert heard(25 + 400) == 1
+
+
 def test_an_expired_range_is_told_once_with_its_length() -> None:
     gone = entry("sink.adx", "events.cef", first=100, last=349, note="expired")
     (record,) = take(Pipeline(NAMES), gone, gone)

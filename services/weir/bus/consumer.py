@@ -13,6 +13,7 @@ from typing import Any
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from weir.bus.config import consumer_config
+from weir.bus.offsets import offsets_for_times, watermarks
 from weir.ops.settings import ServiceSettings
 
 __all__ = ["BatchConsumer", "Expired"]
@@ -75,7 +76,7 @@ class BatchConsumer:
     def _start(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         starts = []
         for committed in consumer.committed(partitions, timeout=30):
-            low, high = consumer.get_watermark_offsets(committed, timeout=30)
+            low, high = watermarks(consumer, committed, 30)
             start = TopicPartition(committed.topic, committed.partition, OFFSET_BEGINNING)
             if committed.offset >= 0:
                 start.offset = max(committed.offset, low)
@@ -83,7 +84,7 @@ class BatchConsumer:
                     self._on_expired(Expired(committed.topic, committed.partition, committed.offset, low - 1))
             elif self._first_since_ms:
                 wanted = TopicPartition(committed.topic, committed.partition, self._first_since_ms)
-                (found,) = consumer.offsets_for_times([wanted], timeout=30)
+                (found,) = offsets_for_times(consumer, [wanted], 30)
                 start.offset = found.offset if found.offset >= 0 else high
             self.starts[committed.topic, committed.partition] = low if start.offset == OFFSET_BEGINNING else start.offset
             starts.append(start)

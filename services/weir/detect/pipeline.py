@@ -30,7 +30,7 @@ from weir.model.ledger import MINUTE_US, LedgerCounts, LedgerEntry, SequenceRang
 from weir.model.sequences import merge
 from weir.model.topics import TopicNames
 
-__all__ = ["PIPELINE", "PIPELINE_FIELDS", "Coordinates", "Pipeline", "dead_letter_records"]
+__all__ = ["HEARD_MINUTES", "PIPELINE", "PIPELINE_FIELDS", "Coordinates", "Pipeline", "dead_letter_records"]
 
 PIPELINE: Final = "pipeline"
 """The name under which rules speak of these records; there is no topic of them."""
@@ -55,6 +55,7 @@ PIPELINE_FIELDS: Final[Mapping[str, str]] = {
     "log_source_name": "Name that the catalogue of sources gives the sender, where a processor has seen it.",
     "ledger_units": "Units received or processed.",
     "ledger_bytes": "Their bytes.",
+    "ledger_minutes_heard": "Of units_received: in how many of the 180 minutes up to this one the sender was heard.",
     "ledger_dropped": "Units a receiver lost before it could publish them.",
     "ledger_dead": "Units that a processor, or events that a sink, dead-lettered.",
     "ledger_dead_percent": "Of the units or events of this record, how many of a hundred.",
@@ -85,6 +86,12 @@ MAX_RANGES: Final = 200_000
 
 MAX_STREAMS: Final = 10_000
 """Partitions whose last range is remembered; beyond them that of the one silent longest is forgotten: redone, it counts twice."""
+
+HEARD_MINUTES: Final = 180
+"""Minutes in which it is remembered whether a sender was heard, so that a rule can tell regular senders from others."""
+
+MAX_SENDERS: Final = 200_000
+"""Senders for which that is remembered, some 100 bytes each; a further one counts as heard in this minute alone."""
 
 MAX_KEYS: Final = 20_000
 """Receivers' entries remembered, to know one that a producer sent twice."""
@@ -128,6 +135,8 @@ class Pipeline:
         self._keys: OrderedDict[str, None] = OrderedDict()
         # By topic and sink, when the sink last delivered.
         self._sinks: defaultdict[str, dict[str, int]] = defaultdict(dict)
+        # By sender, the last minute it was heard in, and a bit for each of the minutes up to that.
+        self._heard: dict[str, tuple[int, int]] = {}
         self._ranges: list[SequenceRange] = []
         self._told_minute = 0
 
@@ -139,7 +148,9 @@ class Pipeline:
 
     def learn(self, entry: LedgerEntry) -> None:
         """Take an entry in that has been handed on before, by a process that is no more."""
-        self._news(entry)
+        for source, minute, _ in self._news(entry):
+            if entry.partition < 0:
+                self._minutes_heard(source, minute)
         if entry.service.startswith("sink.") and not entry.note:
             self._delivers(entry.service, entry.topic, entry.written_at)
         self._losses(entry)
@@ -154,7 +165,7 @@ class Pipeline:
             if expired := numbers[_EXPIRED]:
                 found.append(line | {"event_action": "records_expired", "ledger_records": expired})
             elif kind == "receive":
-                found += _received(line, source, numbers)
+                found += _received(line, source, numbers, self._minutes_heard(source, minute))
             elif kind == "sink":
                 self._delivers(entry.service, entry.topic, entry.written_at)
                 found += _delivered(line, numbers)
@@ -205,6 +216,22 @@ class Pipeline:
         if len(self._counted) > MAX_STREAMS:
             self._counted.popitem(last=False)
         return news
+
+    def _minutes_heard(self, source: str, minute_us: int) -> int:
+        """Note that a sender was heard; in how many of the last minutes that was so."""
+        minute = minute_us // MINUTE_US
+        last, bits = self._heard.get(source, (minute, 0))
+        if minute >= last:
+            bits = (bits << min(minute - last, HEARD_MINUTES)) & ((1 << HEARD_MINUTES) - 1) | 1
+            last = minute
+        elif last - minute < HEARD_MINUTES:
+            bits |= 1 << (last - minute)
+        if source not in self._heard and len(self._heard) >= MAX_SENDERS:
+            self._heard = {name: known for name, known in self._heard.items() if minute - known[0] < HEARD_MINUTES}
+            if len(self._heard) >= MAX_SENDERS:
+                return 1
+        self._heard[source] = (last, bits)
+        return bits.bit_count()
 
     def _delivers(self, service: str, topic: str, time_us: int) -> None:
         sinks = self._sinks[self._short.get(topic, topic)]
@@ -317,9 +344,9 @@ def _named(records: Iterable[Record], where: Coordinates) -> list[Record]:
     return [record | {"event_id": event_id(origin, 0, number)} for number, record in enumerate(records)]
 
 
-def _received(line: Record, source: str, numbers: Counter[str]) -> list[Record]:
+def _received(line: Record, source: str, numbers: Counter[str], minutes: int) -> list[Record]:
     counts = {"ledger_units": numbers["units_in"], "ledger_bytes": numbers["bytes_in"], "ledger_dropped": numbers["units_dropped"]}
-    return [line | counts | {"event_action": "units_received", "log_source_ip": source}]
+    return [line | counts | {"event_action": "units_received", "log_source_ip": source, "ledger_minutes_heard": minutes}]
 
 
 def _delivered(line: Record, numbers: Counter[str]) -> list[Record]:

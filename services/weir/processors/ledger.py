@@ -5,7 +5,8 @@ no ledger entries about its reading either, which it would only have to read. Bo
 after the other: read, match, wait until Kafka has the signals, commit. Killed anywhere in between, it makes the same signals again.
 
 What a range that is entered twice must not count again is remembered by `weir.detect.pipeline`, in memory. A process that begins
-reads back what it needs of that: the keys of a day, and the entries of the last ten minutes and the last one of each partition.
+reads back what it needs of that: the keys of a day, the last entry of each partition, those of the last ten minutes, and those of
+receivers, which are few, of the last three hours.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from weir.bus.codec import Decoder, Encoder, WireFormatError
 from weir.bus.config import DeliveryFailed, consumer_config
 from weir.bus.consumer import BatchConsumer, Expired
 from weir.bus.deadletter import reason_of
+from weir.bus.offsets import offsets_for_times, watermarks
 from weir.bus.producer import Delivery, DeliveryProducer
-from weir.detect.pipeline import PIPELINE, SINK_REMEMBERED_US, Coordinates, Pipeline, dead_letter_records
+from weir.detect.pipeline import HEARD_MINUTES, PIPELINE, SINK_REMEMBERED_US, Coordinates, Pipeline, dead_letter_records
 from weir.model.ids import stable_id
 from weir.model.ledger import MINUTE_US, LedgerEntry
 from weir.model.topics import TopicNames
@@ -41,7 +43,7 @@ READ_RECORDS: Final = 500
 READ_SECONDS: Final = 0.25
 TICK_SECONDS: Final = 1.0
 LEARN_US: Final = 10 * MINUTE_US
-"""So far back entries are read in full at a start: as long as a crashed service may take to enter its ranges again."""
+"""So far back entries are read in full at a start: as long as a crashed service may take to enter several ranges again."""
 FIRST_US: Final = 60 * MINUTE_US
 """So far back the very first start begins: what has been wrong for weeks is no news."""
 STUCK_SECONDS: Final = 30.0
@@ -225,20 +227,19 @@ class LedgerReader:
         keys = 0
         last: dict[tuple[str, ...], Message] = {}
         recent: list[LedgerEntry] = []
-        for message, is_recent in _before(self.settings, until):
+        for message, age_us in _before(self.settings, until):
             keys += 1
             key = (message.key() or b"").decode("utf-8", "replace")
-            if is_recent:
+            of_receiver = key.startswith("receive.")
+            if age_us < (HEARD_MINUTES * MINUTE_US if of_receiver else LEARN_US):
                 recent += [entry] if (entry := self._entry(message)) is not None else []
-            else:
-                # Of a receiver, whose entries never come twice, there is nothing to remember.
-                if not key.startswith("receive."):
-                    last[tuple(key.split("|")[:4])] = message
+            elif not of_receiver:
+                last[tuple(key.split("|")[:4])] = message
                 pipeline.heard_of(key, message.timestamp()[1] * 1000)
         older = [entry for message in last.values() if (entry := self._entry(message)) is not None]
         for entry in older + recent:
             pipeline.learn(entry)
-        log.info("read back", records=keys, recent=len(recent), seconds=round(time.monotonic() - begun, 1))
+        log.info("read back", records=keys, in_full=len(older) + len(recent), seconds=round(time.monotonic() - begun, 1))
 
     # --- commit and ticks ------------------------------------------------------------------------------------------------------
 
@@ -296,24 +297,23 @@ class LedgerReader:
                 self.pipelines.pop(partition[1], None)
 
 
-def _before(settings: ProcessorSettings, until: Coordinates) -> Iterator[tuple[Message, bool]]:
-    """The records of a day before this one, in order, and whether they are of the last minutes."""
+def _before(settings: ProcessorSettings, until: Coordinates) -> Iterator[tuple[Message, int]]:
+    """The records of a day before this one, in order, and how much older than it each is, microseconds."""
     config = consumer_config(settings, f"{settings.topic_prefix}.gaps")
     del config["group.instance.id"]
     consumer = Consumer(config)
     try:
         at = TopicPartition(until.topic, until.partition, until.offset - 1)
-        low, _ = consumer.get_watermark_offsets(at, timeout=30)
+        low, _ = watermarks(consumer, at, 30)
         if until.offset - 1 < low:
             return
         consumer.assign([at])
         time_ms = next(_read(consumer, until.offset)).timestamp()[1]
-        (first,) = consumer.offsets_for_times(
-            [TopicPartition(until.topic, until.partition, time_ms - SINK_REMEMBERED_US // 1000)], timeout=30
-        )
+        wanted = TopicPartition(until.topic, until.partition, time_ms - SINK_REMEMBERED_US // 1000)
+        (first,) = offsets_for_times(consumer, [wanted], 30)
         consumer.assign([TopicPartition(until.topic, until.partition, max(low, first.offset))])
         for message in _read(consumer, until.offset):
-            yield message, message.timestamp()[1] >= time_ms - LEARN_US // 1000
+            yield message, (time_ms - message.timestamp()[1]) * 1000
     finally:
         consumer.close()
 
