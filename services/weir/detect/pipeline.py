@@ -35,40 +35,50 @@ __all__ = ["HEARD_MINUTES", "PIPELINE", "PIPELINE_FIELDS", "Coordinates", "Pipel
 PIPELINE: Final = "pipeline"
 """The name under which rules speak of these records; there is no topic of them."""
 
-PIPELINE_FIELDS: Final[Mapping[str, str]] = {
-    "event_id": "Hash of where the ledger entry lies, and the record's number in it.",
-    "timestamp": "Receive minute of the data, its start.",
-    "event_created": "When the entry was written.",
-    "event_action": "units_received, units_processed, events_written, events_due, events_delivered, units_lost, records_expired or "
-    "template_missing.",
-    "event_reason": "Of template_missing: why the units were dead-lettered.",
-    "site": "Site of the service.",
-    "raw_topic": "Topic that the entry lies in: the ledger's, or a dead-letter topic.",
-    "raw_partition": "Its partition.",
-    "raw_offset": "Its offset.",
-    "service_name": "Service that the record speaks of, such as receive.syslog, process.syslog, sink.adx.",
-    "service_type": "receiver, processor or sink.",
-    "service_node_name": "Instance of the service.",
-    "ledger_topic": "Topic read or written, by its short name such as raw.syslog.",
-    "ledger_minute": "Receive minute of the data, counted since 1970; to count distinct minutes.",
-    "log_source_ip": "Address of the sender; `others` where a receiver had too many to tell apart.",
-    "log_source_name": "Name that the catalogue of sources gives the sender, where a processor has seen it.",
-    "ledger_units": "Units received or processed.",
-    "ledger_bytes": "Their bytes.",
-    "ledger_minutes_heard": "Of units_received: in how many of the 180 minutes up to this one the sender was heard.",
-    "ledger_dropped": "Units a receiver lost before it could publish them.",
-    "ledger_dead": "Units that a processor, or events that a sink, dead-lettered.",
-    "ledger_dead_percent": "Of the units or events of this record, how many of a hundred.",
-    "ledger_events": "Events written, due or read.",
-    "ledger_delivered": "Events that the destination took.",
-    "ledger_records": "Records that expired before they were read.",
-    "ledger_delay_seconds": "From the end of the receive minute to the entry: how far behind the service is.",
-    "ledger_expected": "Units that an exporter says it has sent in this minute.",
-    "ledger_missing": "Of those, how many did not come; less than 0 where some of the minute before came late.",
-    "ledger_missing_percent": "The same, of a hundred.",
-    "flow_protocol": "Of units_lost: netflow-v5, netflow-v9, ipfix or sflow.",
-    "flow_observation_domain": "Of units_lost and template_missing: source id, observation domain or sub-agent.",
-    "flow_template_id": "Of template_missing: the template.",
+
+class Field(NamedTuple):
+    """What a field of these records holds: a type as Avro names it, and its meaning."""
+
+    type: str
+    meaning: str
+
+
+PIPELINE_FIELDS: Final[Mapping[str, Field]] = {
+    "event_id": Field("string", "Hash of where the ledger entry lies, and the record's number in it."),
+    "timestamp": Field("timestamp-micros", "Receive minute of the data, its start."),
+    "event_created": Field("timestamp-micros", "When the entry was written."),
+    "event_action": Field(
+        "string",
+        "units_received, units_processed, events_written, events_due, events_delivered, units_lost, records_expired or template_missing.",
+    ),
+    "event_reason": Field("string", "Of template_missing: why the units were dead-lettered."),
+    "site": Field("string", "Site of the service."),
+    "raw_topic": Field("string", "Topic that the entry lies in: the ledger's, or a dead-letter topic."),
+    "raw_partition": Field("long", "Its partition."),
+    "raw_offset": Field("long", "Its offset."),
+    "service_name": Field("string", "Service that the record speaks of, such as receive.syslog, process.syslog, sink.adx."),
+    "service_type": Field("string", "receiver, processor or sink."),
+    "service_node_name": Field("string", "Instance of the service."),
+    "ledger_topic": Field("string", "Topic read or written, by its short name such as raw.syslog."),
+    "ledger_minute": Field("long", "Receive minute of the data, counted since 1970; to count distinct minutes."),
+    "log_source_ip": Field("string", "Address of the sender; `others` where a receiver had too many to tell apart."),
+    "log_source_name": Field("string", "Name that the catalogue of sources gives the sender, where a processor has seen it."),
+    "ledger_units": Field("long", "Units received or processed."),
+    "ledger_bytes": Field("long", "Their bytes."),
+    "ledger_minutes_heard": Field("long", "Of units_received: in how many of the 180 minutes up to this one the sender was heard."),
+    "ledger_dropped": Field("long", "Units a receiver lost before it could publish them."),
+    "ledger_dead": Field("long", "Units that a processor, or events that a sink, dead-lettered."),
+    "ledger_dead_percent": Field("double", "Of the units or events of this record, how many of a hundred."),
+    "ledger_events": Field("long", "Events written, due or read."),
+    "ledger_delivered": Field("long", "Events that the destination took."),
+    "ledger_records": Field("long", "Records that expired before they were read."),
+    "ledger_delay_seconds": Field("long", "From the end of the receive minute to the entry: how far behind the service is."),
+    "ledger_expected": Field("long", "Units that an exporter says it has sent in this minute."),
+    "ledger_missing": Field("long", "Of those, how many did not come; less than 0 where some of the minute before came late."),
+    "ledger_missing_percent": Field("double", "The same, of a hundred."),
+    "flow_protocol": Field("string", "Of units_lost: netflow-v5, netflow-v9, ipfix or sflow."),
+    "flow_observation_domain": Field("long", "Of units_lost and template_missing: source id, observation domain or sub-agent."),
+    "flow_template_id": Field("long", "Of template_missing: the template."),
 }
 """The fields of the records and what they hold; times are microseconds UTC."""
 
