@@ -3,6 +3,8 @@
 The table is in `logsource_table`; docs/log-sources.md shows it. A log source that is not in it is a problem of the rule, not a rule
 that never matches. The same holds for a field that none of the datasets has: a rule about a verdict is not applicable to flows,
 which carry none.
+
+`pipeline` is no topic of events but what the ledger tells of Weir itself (`weir.detect.pipeline`).
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from sigma.rule.logsource import SigmaLogSource
 
 from weir.detect.fields import PARTS
 from weir.detect.logsource_table import TABLE, TAXONOMY, Target, zeek
+from weir.detect.pipeline import PIPELINE
 from weir.detect.values import UnsupportedError
 from weir.model.schemas import latest
 from weir.model.topics import DATASETS
@@ -84,6 +87,7 @@ DEFAULT_ENTITIES: dict[str, dict[str, str]] = {
     "syslog": {"host": "host.name", "source_address": "source.ip", "user": "user.name"},
     "authentication": {"user": "user.name", "source_address": "source.ip", "host": "host.name"},
     "sensor": {"host": "host.name"},
+    PIPELINE: {"service": "service.name", "source_address": "log.source.ip", "topic": "ledger.topic"},
 }
 
 # What makes an alert of its own of a rule that alerts by itself and does not say.
@@ -96,12 +100,13 @@ DEFAULT_GROUP: dict[str, tuple[str, ...]] = {
     "syslog": ("host.name",),
     "authentication": ("user.name",),
     "sensor": ("host.name",),
+    PIPELINE: ("service.name",),
 }
 
 
 def datasets_of(source: SigmaLogSource) -> tuple[LogSource, ...]:
     """The datasets of a rule's log source. Raises UnsupportedError where the table has none."""
-    if source.product == "weir" and source.service in DATASETS:
+    if source.product == "weir" and source.service in (*DATASETS, PIPELINE):
         return (LogSource(source.service),)
     given = (source.category, source.product, source.service)
     for row in TABLE:
