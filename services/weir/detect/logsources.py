@@ -4,6 +4,7 @@
 |------------------------------------------|---------------|----------------------------|
 | category: file_audit, product: qumulo    | file-audit    | event_module is qumulo     |
 | category: file_audit                     | file-audit    |                            |
+| product: kemp                            | cef, syslog   | event_module is kemp       |
 | service: netflow                         | network-flow  |                            |
 | category: firewall, no product           | network-flow  |                            |
 | product: weir, service: <dataset>        | that dataset  |                            |
@@ -49,6 +50,7 @@ class LogSource:
 _TABLE: tuple[tuple[tuple[str | None, str | None, str | None], tuple[LogSource, ...]], ...] = (
     (("file_audit", "qumulo", None), (LogSource("file-audit", {"event_module": "qumulo"}),)),
     (("file_audit", "", None), (LogSource("file-audit"),)),
+    ((None, "kemp", None), (LogSource("cef", {"event_module": "kemp"}), LogSource("syslog", {"event_module": "kemp"}))),
     ((None, "", "netflow"), (LogSource("network-flow"),)),
     (("firewall", "", ""), (LogSource("network-flow"),)),
 )
