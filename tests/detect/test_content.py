@@ -239,9 +239,9 @@ SCENES = [
         {"sensor_instrument_error": {"sensor": "harbour-sensor-2", "application": "netmon_1@harbour-sensor-2"}},
     ),
     Scene(
-        "a log forwarder fails for most of an hour",
-        every(60, 45, lambda at, n: sensor(
-            at, "instruments.logforwarder.pipeline_stats", "pipeline weir processed=184, errors=7", "logforwarder_0",
+        "a log forwarder fails for a quarter of an hour",
+        every(60, 15, lambda at, n: sensor(
+            at, "instruments.logforwarder.pipeline_stats", "pipeline weir processed=184, errors=70", "logforwarder_0",
         )),
         {"sensor_pipeline_errors": {"sensor": "harbour-sensor-2"}},
     ),
