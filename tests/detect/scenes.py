@@ -85,7 +85,9 @@ def esp(at: float, event: str, **pairs: object) -> Unit:
     """An ESP event of a LoadMaster in CEF."""
     text = " ".join(f"{key}={value}" for key, value in pairs.items())
     head = f"<134>{datetime.fromtimestamp(at, UTC):%b %d %H:%M:%S} lm-1 "
-    return Unit(at, f"{head}CEF:0|Kemp|LM|1.0|{_CLASSES[event]}|{event}|0|vs=10.30.0.15:443 event={event} {text}".encode(), "syslog")
+    return Unit(
+        at, f"{head}CEF:0|Kemp|LM|1.0|{_CLASSES[event]}|{event}|0|vs=10.30.0.15:443 event={event} {text}".encode(), "syslog"
+    )
 
 
 def document(at: float, content: dict[str, Any]) -> Unit:

@@ -8,7 +8,21 @@ from typing import Any
 import pytest
 
 from tests.detect.scenes import (
-    BEGIN, DAY, HOUR, MINUTE, RULE_IDS, Unit, audit, document, esp, eve, every, fired, line, rule_set, zeek,
+    BEGIN,
+    DAY,
+    HOUR,
+    MINUTE,
+    RULE_IDS,
+    Unit,
+    audit,
+    document,
+    esp,
+    eve,
+    every,
+    fired,
+    line,
+    rule_set,
+    zeek,
 )  # fmt: skip
 
 CLIENT = "198.51.100.9"
@@ -85,7 +99,7 @@ SCENES = [
     ),
     Scene(
         "everybody is shut out of a folder",
-        every(20, 6, lambda at, n: audit(at, "fs_list_directory", "/board", user=f"EXAMPLE\\u{n}", status="fs_access_denied_error")),
+        every(20, 6, lambda at, n: audit(at, "fs_open", "/board", user=f"EXAMPLE\\u{n}", status="fs_access_denied_error")),
         {"qumulo_denied_path": {"file": "/board"}},
     ),
     Scene(
@@ -168,7 +182,7 @@ SCENES = [
     ),
     Scene(
         "a scanner that names itself",
-        [esp(BEGIN, "Attempt", srcip=CLIENT, srcport=40190, method="GET", url="https://shop.example.test/", useragent="sqlmap/1.8")],
+        [esp(BEGIN, "Attempt", srcip=CLIENT, srcport=40190, method="GET", url="https://x.example.test/", useragent="sqlmap/1.8")],
         {"web_scanner_agent": {"source_address": CLIENT}},
     ),
     Scene(
