@@ -127,6 +127,8 @@ def _made(target: Target) -> LogSource:
 @cache
 def record_fields(dataset: str) -> Mapping[str, str]:
     """Fields of a dataset's records, with "map" for those that hold one and "" for others."""
+    if dataset == PIPELINE:
+        return dict.fromkeys(PIPELINE_FIELDS, "")
     return {entry["name"]: "map" if _is_map(entry["type"]) else "" for entry in latest(dataset).parsed["fields"]}
 
 

@@ -49,7 +49,8 @@ PIPELINE_FIELDS: Final[Mapping[str, Field]] = {
     "event_created": Field("timestamp-micros", "When the entry was written."),
     "event_action": Field(
         "string",
-        "units_received, units_processed, events_written, events_due, events_delivered, units_lost, records_expired or template_missing.",
+        "units_received, units_processed, events_written, events_due, events_delivered, units_lost, records_expired or "
+        "template_missing.",
     ),
     "event_reason": Field("string", "Of template_missing: why the units were dead-lettered."),
     "site": Field("string", "Site of the service."),
