@@ -18,7 +18,7 @@ from sigma.rule.logsource import SigmaLogSource
 
 from weir.detect.fields import PARTS
 from weir.detect.logsource_table import TABLE, TAXONOMY, Target, zeek
-from weir.detect.pipeline import PIPELINE
+from weir.detect.pipeline import PIPELINE, PIPELINE_FIELDS
 from weir.detect.values import UnsupportedError
 from weir.model.schemas import latest
 from weir.model.topics import DATASETS
