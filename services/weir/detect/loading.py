@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 from sigma.collection import SigmaCollection
-from sigma.correlations import SigmaCorrelationRule
+from sigma.correlations import SigmaCorrelationRule, SigmaExtendedCorrelationCondition
 from sigma.exceptions import SigmaError
 from sigma.rule import SigmaRule
 
@@ -130,7 +130,9 @@ class _Assembly:
         return made
 
     def _correlation(self, parsed: SigmaCorrelationRule, document: _Document) -> Correlation:
-        references = [reference.reference for reference in (parsed.rules or parsed.referenced_rules or [])]
+        references = [reference.reference for reference in parsed.rules or ()]
+        if parsed.rules is None and isinstance(parsed.condition, SigmaExtendedCorrelationCondition):
+            references = list(parsed.condition.get_referenced_rules())
         members = [(reference, self._member(reference)) for reference in references]
         made = correlation_of(parsed, members, document.file, document.line)
         for _, member in members:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from weir.detect.matcher import Predicate
 
-__all__ = ["Condition", "Correlation", "Expression", "Member", "Problem", "Rule", "RuleSet", "Source", "Variant"]
+__all__ = ["MAX_EXACT_COUNT", "Condition", "Correlation", "Expression", "Member", "Problem", "Rule", "RuleSet", "Source", "Variant"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +99,9 @@ class Condition(NamedTuple):
 
 AT_LEAST_ONE = Condition()
 
+MAX_EXACT_COUNT = 128
+"""Up to this threshold of an event_count, partials and states carry event times, so that windows are exact."""
+
 Expression = tuple[Any, ...]
 """An extended condition: ("and" | "or", *expressions), ("not", expression) or ("rule", label)."""
 
@@ -117,6 +120,8 @@ class Correlation:
         options: of Weir's own kinds.
         announce: whether it raises alerts itself; False where it only counts in another one.
         feeds: correlations that its alerts count in, by id.
+        once_us: a processor need not say again within this time (of receipt) what it has said of the same group and values; 0 where
+            each event counts.
     """
 
     id: str
@@ -133,6 +138,7 @@ class Correlation:
     options: Mapping[str, Any] = field(default_factory=dict)
     announce: bool = True
     feeds: tuple[str, ...] = ()
+    once_us: int = 0
     techniques: tuple[str, ...] = ()
     tactics: tuple[str, ...] = ()
     false_positives: tuple[str, ...] = ()
@@ -148,9 +154,28 @@ class Correlation:
         return max(1, self.timespan_us // self.slice_us)
 
     @property
+    def at_end(self) -> bool:
+        """Whether it is judged once for each window of its timespan's width, aligned to the epoch, when that is over.
+
+        That is so for every condition that can become false again when more events come. The others are judged at once, in
+        sliding windows.
+        """
+        if self.kind in {"value_avg", "value_percentile", "value_median"}:
+            return True
+        if self.kind in {"event_count", "value_count", "value_sum", "temporal", "temporal_ordered"}:
+            return self.condition.op not in {"gt", "gte"} or _has_not(self.expression)
+        return False
+
+    @property
     def threshold(self) -> float:
         """The least number that satisfies a condition of gt or gte on whole numbers."""
         return self.condition.number + 1 if self.condition.op == "gt" else self.condition.number
+
+
+def _has_not(expression: Expression | None) -> bool:
+    if expression is None or expression[0] == "rule":
+        return False
+    return expression[0] == "not" or any(map(_has_not, expression[1:]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from weir.detect.kinds import absence, baseline, beacon, first_seen, windows
 from weir.detect.kinds.common import Merged, SignalsHeader, State
 from weir.detect.rules import Correlation
 
-__all__ = ["Kind", "Merged", "State", "kind_of"]
+__all__ = ["Kind", "Merged", "State", "kind_of", "own_kind"]
 
 
 class Kind(Protocol):
@@ -44,3 +44,8 @@ _KINDS: Mapping[str, Kind] = {"absence": absence, "baseline": baseline, "beacon"
 def kind_of(correlation: Correlation) -> Kind:
     """The kind of this correlation."""
     return _KINDS.get(correlation.kind, cast("Kind", windows))
+
+
+def own_kind(name: str) -> Kind | None:
+    """One of Weir's own kinds, by what `weir.detect.type` calls it."""
+    return _KINDS.get(name)
