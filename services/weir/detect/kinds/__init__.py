@@ -12,9 +12,10 @@ from typing import Any, Protocol, cast
 from weir.detect.alerts import Origin
 from weir.detect.kinds import windows
 from weir.detect.kinds.common import Merged, SignalsHeader, State
+from weir.detect.kinds.state import StateError
 from weir.detect.rules import Correlation
 
-__all__ = ["Kind", "Merged", "State", "kind_of"]
+__all__ = ["Kind", "Merged", "State", "is_of_some_kind", "kind_of"]
 
 
 class Kind(Protocol):
@@ -44,3 +45,14 @@ _KINDS: Mapping[str, Kind] = {}
 def kind_of(correlation: Correlation) -> Kind:
     """The kind of this correlation."""
     return _KINDS.get(correlation.kind, cast("Kind", windows))
+
+
+def is_of_some_kind(value: bytes) -> bool:
+    """Whether a table value is a state that this release reads at all."""
+    for kind in (cast("Kind", windows), *_KINDS.values()):
+        try:
+            kind.load(value)
+        except StateError:
+            continue
+        return True
+    return False
