@@ -21,11 +21,11 @@ from sigma.rule import SigmaRule
 
 from weir.detect.correlating import alone, correlation_of
 from weir.detect.extension import read_extension
-from weir.detect.logsources import LogSource, datasets_of
+from weir.detect.logsources import LogSource, NotApplicableError, datasets_of
 from weir.detect.matcher import UnsupportedError, compile_rule
 from weir.detect.rules import Correlation, Problem, Rule, RuleSet, Variant
 
-__all__ = ["DEFAULT_RULES", "load_rules"]
+__all__ = ["DEFAULT_RULES", "load_rules", "parsed_rules"]
 
 DEFAULT_RULES = Path(__file__).parent / "rules"
 MAX_FILE_BYTES = 1_000_000
@@ -41,8 +41,16 @@ class _Document:
     def id(self) -> str:
         return str(self.parsed.id)
 
-    def problem(self, cause: str) -> Problem:
-        return Problem(self.file, self.line, self.parsed.title, cause)
+    def problem(self, cause: str, *, wrong: bool = True) -> Problem:
+        return Problem(self.file, self.line, self.parsed.title, cause, wrong)
+
+
+class _LeftOutError(UnsupportedError):
+    """A correlation counts what is left out; `wrong` as in the problem that this one follows from."""
+
+    def __init__(self, message: str, *, wrong: bool) -> None:
+        super().__init__(message)
+        self.wrong = wrong
 
 
 def load_rules(folder: Path | str | None = None) -> RuleSet:
@@ -57,13 +65,30 @@ def load_rules(folder: Path | str | None = None) -> RuleSet:
     digest = hashlib.sha256()
     problems: list[Problem] = []
     documents: list[_Document] = []
-    for path in sorted(p for p in root.rglob("*") if p.suffix in {".yml", ".yaml"} and p.is_file()):
-        name = path.relative_to(root).as_posix()
-        content = path.read_bytes()
+    for name, content in _files(root):
         digest.update(f"{len(name)} {name} {len(content)} ".encode() + content)
         documents.extend(_documents(name, content, problems))
     kept = list(_with_ids_of_their_own(documents, problems))
     return _Assembly(kept, problems).rule_set(digest.hexdigest()[:16])
+
+
+def parsed_rules(folder: Path | str | None = None) -> dict[str, SigmaRule]:
+    """The rules of a folder that `load_rules` takes, by id, as pySigma parsed them: for those who explain what a rule means.
+
+    A rule set does not keep them; thousands of parsed rules are too much to hold in every processor.
+    """
+    found: dict[str, SigmaRule] = {}
+    for name, content in _files(Path(folder) if folder is not None else DEFAULT_RULES):
+        for document in _documents(name, content, []):
+            if isinstance(document.parsed, SigmaRule):
+                found.setdefault(document.id, document.parsed)
+    return found
+
+
+def _files(root: Path) -> Iterator[tuple[str, bytes]]:
+    """Name within the folder and content of each rule file."""
+    for path in sorted(p for p in root.rglob("*") if p.suffix in {".yml", ".yaml"} and p.is_file()):
+        yield path.relative_to(root).as_posix(), path.read_bytes()
 
 
 def _with_ids_of_their_own(documents: list[_Document], problems: list[Problem]) -> Iterator[_Document]:
@@ -90,7 +115,8 @@ class _Assembly:
             if document.parsed.name:
                 self.by_reference.setdefault(document.parsed.name, document)
         self.made: dict[str, Rule | Correlation] = {}
-        self.broken: set[str] = set()
+        # By id, whether what is left out is wrong, or only about other events than ours.
+        self.broken: dict[str, bool] = {}
         self.making: list[str] = []
         # By id of what is referred to, the correlations that do, and whether one of them leaves it its own alerts.
         self.feeds: dict[str, list[str]] = {}
@@ -121,8 +147,10 @@ class _Assembly:
             parsed = document.parsed
             made = _rule(parsed, document) if isinstance(parsed, SigmaRule) else self._correlation(parsed, document)
         except (UnsupportedError, SigmaError) as error:
-            self.problems.append(document.problem(_cause(error)))
-            self.broken.add(document.id)
+            elsewhere = isinstance(error, NotApplicableError) and isinstance(document.parsed, SigmaRule)
+            wrong = error.wrong if isinstance(error, _LeftOutError) else not elsewhere
+            self.problems.append(document.problem(_cause(error), wrong=wrong))
+            self.broken[document.id] = wrong
             return None
         finally:
             self.making.pop()
@@ -147,20 +175,21 @@ class _Assembly:
             raise UnsupportedError(f"refers to itself through {reference}")
         made = self._make(document)
         if made is None:
-            raise UnsupportedError(f"its rule {reference} is left out")
+            raise _LeftOutError(f"its rule {reference} is left out", wrong=self.broken[document.id])
         return made
 
 
 def _rule(parsed: SigmaRule, document: _Document) -> Rule:
     variants: list[Variant] = []
-    causes: list[str] = []
+    errors: list[UnsupportedError] = []
     for source in datasets_of(parsed.logsource):
         try:
             variants.append(_variant(parsed, source))
         except UnsupportedError as error:
-            causes.append(str(error))
+            errors.append(error)
     if not variants:
-        raise UnsupportedError("; ".join(dict.fromkeys(causes)))
+        applicable = any(not isinstance(error, NotApplicableError) for error in errors)
+        raise (UnsupportedError if applicable else NotApplicableError)("; ".join(dict.fromkeys(map(str, errors))))
     return Rule(
         id=document.id,
         title=parsed.title,

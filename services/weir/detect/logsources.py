@@ -24,16 +24,24 @@ from weir.detect.matcher import UnsupportedError
 from weir.model.schemas import latest
 from weir.model.topics import DATASETS
 
-__all__ = ["DEFAULT_ENTITIES", "DEFAULT_GROUP", "LogSource", "datasets_of", "record_fields"]
+__all__ = ["DEFAULT_ENTITIES", "DEFAULT_GROUP", "LogSource", "NotApplicableError", "datasets_of", "record_fields"]
+
+
+class NotApplicableError(UnsupportedError):
+    """Sound Sigma about events that no dataset of ours has; the message says what is not there."""
 
 
 @dataclass(frozen=True, slots=True)
 class LogSource:
-    """A dataset and what its events must have besides, as field and text; `names` are record fields of Sigma's own names there."""
+    """A dataset and what its events must have besides, as field and text; `names` are record fields of Sigma's own names there.
+
+    `ours` says that the rule named the dataset itself, so that a field it does not have is a mistake.
+    """
 
     dataset: str
     where: dict[str, str] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
+    ours: bool = False
 
     def record_field(self, name: str) -> str:
         """The record field of a Sigma field: `file.path` is `file_path`. Raises UnsupportedError where the dataset has none."""
@@ -41,7 +49,8 @@ class LogSource:
             return "timestamp"
         found = self.names.get(name) or _TAXONOMY.get(name) or name.replace(".", "_")
         if found.partition(".")[0] not in record_fields(self.dataset):
-            raise UnsupportedError(f"field {name} is not in dataset {self.dataset}")
+            error = UnsupportedError if self.ours else NotApplicableError
+            raise error(f"field {name} is not in dataset {self.dataset}")
         return found
 
 
@@ -91,9 +100,11 @@ DEFAULT_GROUP: dict[str, tuple[str, ...]] = {
 
 
 def datasets_of(source: SigmaLogSource) -> tuple[LogSource, ...]:
-    """The datasets of a rule's log source. Raises UnsupportedError where the table above has none."""
-    if source.product == "weir" and source.service in DATASETS:
-        return (LogSource(source.service),)
+    """The datasets of a rule's log source. Raises NotApplicableError where the table above has none."""
+    if source.product == "weir":
+        if source.service in DATASETS:
+            return (LogSource(source.service, ours=True),)
+        raise UnsupportedError(f"log source product weir has services {', '.join(DATASETS)}, not {source.service}")
     given = (source.category, source.product, source.service)
     for wanted, found in _TABLE:
         if all(want is None or (have or "") == want for want, have in zip(wanted, given, strict=True)):
@@ -101,7 +112,7 @@ def datasets_of(source: SigmaLogSource) -> tuple[LogSource, ...]:
     named = ", ".join(
         f"{key} {value}" for key, value in zip(("category", "product", "service"), given, strict=True) if value is not None
     )
-    raise UnsupportedError(f"log source {named} is mapped to no dataset")
+    raise NotApplicableError(f"log source {named} is mapped to no dataset")
 
 
 @cache

@@ -18,12 +18,16 @@ __all__ = ["Condition", "Correlation", "Expression", "Member", "Problem", "Rule"
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something in a rule file that is left out, and why. `line` counts from 1; 0 where no line can be named."""
+    """Something in a rule file that is left out, and why. `line` counts from 1; 0 where no line can be named.
+
+    `wrong` is False where the rule is sound and none of our datasets has what it speaks of.
+    """
 
     file: str
     line: int
     title: str
     cause: str
+    wrong: bool = True
 
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}" if self.line else self.file
