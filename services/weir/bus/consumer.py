@@ -13,6 +13,7 @@ from typing import Any
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from weir.bus.config import consumer_config
+from weir.bus.offsets import watermarks
 from weir.ops.settings import ServiceSettings
 
 __all__ = ["BatchConsumer", "Expired"]
@@ -70,7 +71,7 @@ class BatchConsumer:
     def _start(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         starts = []
         for committed in consumer.committed(partitions, timeout=30):
-            low, _high = consumer.get_watermark_offsets(committed, timeout=30)
+            low, _high = watermarks(consumer, committed, 30)
             start = TopicPartition(committed.topic, committed.partition, OFFSET_BEGINNING)
             if committed.offset >= 0:
                 start.offset = max(committed.offset, low)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,6 +15,7 @@ from sigma.correlations import (
     SigmaRuleReference,
 )
 
+from weir.detect.attack import attack_of
 from weir.detect.extension import Extension, read_extension
 from weir.detect.logsources import DEFAULT_ENTITIES, DEFAULT_GROUP
 from weir.detect.matcher import UnsupportedError
@@ -26,7 +26,6 @@ __all__ = ["ALONE_TIMESPAN_US", "SLICES", "alone", "correlation_of"]
 SLICES = 12
 _SECOND = 1_000_000
 ALONE_TIMESPAN_US = 3600 * _SECOND
-_TECHNIQUE = re.compile(r"t\d{4}(\.\d{3})?")
 KINDS = frozenset({"event_count"})
 
 
@@ -181,9 +180,8 @@ def _expression(node: CorrelationConditionItem | SigmaRuleReference) -> Expressi
 
 
 def _attack(tags: Sequence[str], inner: Sequence[Rule | Correlation]) -> dict[str, Any]:
-    names = [tag.removeprefix("attack.").lower() for tag in dict.fromkeys(tags) if tag.startswith("attack.")]
-    techniques = [name.upper() for name in names if _TECHNIQUE.fullmatch(name)]
-    tactics = [name.replace("_", "-").replace("-", " ").title() for name in names if not re.match(r"[tgs]\d{4}", name)]
+    found = attack_of(tags)
+    techniques, tactics = list(found.techniques), list(found.tactics)
     for member in inner:
         if isinstance(member, Correlation):
             techniques += member.techniques

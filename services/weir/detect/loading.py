@@ -19,6 +19,7 @@ from sigma.correlations import SigmaCorrelationRule
 from sigma.exceptions import SigmaError
 from sigma.rule import SigmaRule
 
+from weir.detect.attack import attack_of
 from weir.detect.correlating import alone, correlation_of
 from weir.detect.extension import read_extension
 from weir.detect.logsources import LogSource, NotApplicableError, datasets_of
@@ -124,7 +125,8 @@ class _Assembly:
 
     def rule_set(self, version: str) -> RuleSet:
         for document in self.documents:
-            self._make(document)
+            if self._make(document) is not None and (unknown := attack_of(map(str, document.parsed.tags)).unknown):
+                self.problems.append(document.problem(f"{', '.join(unknown)}: no tactic or technique of MITRE ATT&CK; left out"))
         correlations = []
         for document in self.documents:
             made = self.made.get(document.id)

@@ -20,6 +20,7 @@ from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 from weir.bus.codec import Decoder, WireFormatError
 from weir.bus.config import client_config
 from weir.bus.deadletter import reason_of
+from weir.bus.offsets import offsets_for_times, watermarks
 from weir.model.batch import RawBatch
 from weir.model.ids import parse_event_id
 from weir.model.topics import TopicNames, declarations
@@ -253,9 +254,9 @@ class Tap:
             raise TapError(f"there are no raw topics with the prefix {self._settings.topic_prefix}; `weir topics apply` makes them")
         if self._since_us is not None:
             asked = [TopicPartition(start.topic, start.partition, max(0, self._since_us // 1000)) for start in starts]
-            starts = consumer.offsets_for_times(asked, 30)
+            starts = offsets_for_times(consumer, asked, 30)
         for start in starts:
-            end = consumer.get_watermark_offsets(TopicPartition(start.topic, start.partition), timeout=10)[1]
+            end = watermarks(consumer, TopicPartition(start.topic, start.partition))[1]
             self._ends[start.topic, start.partition] = end
             if self._since_us is None or start.offset < 0:
                 start.offset = end
