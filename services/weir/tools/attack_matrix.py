@@ -9,13 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["TACTIC_ORDER", "tactics_of"]
-
-TACTIC_ORDER: Final = (
-    *("reconnaissance", "resource-development", "initial-access", "execution", "persistence", "privilege-escalation"),
-    *("defense-evasion", "stealth", "defense-impairment", "credential-access", "discovery", "lateral-movement", "collection"),
-    *("command-and-control", "exfiltration", "impact"),
-)
+__all__ = ["tactics_of"]
 
 _EVASION = "defense-evasion stealth defense-impairment"
 _TACTICS: Final = {

@@ -17,6 +17,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from weir.detect.cases import CaseResult
     from weir.detect.rules import RuleSet
+    from weir.ops.settings import ServiceSettings
 
 __all__ = ["rules_app"]
 
@@ -81,6 +82,12 @@ def _plain(text: str) -> str:
     return printable(text).replace("[", r"\[")
 
 
+def _line(text: str) -> str:
+    from weir.tools.tap_view import printable  # noqa: PLC0415
+
+    return printable(text)
+
+
 def _places(rows: list[dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
     return [(f"{row['file']}:{row['line']}" if row["line"] else row["file"], row) for row in rows]
 
@@ -116,7 +123,8 @@ def list_(folder: Folder = None, as_json: AsJson = False) -> None:
     total = f"{len(rows)} rules and correlations, {alerting} of them alert; {sum(row['tests'] for row in rows)} test cases"
     _say(console, f"{total}; version {rule_set.version}")
     for place, row in _places(problems):
-        _say(console, f"{place}: {row['title'] or '-'}: {row['state']}: {row['cause']}", "red" if row["state"] == "wrong" else "yellow")
+        style = "red" if row["state"] == "wrong" else "yellow"
+        _say(console, _line(f"{place}: {row['title'] or '-'}: {row['state']}: {row['cause']}"), style)
     raise typer.Exit(EXIT_FOUND if wrong else 0)
 
 
@@ -147,19 +155,22 @@ def check(
         _print({"version": rule_set.version, **counts, "problems": problems})
         raise typer.Exit(code)
     console = _console()
-    for state, style in (("not applicable", "yellow"), ("wrong", "red")):
-        for place, row in _places([row for row in problems if row["state"] == state]):
-            _say(console, f"{place}: {row['title'] or '-'}", f"bold {style}")
-            _say(console, f"    {state}: {row['cause']}")
-            if row["way_out"]:
-                _say(console, f"    way out: {row['way_out']}", "dim")
+    elsewhere = [row for row in problems if row["state"] != "wrong"]
+    for place, row in _places(elsewhere):
+        _say(console, _line(f"{place}: {row['title'] or '-'}: not applicable: {row['cause']}"), "yellow")
+    for way in dict.fromkeys(row["way_out"] for row in elsewhere if row["way_out"]):
+        _say(console, f"    way out: {way}", "dim")
+    for place, row in _places(wrong):
+        _say(console, _line(f"{place}: {row['title'] or '-'}: {row['cause']}"), "bold red")
+        if row["way_out"]:
+            _say(console, f"    way out: {row['way_out']}", "dim")
     named = f"{counts['rules']} rules and {counts['correlations']} correlations can be used"
     _say(console, f"{named}; {counts['wrong']} wrong, {counts['not_applicable']} not applicable; version {rule_set.version}")
     raise typer.Exit(code)
 
 
 @rules_app.command("test")
-def test(folder: Folder = None, only: Only = None, as_json: AsJson = False) -> None:
+def run_tests(folder: Folder = None, only: Only = None, as_json: AsJson = False) -> None:
     """Run the test cases that the rule files carry. Exit 1 where one goes otherwise than expected, or a rule is wrong."""
     from weir.detect.cases import cases_of, run_case  # noqa: PLC0415
 
@@ -178,30 +189,36 @@ def test(folder: Folder = None, only: Only = None, as_json: AsJson = False) -> N
     code = EXIT_FOUND if failed or wrong else 0
     if as_json:
         rows = [
-            {"rule": r.rule, "case": r.name, "passed": not r.failure, "failure": r.failure, "came": r.came, "file": r.file, "line": r.line}
+            {
+                "rule": r.rule,
+                "case": r.name,
+                "passed": not r.failure,
+                "failure": r.failure,
+                "came": r.came,
+                "file": r.file,
+                "line": r.line,
+            }
             for r in results
         ]
         _print({"version": rule_set.version, "passed": len(results) - len(failed), "failed": len(failed), "cases": rows})
         raise typer.Exit(code)
     console = _console()
     for result in failed:
-        _say(console, _plain_line(f"{result.file}:{result.line}: {result.rule}: {result.name or 'a case without a name'}"), "bold red")
-        _say(console, _plain_line(f"    {result.failure}"))
+        _say(console, _line(f"{result.file}:{result.line}: {result.rule}: {result.name or 'a case without a name'}"), "bold red")
+        _say(console, _line(f"    {result.failure}"))
         for summary in result.came:
-            _say(console, _plain_line(f"    came: {summary}"), "dim")
+            _say(console, _line(f"    came: {summary}"), "dim")
     for problem in wrong:
         _say(console, f"{problem}", "red")
     untested = {c.title for c in rule_set.correlations if c.announce and not c.tests and not _rule_has_tests(rule_set, c.id)}
     if untested and not only:
-        _say(console, f"without a test case: {len(untested)}: {', '.join(sorted(untested)[:10])}{' …' if len(untested) > 10 else ''}", "yellow")
+        _say(
+            console,
+            f"without a test case: {len(untested)}: {', '.join(sorted(untested)[:10])}{' …' if len(untested) > 10 else ''}",
+            "yellow",
+        )
     _say(console, f"{len(results) - len(failed)} of {len(results)} test cases as expected")
     raise typer.Exit(code)
-
-
-def _plain_line(text: str) -> str:
-    from weir.tools.tap_view import printable  # noqa: PLC0415
-
-    return printable(text)
 
 
 def _rule_has_tests(rule_set: RuleSet, rule_id: str) -> bool:
@@ -237,7 +254,8 @@ def coverage_(
         for row in rows:
             tactic = "" if row["tactic"] == last else row["tactic"]
             last = row["tactic"]
-            table.add_row(tactic, row["technique"], str(row["count"]), ", ".join(row["sources"]), _plain("; ".join(row["rules"])))
+            technique = f"{row['technique']} {row['name']}".rstrip()
+            table.add_row(tactic, technique, str(row["count"]), ", ".join(row["sources"]), _plain("; ".join(row["rules"])))
         console.print(table)
         techniques = {row["technique"] for row in rows} - {"-"}
         untagged = sum(1 for c in rule_set.correlations if c.announce and not c.techniques and not c.tactics)
@@ -247,7 +265,9 @@ def coverage_(
 
 @rules_app.command("explain")
 def explain_(
-    event: Annotated[str, typer.Argument(metavar="EVENT", help="a file with events or an alert in JSON, - for standard input, or an event id")],
+    event: Annotated[
+        str, typer.Argument(metavar="EVENT", help="a file with events or an alert in JSON, - for standard input, or an event id")
+    ],
     folder: FolderOption = None,
     only: Only = None,
     dataset: Annotated[str | None, typer.Option(help="of events that do not name theirs")] = None,
@@ -272,7 +292,8 @@ def explain_(
             events = read_events(Path(event).read_bytes(), event, dataset)
     except (OSError, ValueError) as error:
         _fail(EXIT_SETTINGS, [str(error)])
-    found = [explained(rule_set, parsed_rules(folder), name, record, wanted) for name, record in events]
+    parsed = parsed_rules(folder)
+    found = [explained(rule_set, parsed, name, record, wanted) for name, record in events]
     if as_json:
         _print(found)
     else:
@@ -294,6 +315,21 @@ def _is_event_id(text: str) -> bool:
     return True
 
 
+def _fetched(event_id: str) -> list[tuple[str, dict[str, Any]]]:
+    """The event of this id, from Kafka. Exit 3 where it cannot be asked, or has no such event any more."""
+    from weir.bus.topics import TopicsUnavailable  # noqa: PLC0415
+    from weir.tools.evidence import EvidenceReader  # noqa: PLC0415
+
+    try:
+        with EvidenceReader(_settings()) as reader:
+            found = reader.find_event(event_id)
+    except TopicsUnavailable as error:
+        _fail(EXIT_UNAVAILABLE, [str(error), "way out: check WEIR_KAFKA_BOOTSTRAP_SERVERS and that the cluster runs"])
+    if found is None:
+        _fail(EXIT_UNAVAILABLE, [f"no event topic has {event_id}: it has expired, or was not published"])
+    return [found]
+
+
 def _chosen(rule_set: RuleSet, only: list[str]) -> set[str] | None:
     """Ids of the rules that are meant, those that count in a correlation for a correlation; None for all. Exit 2 for none."""
     from weir.tools.rules_explain import of_correlation  # noqa: PLC0415
@@ -308,3 +344,72 @@ def _chosen(rule_set: RuleSet, only: list[str]) -> set[str] | None:
         left = [str(p) for p in rule_set.problems if any(text.lower() in p.title.lower() for text in only)]
         _fail(EXIT_SETTINGS, [f"no rule is called {', '.join(only)}; `weir rules list` shows what there is", *left])
     return ids
+
+
+@rules_app.command("backtest")
+def backtest_(
+    since: Annotated[str, typer.Option("--from", help="-2h, -1d … back from now, or a time")],
+    until: Annotated[str | None, typer.Option("--to", help="as --from [default: now]")] = None,
+    folder: FolderOption = None,
+    only: Only = None,
+    compare: Annotated[
+        Path | None, typer.Option("--compare", help="folder of other rules, to say what has changed from them")
+    ] = None,
+    before: Annotated[
+        str, typer.Option("--learn", help="read events so long before --from too, for what learns; not reported: 8d")
+    ] = "0s",
+    as_json: AsJson = False,
+) -> None:
+    """Say what rules would have told of the events received in a past range of time, by what the event topics hold.
+
+    Live state is not touched. Exit 1 where --compare finds a difference.
+    """
+    import time  # noqa: PLC0415
+
+    from weir.bus.topics import TopicsUnavailable  # noqa: PLC0415
+    from weir.detect.case_events import duration_us  # noqa: PLC0415
+    from weir.tools.backtest_command import backtest  # noqa: PLC0415
+    from weir.tools.tap import TapError, parse_since  # noqa: PLC0415
+
+    now = time.time_ns() // 1000
+    try:
+        begin = parse_since(since, now)
+        end = now if until is None else parse_since(until, now, "--to")
+        learn = duration_us(before, "--learn")
+    except (TapError, ValueError) as error:
+        _fail(EXIT_SETTINGS, [str(error)])
+    if begin >= end:
+        _fail(EXIT_SETTINGS, ["--from must lie before --to"])
+    rule_sets = [_narrowed(_load(one), only or []) for one in ([folder] if compare is None else [folder, compare])]
+    for rule_set in rule_sets:
+        for problem in rule_set.problems:
+            if problem.wrong:
+                Console(stderr=True, highlight=False).print(f"weir: left out: {problem}", markup=False, soft_wrap=True)
+    try:
+        code = backtest(_settings(), rule_sets, begin, end, learn, as_json=as_json, console=_console())
+    except TopicsUnavailable as error:
+        _fail(EXIT_UNAVAILABLE, [str(error), "way out: check WEIR_KAFKA_BOOTSTRAP_SERVERS and that the cluster runs"])
+    raise typer.Exit(code)
+
+
+def _narrowed(rule_set: RuleSet, only: list[str]) -> RuleSet:
+    """The rule set with what is called so alone. Exit 2 where nothing is, or nothing alerts."""
+    from weir.detect.offline import subset  # noqa: PLC0415
+
+    named = {rule.id for rule in rule_set.rules if any(rule.name == text for text in only)}
+    chosen = [c for c in rule_set.correlations if not only or c.id in named or any(_meant(c, text) for text in only)]
+    if not chosen:
+        what = f"nothing that alerts is called {', '.join(only)}" if only else "there is no rule that alerts"
+        _fail(EXIT_SETTINGS, [f"{what}; `weir rules list` shows what there is"])
+    return subset(rule_set, chosen) if only else rule_set
+
+
+def _settings() -> ServiceSettings:
+    """Settings for Kafka. Exit 2 with every mistake."""
+    from weir.ops.settings import SettingsError  # noqa: PLC0415
+    from weir.tools.kafka_settings import kafka_settings  # noqa: PLC0415
+
+    try:
+        return kafka_settings()
+    except SettingsError as error:
+        _fail(EXIT_SETTINGS, error.mistakes)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any
 
+from weir.detect.attack import TACTICS, technique_name
 from weir.detect.rules import RuleSet
-from weir.tools.attack_matrix import TACTIC_ORDER, tactics_of
+from weir.tools.attack_matrix import tactics_of
 from weir.tools.rules_report import datasets_of
 
 __all__ = ["coverage", "navigator_layer"]
@@ -36,11 +37,12 @@ def coverage(rule_set: RuleSet) -> list[dict[str, Any]]:
         for cell in cells:
             titles[cell][correlation.title] = None
             sources[cell].update(dict.fromkeys(datasets_of(correlation, rule_set)))
-    order = {tactic: place for place, tactic in enumerate(TACTIC_ORDER)}
+    order = {tactic: place for place, tactic in enumerate(TACTICS)}
     return [
         {
             "tactic": tactic,
             "technique": technique,
+            "name": technique_name(technique),
             "count": len(titles[tactic, technique]),
             "sources": sorted(sources[tactic, technique]),
             "rules": sorted(titles[tactic, technique]),

@@ -14,7 +14,7 @@ from sigma.conditions import ConditionAND, ConditionIdentifier, ConditionNOT, Co
 from sigma.exceptions import SigmaError
 from sigma.rule import SigmaDetection, SigmaDetectionItem, SigmaDetections, SigmaRule
 
-from weir.detect.alerts import condition_text
+from weir.detect.sentences import condition_text
 from weir.detect.fields import getter
 from weir.detect.logsources import LogSource, datasets_of
 from weir.detect.matcher import UnsupportedError, compile_rule
@@ -219,7 +219,9 @@ def read_events(text: bytes, where: str, dataset: str | None = None) -> list[tup
         try:
             loaded = [orjson.loads(line) for line in text.splitlines() if line.strip()]
         except orjson.JSONDecodeError as error:
-            raise ValueError(f"{where}: not JSON: {error}; of a raw line: weir decode FAMILY FILE | weir rules explain -") from error
+            raise ValueError(
+                f"{where}: not JSON: {error}; of a raw line: weir decode FAMILY FILE | weir rules explain -"
+            ) from error
     listed: Iterable[Any] = loaded[0] if len(loaded) == 1 and isinstance(loaded[0], list) else loaded
     found = [event for one in listed for event in _events_of(one, where, dataset)]
     if not found:
@@ -229,7 +231,7 @@ def read_events(text: bytes, where: str, dataset: str | None = None) -> list[tup
 
 def _events_of(one: Any, where: str, dataset: str | None) -> Iterator[tuple[str, Record]]:
     if not isinstance(one, dict):
-        raise ValueError(f"{where}: an event is a JSON object, not {type(one).__name__}")
+        raise ValueError(f"{where}: an event is a JSON object, not {type(one).__name__}")  # noqa: TRY004  of the text, not of a type
     if "alert_id" in one and "samples" in one:
         datasets = {entry.get("event_id"): entry.get("dataset") for entry in one.get("evidence", [])}
         for sample in one["samples"]:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
+from weir.detect.attack import attack_of
 from weir.detect.rules import Correlation, Problem, Rule, RuleSet
 
 __all__ = ["datasets_of", "problem_rows", "rule_rows", "way_out"]
 
 _WAYS_OUT: Final = (
-    (r"is mapped to no dataset", "docs/log-sources.md lists the log sources that are; without such events the rule can stay, unused"),
+    (
+        r"is mapped to no dataset",
+        "docs/log-sources.md lists the log sources that are; without such events the rule can stay, unused",
+    ),
     (r"is not in dataset|no event has the field", "docs/events.md lists the fields of each dataset"),
     (r"has no id", "give it a UUID of its own as id; alerts keep it for ever"),
     (r"is taken by another rule", "give one of the two another UUID, or leave one out"),
@@ -71,9 +75,7 @@ def _row(rule: Rule | None, correlation: Correlation | None, rule_set: RuleSet) 
         techniques, tactics = correlation.techniques, correlation.tactics
         datasets = datasets_of(correlation, rule_set)
     else:
-        names = [tag.removeprefix("attack.") for tag in said.tags if tag.startswith("attack.")]
-        techniques = tuple(name.upper() for name in names if re.fullmatch(r"t\d{4}(\.\d{3})?", name))
-        tactics = tuple(re.sub(r"[-_]", " ", name).title() for name in names if not re.match(r"[tgs]\d{4}", name))
+        techniques, tactics, _ = attack_of(said.tags)
         datasets = [variant.dataset for variant in said.variants]
     return {
         "id": said.id,
