@@ -17,8 +17,9 @@ from sigma.rule import SigmaDetection, SigmaDetectionItem, SigmaDetections, Sigm
 from weir.detect.sentences import condition_text
 from weir.detect.fields import getter
 from weir.detect.logsources import LogSource, datasets_of
-from weir.detect.matcher import UnsupportedError, compile_rule
+from weir.detect.matcher import Names, UnsupportedError, compile_rule, within
 from weir.detect.partials import group_text
+from weir.detect.placeholders import NO_PLACEHOLDERS, Placeholders
 from weir.detect.rules import Correlation, Rule, RuleSet, Variant
 from weir.enrich.filters.rules import fields_of
 from weir.model.topics import DATASETS
@@ -29,6 +30,8 @@ __all__ = ["Node", "Verdict", "counts_in", "explain", "of_correlation", "read_ev
 Record = dict[str, Any]
 
 _PART = "part"
+# Holds for every event, so that what a log source asks for can be judged alone.
+_ALWAYS = "{title: always, logsource: {product: any}, detection: {none: {event_id: 0, event_kind: 1}, condition: not none}}"
 _VALUES = 8
 _CHARACTERS = 120
 
@@ -97,12 +100,11 @@ def counts_in(rule_set: RuleSet, verdict: Verdict, record: Record) -> list[dict[
     return found
 
 
-def explain(parsed: SigmaRule, verdict: Verdict, record: Record) -> Node:
+def explain(parsed: SigmaRule, verdict: Verdict, record: Record, placeholders: Placeholders = NO_PLACEHOLDERS) -> Node:
     """The tree of a rule over an event; the parts of its log source come first."""
-    dataset = verdict.variant.dataset
-    source = next((one for one in datasets_of(parsed.logsource) if one.dataset == dataset), LogSource(dataset))
-    judge = _Judge(parsed, verdict.variant, record)
-    where = tuple(_where(name, value, record) for name, value in source.where.items())
+    source = _source(parsed, verdict.variant)
+    judge = _Judge(parsed, source, record, placeholders)
+    where = judge.log_source()
     conditions = tuple(judge.condition(c.parse(postprocess=False), c.condition) for c in parsed.detection.parsed_condition)
     one = conditions[0] if len(conditions) == 1 else Node("conditions", any(c.holds for c in conditions), "", "any of", conditions)
     if not where:
@@ -110,16 +112,31 @@ def explain(parsed: SigmaRule, verdict: Verdict, record: Record) -> Node:
     return Node(parsed.title, all(part.holds for part in (*where, one)), "", "all of", (*where, one))
 
 
-def _where(name: str, value: Any, record: Record) -> Node:
-    return Node(f"log source: {name} is {value}", record.get(name) == value, _has(record.get(name)))
+def _source(parsed: SigmaRule, variant: Variant) -> LogSource:
+    """The log source that a variant was compiled for: of one dataset there may be several."""
+    found = [one for one in datasets_of(parsed.logsource) if one.dataset == variant.dataset]
+    return next((one for one in found if one.record_field == variant.record_field), found[0])
 
 
 class _Judge:
     """Judges parts of one rule for one event."""
 
-    def __init__(self, parsed: SigmaRule, variant: Variant, record: Record) -> None:
-        self.parsed, self.variant, self.record = parsed, variant, record
+    def __init__(self, parsed: SigmaRule, source: LogSource, record: Record, placeholders: Placeholders) -> None:
+        self.parsed, self.source, self.record = parsed, source, record
+        self.names = Names(source.record_field, source.keywords, placeholders)
         self.detections = parsed.detection.detections
+
+    def log_source(self) -> tuple[Node, ...]:
+        """What the log source asks of an event besides its dataset."""
+        always = compile_rule(SigmaRule.from_yaml(_ALWAYS), Names(lambda name: name))
+        parts = []
+        for name, texts in self.source.where.items():
+            holds = bool(within(always, {name: texts}, None).matches(self.record))
+            parts.append(Node(f"log source: {name} is {' or '.join(texts)}", holds, _has(getter(name)(self.record))))
+        if (there := self.source.there) is not None:
+            value = getter(there)(self.record)
+            parts.append(Node(f"log source: {there} is there", value is not None, _has(value)))
+        return tuple(parts)
 
     def condition(self, node: Any, text: str = "") -> Node:
         """A node of a condition as it is written, before names are replaced by what they stand for."""
@@ -159,7 +176,7 @@ class _Judge:
         if item.field is None:
             return Node(text, self._holds(SigmaDetection([item])), "keywords are looked for in every text of the event")
         try:
-            value = getter(self.variant.record_field(item.field))(self.record)
+            value = getter(self.source.record_field(item.field))(self.record)
         except UnsupportedError as error:
             return Node(text, False, str(error))
         return Node(text, self._holds(SigmaDetection([item])), _has(value))
@@ -171,7 +188,7 @@ class _Judge:
             detection=SigmaDetections({_PART: detection}, [_PART]),
         )
         try:
-            return bool(compile_rule(rule, self.variant.record_field).matches(self.record))
+            return bool(compile_rule(rule, self.names).matches(self.record))
         except (UnsupportedError, SigmaError):
             return False
 

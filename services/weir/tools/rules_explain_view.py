@@ -9,6 +9,7 @@ from rich.text import Text
 from rich.tree import Tree
 from sigma.rule import SigmaRule
 
+from weir.detect.placeholders import Placeholders
 from weir.detect.rules import RuleSet
 from weir.model.projection import iso_time
 from weir.tools.rules_explain import Record, counts_in, explain, verdicts
@@ -21,7 +22,11 @@ _SHOWN: Final = 30
 
 
 def explained(
-    rule_set: RuleSet, parsed: dict[str, SigmaRule], dataset: str, record: Record, wanted: set[str] | None
+    rule_set: RuleSet,
+    parsed: tuple[dict[str, SigmaRule], Placeholders],
+    dataset: str,
+    record: Record,
+    wanted: set[str] | None,
 ) -> dict[str, Any]:
     """What there is to say of an event; `wanted` are the ids of the rules that are asked for, None for all of its dataset."""
     rules = []
@@ -29,7 +34,7 @@ def explained(
     for verdict in looking:
         if wanted is not None and verdict.rule.id not in wanted:
             continue
-        tree = explain(parsed[verdict.rule.id], verdict, record)
+        tree = explain(parsed[0][verdict.rule.id], verdict, record, parsed[1])
         rules.append(
             {
                 "id": verdict.rule.id,
