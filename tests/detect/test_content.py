@@ -24,6 +24,8 @@ from tests.detect.scenes import (
     rule_set,
     zeek,
 )  # fmt: skip
+from weir.local.generate.beats import BeatsUnits
+from weir.local.generate.syslog import SyslogUnits
 
 CLIENT = "198.51.100.9"
 MALLORY = {"user": "mallory", "source_address": "10.66.6.6"}
@@ -305,3 +307,15 @@ def test_what_devices_send_raises_these_alerts_and_no_others(scene: Scene) -> No
 
 def test_every_rule_of_these_families_that_alerts_has_a_scene() -> None:
     assert ours() == {name for scene in SCENES for name in scene.raises}
+
+
+def test_the_background_that_is_generated_raises_nothing() -> None:
+    lines, documents = SyslogUnits(1, 6000, mass_deletes=0, specials=False), BeatsUnits(1, 1500, specials=False)
+    # Forty thousand lines in thirteen seconds, as the demo sends them.
+    at = [BEGIN + number / 3000 for number in range(lines.amount)]
+    units = [Unit(when, lines.unit(number, round(when * 1e6)).data, "syslog") for number, when in enumerate(at)]
+    units += [
+        Unit(when, documents.unit(number, round(when * 1e6)).data, "beats")
+        for number, when in enumerate(at[:: lines.amount // documents.amount])
+    ]
+    assert fired(units) == {}

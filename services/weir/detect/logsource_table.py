@@ -137,7 +137,14 @@ TABLE: Final[tuple[Row, ...]] = (
             Target("syslog", there="url_original", names=_SYSLOG_REQUEST_NAMES, note="FortiGate web filter, PAN-OS URL logs, …"),
         ),
     ),
-    Row(("webserver", "", ""), (_REQUESTS, Target("cef", there="url_original", names=_CEF_REQUEST_NAMES, note="Kemp ESP, …"))),
+    Row(
+        ("webserver", "", ""),
+        (
+            _REQUESTS,
+            Target("cef", there="url_original", names=_CEF_REQUEST_NAMES, note="Kemp ESP, …"),
+            Target("syslog", {"event_module": ("kemp",)}, there="url_original", note="Kemp's user log and firewall"),
+        ),
+    ),
     Row(
         (None, "cisco", "aaa"),
         (
