@@ -180,6 +180,8 @@ class Engine:
                 continue
             effects.counted += 1
             effects.alerts += merged.alerts
+            if not merged.write:
+                continue
             effects.writes.append((key, merged.state.to_bytes()))
             index.schedule(key, merged.state.sources[0], kind.due(merged.state, correlation))
         index.marks.note(header)
