@@ -25,12 +25,12 @@ from weir.detect.attack import attack_of
 from weir.detect.correlating import alone, correlation_of
 from weir.detect.extension import read_extension
 from weir.detect.filters import filtered, unmet
-from weir.detect.logsources import LogSource, NotApplicableError, datasets_of
+from weir.detect.logsources import LogSource, datasets_of
 from weir.detect.matcher import Names, UnsupportedError, compile_rule, within
 from weir.detect.placeholders import FILE_NAME, NO_PLACEHOLDERS, Placeholders, read_placeholders
 from weir.detect.rules import Correlation, Problem, Rule, RuleSet, Variant
 
-__all__ = ["DEFAULT_RULES", "load_rules", "parsed_rules"]
+__all__ = ["DEFAULT_RULES", "load_rules"]
 
 DEFAULT_RULES = Path(__file__).parent / "rules"
 MAX_FILE_BYTES = 1_000_000
@@ -132,8 +132,7 @@ class _Assembly:
             if document.parsed.name:
                 self.by_reference.setdefault(document.parsed.name, document)
         self.made: dict[str, Rule | Correlation] = {}
-        # By id, whether what is left out is wrong, or only about other events than ours.
-        self.broken: dict[str, bool] = {}
+        self.broken: set[str] = set()
         self.making: list[str] = []
         # By id of what is referred to, the correlations that do, and whether one of them leaves it its own alerts.
         self.feeds: dict[str, list[str]] = {}
@@ -169,10 +168,8 @@ class _Assembly:
                 else _rule(parsed, document, self.placeholders)
             )
         except (UnsupportedError, SigmaError) as error:
-            elsewhere = isinstance(error, NotApplicableError) and isinstance(document.parsed, SigmaRule)
-            wrong = error.wrong if isinstance(error, _LeftOutError) else not elsewhere
-            self.problems.append(document.problem(_cause(error), wrong=wrong))
-            self.broken[document.id] = wrong
+            self.problems.append(document.problem(_cause(error)))
+            self.broken.add(document.id)
             return None
         finally:
             self.making.pop()
@@ -199,7 +196,7 @@ class _Assembly:
             raise UnsupportedError(f"refers to itself through {reference}")
         made = self._make(document)
         if made is None:
-            raise _LeftOutError(f"its rule {reference} is left out", wrong=self.broken[document.id])
+            raise UnsupportedError(f"its rule {reference} is left out")
         return made
 
 
@@ -225,15 +222,14 @@ def _rule(parsed: Any, document: _Document, placeholders: Placeholders) -> Rule:
 def _variants(parsed: SigmaRule, placeholders: Placeholders) -> list[Variant]:
     """A rule compiled for each dataset that has its fields. Raises UnsupportedError where none has."""
     variants: list[Variant] = []
-    errors: list[UnsupportedError] = []
+    causes: list[str] = []
     for source in datasets_of(parsed.logsource):
         try:
             variants.append(_variant(parsed, source, placeholders))
         except UnsupportedError as error:
-            errors.append(error)
+            causes.append(str(error))
     if not variants:
-        elsewhere = all(isinstance(error, NotApplicableError) for error in errors)
-        raise (NotApplicableError if elsewhere else UnsupportedError)("; ".join(dict.fromkeys(map(str, errors))))
+        raise UnsupportedError("; ".join(dict.fromkeys(causes)))
     return variants
 
 
