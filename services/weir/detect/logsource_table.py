@@ -114,6 +114,7 @@ _FLOWS: Final = Target("network-flow")
 TABLE: Final[tuple[Row, ...]] = (
     Row(("file_audit", "qumulo", None), (Target("file-audit", {"event_module": ("qumulo",)}),)),
     Row(("file_audit", "", None), (Target("file-audit"),)),
+    Row((None, "kemp", None), (Target("cef", {"event_module": ("kemp",)}), Target("syslog", {"event_module": ("kemp",)}))),
     Row((None, "", "netflow"), (_FLOWS,)),
     Row(
         ("firewall", "", ""),

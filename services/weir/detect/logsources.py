@@ -4,7 +4,7 @@ The table is in `logsource_table`; docs/log-sources.md shows it. A log source th
 that never matches. The same holds for a field that none of the datasets has: a rule about a verdict is not applicable to flows,
 which carry none.
 
-`product: weir, service: pipeline` is no topic of events but what the ledger tells of Weir itself (`weir.detect.pipeline`).
+`pipeline` is no topic of events but what the ledger tells of Weir itself (`weir.detect.pipeline`).
 """
 
 from __future__ import annotations
