@@ -11,6 +11,7 @@ receivers, which are few, of the last three hours.
 
 from __future__ import annotations
 
+import asyncio
 import queue
 import time
 from collections.abc import Iterable, Iterator
@@ -32,9 +33,8 @@ from weir.ops import logging as ops_logging
 from weir.ops import telemetry
 from weir.ops.shutdown import StopSignal
 from weir.processors.faust_app import EXIT_FATAL, EXIT_UNAVAILABLE
-from weir.processors.runtime import SignalSource
+from weir.processors.rules import LiveRules, load_live_rules
 from weir.processors.settings import ProcessorSettings
-from weir.processors.signals import load_signal_source
 
 __all__ = ["SERVICE", "LedgerReader", "main"]
 
@@ -58,15 +58,15 @@ class LedgerReader:
 
     Args:
         settings: brokers, prefix, instance.
-        source: the rules' single-event part.
+        rules: those in force.
         producer: of the signals.
         stop: asks to stop.
     """
 
-    def __init__(self, settings: ProcessorSettings, source: SignalSource, producer: DeliveryProducer, stop: StopSignal) -> None:
+    def __init__(self, settings: ProcessorSettings, rules: LiveRules, producer: DeliveryProducer, stop: StopSignal) -> None:
         self.settings = settings
         self.stop = stop
-        self.source = source
+        self.rules = rules
         self.producer = producer
         names = self.names = TopicNames(settings.topic_prefix)
         self.ledger_topic, self.dead_topic, self.signals_topic = names["ledger"], names["raw.netflow.dlq"], names["signals"]
@@ -78,7 +78,7 @@ class LedgerReader:
         self.next: dict[Partition, int] = {}
         self.received: dict[Partition, int] = {}
         self.uncommitted: dict[Partition, int] = {}
-        self.last_commit = self.last_tick = self.last_turn = time.monotonic()
+        self.last_commit = self.last_tick = self.last_turn = self.last_look = time.monotonic()
         self.ticking: queue.SimpleQueue[DeliveryFailed | None] | None = None
         self.consumer = BatchConsumer(
             settings,
@@ -110,7 +110,7 @@ class LedgerReader:
             self.consumer.close()
 
     def turn(self) -> None:
-        """Read what there is, publish its signals, and commit and tick where it is time to."""
+        """Read what there is, publish its signals; commit, tick, and look at the rules where it is time to."""
         now = self.last_turn = time.monotonic()
         if messages := self.consumer.read(READ_RECORDS, READ_SECONDS):
             self.take(messages)
@@ -120,6 +120,9 @@ class LedgerReader:
         if now - self.last_tick >= TICK_SECONDS:
             self.last_tick = now
             self.tick()
+        if now - self.last_look >= self.settings.rules_poll_seconds:
+            self.last_look = now
+            asyncio.run(self.rules.look(lambda: None))
 
     def not_ready(self) -> str | None:
         """Why it cannot work, or None where it can."""
@@ -174,7 +177,8 @@ class LedgerReader:
         key = (where.topic, where.partition)
         self.received[key] = max(self.received.get(key, 0), received)
         try:
-            found = self.source.signals({PIPELINE: records}, self.signal_partitions) if records else {}
+            source = self.rules.source
+            found = source.signals({PIPELINE: records}, self.signal_partitions) if records and source is not None else {}
         except Exception:
             # A defect in matching must not stop the rest; the entry stays in the ledger.
             log.exception("rules failed", topic=where.topic, partition=where.partition, offset=where.offset)
@@ -184,7 +188,7 @@ class LedgerReader:
                 "signals_id": f"{stable_id(*map(str, identity))}-{partition}",
                 "kind": "partials",
                 "processor": SERVICE,
-                "rule_set": self.source.version,
+                "rule_set": self.rules.rule_set.version,
                 "raw_topic": where.topic,
                 "raw_partition": where.partition,
                 "raw_offset": where.offset,
@@ -269,7 +273,7 @@ class LedgerReader:
             record = {
                 "kind": "tick",
                 "processor": SERVICE,
-                "rule_set": self.source.version,
+                "rule_set": self.rules.rule_set.version,
                 "raw_topic": topic,
                 "raw_partition": -1,
                 "raw_offset": -1,
@@ -346,23 +350,23 @@ def main(settings: ProcessorSettings) -> int:
     """Run it until it is told to stop; the exit code: 0, EXIT_UNAVAILABLE at start, EXIT_FATAL later.
 
     Raises:
-        SettingsError: the folder of rules is not there.
+        SettingsError: the folder of rules is not there, or the suppressions have mistakes.
     """
     ops_logging.configure(SERVICE, settings.instance, level=settings.log_level, form=settings.log_format)
     telemetry.setup_metrics(SERVICE, settings.instance)
-    source = load_signal_source(settings.rules_dir) or _NoRules()
+    rules = load_live_rules(settings)
     # Never gives up: while Kafka is away nothing is read, and nothing is lost.
     producer = DeliveryProducer(settings, message_timeout_ms=0, delivery_timeout_ms=0)
     stop = StopSignal()
     stop.install()
-    reader = LedgerReader(settings, source, producer, stop)
+    reader = LedgerReader(settings, rules, producer, stop)
     try:
         reader.look_at_topics()
     except DeliveryFailed as error:
         log.error("cannot start", error=str(error), brokers=settings.kafka_bootstrap_servers)  # noqa: TRY400
         return EXIT_UNAVAILABLE
     health = telemetry.HealthServer(settings.health_host, settings.health_port, reader.not_ready)
-    log.info("starting", topics=[reader.ledger_topic, reader.dead_topic], rules=source.version)
+    log.info("starting", topics=[reader.ledger_topic, reader.dead_topic], rules=rules.rule_set.version)
     try:
         reader.run()
     except (DeliveryFailed, KafkaException) as error:
@@ -372,12 +376,3 @@ def main(settings: ProcessorSettings) -> int:
         health.close()
         producer.close(5.0)
     return 0
-
-
-class _NoRules:
-    """Where no rule is left: nothing matches, and the group keeps its place."""
-
-    version = ""
-
-    def signals(self, events: dict[str, list[dict[str, Any]]], partitions: int) -> dict[int, list[dict[str, Any]]]:
-        return {}
