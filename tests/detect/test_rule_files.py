@@ -20,6 +20,7 @@ DOCUMENTS: list[tuple[Path, dict[str, Any]]] = [
     for document in yaml.safe_load_all(path.read_text(encoding="utf-8"))
 ]
 IDS = [f"{path.stem}: {document.get('name')}" for path, document in DOCUMENTS]
+QUIET = {one.id for one in load_rules().correlations if not one.announce}
 LEVELS = {"informational", "low", "medium", "high", "critical"}
 TECHNIQUE = re.compile(r"t[0-9]{4}(\.[0-9]{3})?")
 
@@ -70,6 +71,8 @@ def test_its_tags_are_tactics_and_techniques_of_attack(path: Path, document: dic
 
 @pytest.mark.parametrize(("path", "document"), DOCUMENTS, ids=IDS)
 def test_it_has_a_case_that_is_found_and_one_that_is_not(path: Path, document: dict[str, Any]) -> None:
+    if document["id"] in QUIET:
+        return  # it raises nothing that a case could look for; those of the correlation that it counts in speak for it
     expectations = {case["expect"] for case in document["weir"]["tests"]}
     assert expectations & {"match", "alert"}
     assert "none" in expectations
