@@ -107,7 +107,6 @@ class Processor(Member):
         self.ticks: Ticks | None = None
         if signal_source is not None:
             self.ticks = Ticks(self, self.raw_topic, signal_source.version, self.encode_signals)
-        self.last_turn = time.monotonic()
         meter = telemetry.meter("weir.processors")
         self.count_units = meter.create_counter("weir.process.units", description="raw units read")
         self.count_events = meter.create_counter("weir.process.events", description="events written")
@@ -329,12 +328,6 @@ class Processor(Member):
         self.wake.set()
 
     # --- as a member of its group --------------------------------------------------------------------------------------------
-
-    def before_entering(self) -> None:
-        """Leave where this process stood still for so long that others may have its partitions and their ledger entries."""
-        stood = time.monotonic() - self.last_turn
-        if stood > self.settings.processor_session_seconds * 0.75:
-            self.fail(RuntimeError(f"stood still for {stood:.0f} s; its partitions may be with others"))
 
     def committed(self, runs: dict[Partition, list[InFlight[Work]]]) -> None:
         """There is room again, and receive time has come further."""
