@@ -9,7 +9,6 @@ correlation groups by, or that one of its `weir.entities` is taken from, can be 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -24,6 +23,7 @@ from sigma.correlations import (
     SigmaRuleReference,
 )
 
+from weir.detect.attack import attack_of
 from weir.detect.extension import Extension, read_extension
 from weir.detect.kinds import own_kind
 from weir.detect.logsources import DEFAULT_ENTITIES, DEFAULT_GROUP
@@ -38,7 +38,6 @@ _SECOND = 1_000_000
 ALONE_TIMESPAN_US = 3600 * _SECOND
 # Of a value_count. What is remembered of a group's distinct values is bounded, see `kinds.windows`.
 MAX_VALUE_COUNT = 4_096
-_TECHNIQUE = re.compile(r"t\d{4}(\.\d{3})?")
 _COUNTS = {"event_count", "value_count"}
 _NUMERIC = {"value_sum", "value_avg", "value_percentile", "value_median"}
 
@@ -70,6 +69,7 @@ def correlation_of(
     value_fields = _value_fields(parsed, kind, options)
     timespan_us = parsed.timespan.seconds * _SECOND
     found = tuple(_member(label, member, group_by, value_fields, aliases, extension) for label, member in members)
+    _check_entities(found, extension, aliases)
     inner = [member for _, member in members]
     made = Correlation(
         id=str(parsed.id),
@@ -89,6 +89,7 @@ def correlation_of(
         references=tuple(dict.fromkeys([*map(str, parsed.references), *(r for m in inner for r in m.references)])),
         author=parsed.author or "",
         tests=extension.tests,
+        name=parsed.name or "",
         file=file,
         line=line,
         **_attack([*map(str, parsed.tags), *(tag for m in inner if isinstance(m, Rule) for tag in m.tags)], inner),
@@ -110,12 +111,14 @@ def alone(rule: Rule, extension: Extension) -> Correlation:
     default = tuple(dict.fromkeys(name for variant in rule.variants for name in DEFAULT_GROUP[variant.dataset]))
     group_by = default if extension.group_by is None else extension.group_by
     timespan = extension.timespan_us or ALONE_TIMESPAN_US
+    member = _member(rule.name or rule.id, rule, group_by, (), {}, extension)
+    _check_entities((member,), extension, {})
     return Correlation(
         id=rule.id,
         title=rule.title,
         description=rule.description,
         level=rule.level or "medium",
-        members=(_member(rule.name or rule.id, rule, group_by, (), {}, extension),),
+        members=(member,),
         group_by=group_by,
         timespan_us=timespan,
         slice_us=max(1, round(timespan / _SECOND / SLICES)) * _SECOND,
@@ -123,6 +126,7 @@ def alone(rule: Rule, extension: Extension) -> Correlation:
         references=rule.references,
         author=rule.author,
         tests=tuple(test for test in rule.tests if test.get("expect") in {"alert", "none"} and "events" in test),
+        name=rule.name,
         file=rule.file,
         line=rule.line,
         **_attack(rule.tags, []),
@@ -161,10 +165,14 @@ def _member(
             tuple(variant.record_field(name_of(name)) for name in values),
             entities,
         )
-    missing = set(extension.entities or ()) - {name for source in sources.values() for name in source.entities}
-    if missing and len(member.variants) == 1 and not aliases:
-        raise UnsupportedError(f"weir.entities: no event has the field of {', '.join(sorted(missing))}")
     return Member(label, member.id, sources, member)
+
+
+def _check_entities(members: Sequence[Member], extension: Extension, aliases: Mapping[str, Any]) -> None:
+    """Refuse entities that events of no member have; some of the members may lack them."""
+    known = {name for member in members for source in member.sources.values() for name in source.entities}
+    if (missing := set(extension.entities or ()) - known) and not aliases:
+        raise UnsupportedError(f"weir.entities: no event has the field of {', '.join(sorted(missing))}")
 
 
 def _source_of_alerts(member: Correlation, group_by: Sequence[str], values: Sequence[str], extension: Extension) -> Source:
@@ -289,9 +297,8 @@ def _expression(node: CorrelationConditionItem | SigmaRuleReference) -> Expressi
 
 
 def _attack(tags: Sequence[str], inner: Sequence[Rule | Correlation]) -> dict[str, Any]:
-    names = [tag.removeprefix("attack.").lower() for tag in dict.fromkeys(tags) if tag.startswith("attack.")]
-    techniques = [name.upper() for name in names if _TECHNIQUE.fullmatch(name)]
-    tactics = [name.replace("_", "-").replace("-", " ").title() for name in names if not re.match(r"[tgs]\d{4}", name)]
+    found = attack_of(tags)
+    techniques, tactics = list(found.techniques), list(found.tactics)
     for member in inner:
         if isinstance(member, Correlation):
             techniques += member.techniques
