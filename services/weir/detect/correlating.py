@@ -28,7 +28,7 @@ from weir.detect.extension import Extension, read_extension
 from weir.detect.kinds import own_kind
 from weir.detect.logsources import DEFAULT_ENTITIES, DEFAULT_GROUP
 from weir.detect.matcher import UnsupportedError
-from weir.detect.rules import MAX_EXACT_COUNT, Condition, Correlation, Expression, Member, Rule, Source
+from weir.detect.rules import MAX_EXACT_COUNT, Condition, Correlation, Expression, Member, Rule, Source, ordered_steps
 
 __all__ = ["ALONE_TIMESPAN_US", "FINE_SLICES", "SLICES", "alone", "correlation_of"]
 
@@ -250,7 +250,10 @@ def _condition(parsed: SigmaCorrelationRule, kind: str, labels: Sequence[str]) -
     if isinstance(parsed.condition, SigmaExtendedCorrelationCondition):
         expression = _expression(parsed.condition.parsed)
         if kind == "temporal_ordered":
-            ordered_steps(expression)
+            try:
+                ordered_steps(expression)
+            except ValueError as error:
+                raise UnsupportedError(str(error)) from error
         return Condition("gte", 1), expression
     given = parsed.condition
     condition = Condition(given.op.name.lower(), given.count, given.percentile)
@@ -283,37 +286,6 @@ def _check_count(condition: Condition, kind: str) -> None:
         raise UnsupportedError(f"a condition of {op} {number} {what} is always true")
     if (op == "lt" and number <= 1) or (op in {"lte", "eq"} and number < 1):
         raise UnsupportedError(f"a condition of {op} {number} {what} is never true: windows without events are not judged")
-
-
-def ordered_steps(expression: Expression) -> tuple[list[frozenset[str]], frozenset[str]]:
-    """What an extended condition means where order counts: one after the other the operands of `and`, each a rule or several
-    joined by `or`; and the rules under `not`, which must not be in the window at all.
-
-    Raises:
-        UnsupportedError: another form, whose order would be a guess.
-    """
-    steps: list[frozenset[str]] = []
-    absent: list[str] = []
-
-    def labels(node: Expression) -> frozenset[str]:
-        if node[0] == "rule":
-            return frozenset({node[1]})
-        if node[0] == "or":
-            return frozenset().union(*map(labels, node[1:]))
-        raise UnsupportedError("an ordered condition has rules, or rules joined by or, one after the other by and")
-
-    for part in expression[1:] if expression[0] == "and" else (expression,):
-        if part[0] == "not":
-            absent.extend(labels(part[1]))
-        elif part[0] == "and":
-            inner, none = ordered_steps(part)
-            steps.extend(inner)
-            absent.extend(none)
-        else:
-            steps.append(labels(part))
-    if not steps:
-        raise UnsupportedError("an ordered condition needs a rule that is not under not")
-    return steps, frozenset(absent)
 
 
 def _expression(node: CorrelationConditionItem | SigmaRuleReference) -> Expression:

@@ -61,6 +61,7 @@ MAX_NUMBERS = 1_024
 # Event times kept of a slice at its beginning, and as many at its end, where not the condition says how many are needed.
 MAX_ORDERED_TIMES = 64
 MAX_BEACON_TIMES = 64
+MAX_SUM = 1e300
 SHOWN = 10
 SHOWN_FIRST_SEEN = 100
 
@@ -147,7 +148,7 @@ def values_of(found: Sequence[Any]) -> Iterable[str]:
     return (", ".join(map(_text, found)),) if found else ()
 
 
-def numbers_of(found: Sequence[Any]) -> Iterable[float]:
+def numbers_of(found: Sequence[Any]) -> list[float]:
     """The numbers of an event, given what the fields hold."""
     numbers = []
     for value in found:
@@ -314,7 +315,7 @@ class Gathering:
         if carried.sums:
             event = record.get("event_hash") or record["event_id"]
             for i, number_ in enumerate(numbers_of(found)):
-                slice_.sum += number_
+                slice_.sum = max(-MAX_SUM, min(MAX_SUM, slice_.sum + number_))
                 slice_.number_count += 1
                 if carried.numbers:
                     slice_.numbers[int.from_bytes(copy_hash(f"{event}{i or ''}"), "big")] = number_
