@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any, NamedTuple, Protocol
 
 from weir.model.ids import stable_id
 
-__all__ = ["ALLOWED_LATENESS_US", "Merged", "SignalsHeader", "State", "value_hash"]
+__all__ = ["ALLOWED_LATENESS_US", "Merged", "SignalsHeader", "State"]
 
 ALLOWED_LATENESS_US = 300_000_000
-
-
-def value_hash(text: str) -> int:
-    """What stands for a value in partials."""
-    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
 
 
 class SignalsHeader(NamedTuple):
