@@ -24,7 +24,12 @@ from weir.detect.matcher import UnsupportedError
 from weir.model.schemas import latest
 from weir.model.topics import DATASETS
 
-__all__ = ["DEFAULT_ENTITIES", "DEFAULT_GROUP", "LogSource", "datasets_of", "record_fields"]
+__all__ = ["DEFAULT_ENTITIES", "DEFAULT_GROUP", "LogSource", "NotApplicableError", "datasets_of", "record_fields"]
+
+
+class NotApplicableError(UnsupportedError):
+    """Sound Sigma about events that no dataset of ours has; the message says what is not there."""
+
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +46,8 @@ class LogSource:
             return "timestamp"
         found = self.names.get(name) or _TAXONOMY.get(name) or name.replace(".", "_")
         if found.partition(".")[0] not in record_fields(self.dataset):
-            raise UnsupportedError(f"field {name} is not in dataset {self.dataset}")
+            error = UnsupportedError if self.ours else NotApplicableError
+            raise error(f"field {name} is not in dataset {self.dataset}")
         return found
 
 
@@ -101,7 +107,7 @@ def datasets_of(source: SigmaLogSource) -> tuple[LogSource, ...]:
     named = ", ".join(
         f"{key} {value}" for key, value in zip(("category", "product", "service"), given, strict=True) if value is not None
     )
-    raise UnsupportedError(f"log source {named} is mapped to no dataset")
+    raise NotApplicableError(f"log source {named} is mapped to no dataset")
 
 
 @cache
