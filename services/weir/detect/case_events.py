@@ -12,7 +12,10 @@ from datetime import UTC, date, datetime
 from functools import cache
 from typing import Any, NamedTuple
 
+import orjson
+
 from weir.detect.matcher import UnsupportedError
+from weir.detect.pipeline import PIPELINE, PIPELINE_FIELDS
 from weir.model.schemas import latest
 
 __all__ = ["BATCH_EVENTS", "CaseError", "Series", "duration_us", "make_record", "read_series", "time_us"]
@@ -124,10 +127,13 @@ def make_record(
         found = _record_field(dataset, str(name), names)
         field, dot, key = found.partition(".")
         value = _filled(written, index)
-        if dot:
+        if not dot:
+            record[field] = _typed(value, _types(dataset)[field], f"{name} of {dataset}")
+        elif "map" in _types(dataset)[field]:
             record.setdefault(field, {})[key] = str(value)
         else:
-            record[field] = _typed(value, _types(dataset)[field], f"{name} of {dataset}")
+            # A text that holds JSON, such as what a sensor sent.
+            record[field] = orjson.dumps({**orjson.loads(record.get(field, "{}")), key: value}).decode()
     return record
 
 
@@ -135,7 +141,8 @@ def _record_field(dataset: str, name: str, names: Iterable[FieldName]) -> str:
     types = _types(dataset)
     for name_of in names:
         try:
-            found = name_of(name)
+            # Of several places where a rule looks an event has one; what is worked out from a field follows from the whole.
+            found = name_of(name).partition("|")[0].partition(":")[0]
         except UnsupportedError:
             continue
         if found.partition(".")[0] in types:
@@ -151,6 +158,8 @@ def _record_field(dataset: str, name: str, names: Iterable[FieldName]) -> str:
 @cache
 def _types(dataset: str) -> dict[str, tuple[str, ...]]:
     """Avro types of each field of a dataset's records, without null; a logical type in place of what it rests on."""
+    if dataset == PIPELINE:
+        return {name: (field.type,) for name, field in PIPELINE_FIELDS.items()}
     try:
         fields = latest(dataset).parsed["fields"]
     except (KeyError, ValueError) as error:

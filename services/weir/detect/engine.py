@@ -198,6 +198,8 @@ class Engine:
                 continue
             effects.counted += 1
             effects.alerts += merged.alerts
+            if not merged.write:
+                continue
             effects.writes.append((key, merged.state.to_bytes()))
             index.orphans.pop(key, None)
             index.schedule(key, merged.state.sources[0], kind.due(merged.state, correlation))

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-__all__ = ["NO_RULES", "Contents", "Signature", "read_folder", "signature_of"]
+__all__ = ["SUPPRESSIONS", "Contents", "Signature", "read_folder", "signature_of"]
 
-NO_RULES: Final = frozenset({"placeholders.yml", "suppressions.yml"})
-"""Files at the top of a folder that are settings of its rules and hold none."""
+SUPPRESSIONS: Final = "suppressions.yml"
+"""A file at the top of a folder that may be kept beside the rules and holds none."""
 
 MAX_ATTEMPTS: Final = 5
 """Times a folder is read before it is said to be changing all the while."""

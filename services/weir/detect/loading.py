@@ -2,7 +2,8 @@
 
 A file holds YAML documents: rules, and correlations that refer to rules or other correlations by name or id, in the same file or
 another. A rule raises alerts by itself unless a correlation refers to it; `generate: true` in that correlation lets it do both.
-Beside Sigma's own keys a document may have a mapping `weir` (`extension`).
+Beside Sigma's own keys a document may have a mapping `weir` (`extension`). A document may be a Sigma filter (`filters`), and the
+file `placeholders.yml` holds values for placeholders (`placeholders`).
 """
 
 from __future__ import annotations
@@ -15,16 +16,19 @@ from typing import Any
 
 import yaml
 from sigma.collection import SigmaCollection
-from sigma.correlations import SigmaCorrelationRule
+from sigma.correlations import SigmaCorrelationRule, SigmaExtendedCorrelationCondition
 from sigma.exceptions import SigmaError
+from sigma.filters import SigmaFilter
 from sigma.rule import SigmaRule
 
 from weir.detect.attack import attack_of
 from weir.detect.correlating import alone, correlation_of
 from weir.detect.extension import read_extension
-from weir.detect.folder import NO_RULES, read_folder
+from weir.detect.filters import filtered, unmet
+from weir.detect.folder import SUPPRESSIONS, read_folder
 from weir.detect.logsources import LogSource, NotApplicableError, datasets_of
-from weir.detect.matcher import UnsupportedError, compile_rule
+from weir.detect.matcher import Names, UnsupportedError, compile_rule, within
+from weir.detect.placeholders import FILE_NAME, NO_PLACEHOLDERS, Placeholders, read_placeholders
 from weir.detect.reloading import Replaced, with_previous
 from weir.detect.rules import Correlation, Loaded, Problem, Rule, RuleSet, Variant
 
@@ -38,7 +42,7 @@ MAX_FILE_BYTES = 1_000_000
 class _Document:
     file: str
     line: int
-    parsed: SigmaRule | SigmaCorrelationRule
+    parsed: SigmaRule | SigmaCorrelationRule | SigmaFilter
 
     @property
     def id(self) -> str:
@@ -69,10 +73,10 @@ def load_rules(folder: Path | str | None = None, previous: RuleSet | None = None
         OSError: it cannot be listed, or changes all the while.
     """
     root = Path(folder) if folder is not None else DEFAULT_RULES
-    files = {name: content for name, content in read_folder(root).items() if name not in NO_RULES}
+    files = {name: content for name, content in read_folder(root).items() if name != SUPPRESSIONS}
     if previous is None:
         return _load(files, {})
-    if not files:
+    if not set(files) - {FILE_NAME}:
         raise FileNotFoundError(f"{root}: has no rule files any more; a folder on purpose without rules holds an empty .yml")
     return with_previous(files, previous, _load)
 
@@ -104,15 +108,49 @@ def _read(
     """Version of the files, their documents with filters applied, and placeholders."""
     digest = hashlib.sha256()
     documents: list[_Document] = []
+    placeholders = NO_PLACEHOLDERS
     for name, content in files.items():
         if isinstance(content, OSError):
             problems.append(Problem(name, 0, "", f"cannot be read: {content.strerror}", whole=True))
             continue
         digest.update(f"{len(name)} {name} {len(content)} ".encode() + content)
-        documents.extend(_documents(name, content, replaced, problems))
-    kept = list(_with_ids_of_their_own(documents, problems))
-    found = _Assembly(kept, problems).rule_set(digest.hexdigest()[:16])
-    return replace(found, loaded=Loaded({name: content for name, content in files.items() if isinstance(content, bytes)}))
+        if name == FILE_NAME:
+            placeholders = _placeholders(name, content, problems)
+        else:
+            documents.extend(_documents(name, content, replaced, problems))
+    filters = [document for document in documents if isinstance(document.parsed, SigmaFilter)]
+    kept = list(_with_ids_of_their_own([document for document in documents if document not in filters], problems))
+    return digest.hexdigest()[:16], _with_filters(kept, filters, placeholders, problems), placeholders
+
+
+def _placeholders(name: str, content: bytes, problems: list[Problem]) -> Placeholders:
+    try:
+        return read_placeholders(content)
+    except UnsupportedError as error:
+        problems.append(Problem(name, 0, "", str(error), whole=True))
+        return NO_PLACEHOLDERS
+
+
+def _with_filters(
+    documents: list[_Document], filters: list[_Document], placeholders: Placeholders, problems: list[Problem]
+) -> list[_Document]:
+    parsed = [document.parsed for document in filters if isinstance(document.parsed, SigmaFilter)]
+    places = {id(document.parsed): document for document in filters}
+    rules = [document.parsed for document in documents if isinstance(document.parsed, SigmaRule)]
+    problems.extend(places[id(one)].problem(cause) for one in parsed if (cause := unmet(one, rules)) is not None)
+
+    def narrowed(document: _Document) -> _Document:
+        rule = document.parsed
+        if not isinstance(rule, SigmaRule):
+            return document
+        title = rule.title
+
+        def refuse(one: SigmaFilter, cause: str) -> None:
+            problems.append(places[id(one)].problem(f"is left out for rule {title}: {cause}"))
+
+        return replace(document, parsed=filtered(rule, parsed, lambda rule: _variants(rule, placeholders), refuse))
+
+    return list(map(narrowed, documents))
 
 
 def _with_ids_of_their_own(documents: list[_Document], problems: list[Problem]) -> Iterator[_Document]:
@@ -130,8 +168,9 @@ def _with_ids_of_their_own(documents: list[_Document], problems: list[Problem]) 
 class _Assembly:
     """Documents on their way to a rule set: those referred to come before those that refer to them."""
 
-    def __init__(self, documents: list[_Document], problems: list[Problem]) -> None:
+    def __init__(self, documents: list[_Document], placeholders: Placeholders, problems: list[Problem]) -> None:
         self.documents = documents
+        self.placeholders = placeholders
         self.problems = problems
         self.by_reference: dict[str, _Document] = {}
         for document in documents:
@@ -170,7 +209,11 @@ class _Assembly:
         self.making.append(document.id)
         try:
             parsed = document.parsed
-            made = _rule(parsed, document) if isinstance(parsed, SigmaRule) else self._correlation(parsed, document)
+            made = (
+                self._correlation(parsed, document)
+                if isinstance(parsed, SigmaCorrelationRule)
+                else _rule(parsed, document, self.placeholders)
+            )
         except (UnsupportedError, SigmaError) as error:
             elsewhere = isinstance(error, NotApplicableError) and isinstance(document.parsed, SigmaRule)
             wrong = error.wrong if isinstance(error, _LeftOutError) else not elsewhere
@@ -183,7 +226,9 @@ class _Assembly:
         return made
 
     def _correlation(self, parsed: SigmaCorrelationRule, document: _Document) -> Correlation:
-        references = [reference.reference for reference in (parsed.rules or parsed.referenced_rules or [])]
+        references = [reference.reference for reference in parsed.rules or ()]
+        if parsed.rules is None and isinstance(parsed.condition, SigmaExtendedCorrelationCondition):
+            references = list(parsed.condition.get_referenced_rules())
         members = [(reference, self._member(reference)) for reference in references]
         made = correlation_of(parsed, members, document.file, document.line)
         for _, member in members:
@@ -204,17 +249,8 @@ class _Assembly:
         return made
 
 
-def _rule(parsed: SigmaRule, document: _Document) -> Rule:
-    variants: list[Variant] = []
-    errors: list[UnsupportedError] = []
-    for source in datasets_of(parsed.logsource):
-        try:
-            variants.append(_variant(parsed, source))
-        except UnsupportedError as error:
-            errors.append(error)
-    if not variants:
-        elsewhere = all(isinstance(error, NotApplicableError) for error in errors)
-        raise (NotApplicableError if elsewhere else UnsupportedError)("; ".join(dict.fromkeys(map(str, errors))))
+def _rule(parsed: Any, document: _Document, placeholders: Placeholders) -> Rule:
+    variants = _variants(parsed, placeholders)
     return Rule(
         id=document.id,
         title=parsed.title,
@@ -232,19 +268,25 @@ def _rule(parsed: SigmaRule, document: _Document) -> Rule:
     )
 
 
-def _variant(parsed: SigmaRule, source: LogSource) -> Variant:
-    compiled = compile_rule(parsed, source.record_field)
-    where, inner = tuple(source.where.items()), compiled.matches
+def _variants(parsed: SigmaRule, placeholders: Placeholders) -> list[Variant]:
+    """A rule compiled for each dataset that has its fields. Raises UnsupportedError where none has."""
+    variants: list[Variant] = []
+    errors: list[UnsupportedError] = []
+    for source in datasets_of(parsed.logsource):
+        try:
+            variants.append(_variant(parsed, source, placeholders))
+        except UnsupportedError as error:
+            errors.append(error)
+    if not variants:
+        elsewhere = all(isinstance(error, NotApplicableError) for error in errors)
+        raise (NotApplicableError if elsewhere else UnsupportedError)("; ".join(dict.fromkeys(map(str, errors))))
+    return variants
 
-    def matches(record: Mapping[str, Any]) -> bool:
-        return all(record.get(name) == value for name, value in where) and inner(record)  # type: ignore[arg-type]
 
-    return Variant(
-        dataset=source.dataset,
-        matches=matches if where else inner,
-        required={name: frozenset({value.lower()}) for name, value in where} | compiled.required,
-        record_field=source.record_field,
-    )
+def _variant(parsed: SigmaRule, source: LogSource, placeholders: Placeholders) -> Variant:
+    compiled = compile_rule(parsed, Names(source.record_field, source.keywords, placeholders))
+    compiled = within(compiled, source.where, source.there)
+    return Variant(source.dataset, compiled.matches, compiled.required, source.record_field, compiled.cover)
 
 
 def _documents(name: str, content: bytes, replaced: Replaced, problems: list[Problem]) -> Iterator[_Document]:
@@ -269,14 +311,14 @@ def _documents(name: str, content: bytes, replaced: Replaced, problems: list[Pro
         cause: str | None = _refusal(raw)
         if cause is None:
             try:
-                parsed = SigmaCollection.from_dicts([raw], collect_errors=True, resolve_references=False)
+                parsed = SigmaCollection.from_dicts([raw], collect_errors=True, collect_filters=True, resolve_references=False)
             except Exception as error:  # pySigma raises many kinds for rules of unexpected shape
                 cause = f"not a Sigma rule: {_cause(error)}"
             else:
                 if parsed.errors:
                     cause = "; ".join(dict.fromkeys(_cause(error) for error in parsed.errors))
                 else:
-                    yield from (_Document(name, line, rule) for rule in parsed.rules)
+                    yield from (_Document(name, line, rule) for rule in [*parsed.rules, *parsed.filters])
         if cause is not None:
             problems.append(Problem(name, line, title, cause, str(raw.get("id", "")).lower() if isinstance(raw, dict) else ""))
 
@@ -286,8 +328,6 @@ def _refusal(raw: Any) -> str | None:
         return "a document that is not a mapping"
     if "action" in raw:
         return f"collection action {raw['action']} is not supported; write each rule out"
-    if "filter" in raw:
-        return "Sigma filters are not supported yet"
     return None
 
 

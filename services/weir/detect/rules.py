@@ -11,16 +11,30 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from weir.detect.covers import Cover
 from weir.detect.matcher import Predicate
 
-__all__ = ["Condition", "Correlation", "Expression", "Loaded", "Member", "Problem", "Rule", "RuleSet", "Source", "Variant"]
+__all__ = [
+    "MAX_EXACT_COUNT",
+    "Condition",
+    "Correlation",
+    "Expression",
+    "Loaded",
+    "Member",
+    "Problem",
+    "Rule",
+    "RuleSet",
+    "Source",
+    "Variant",
+]
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
     """Something in a rule file that is left out, and why. `line` counts from 1; 0 where no line can be named.
 
-    `rule_id` is the document's, where it has one; `whole` says that nothing in the file can be read.
+    `rule_id` is the document's, where it has one; `whole` says that nothing in the file can be read. `wrong` is False where the
+    rule is sound, and none of our datasets has what it speaks of.
     """
 
     file: str
@@ -29,6 +43,7 @@ class Problem:
     cause: str
     rule_id: str = ""
     whole: bool = False
+    wrong: bool = True
 
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}" if self.line else self.file
@@ -39,14 +54,15 @@ class Problem:
 class Variant:
     """A rule's detection compiled for one dataset.
 
-    `required` are texts that a field of every matching event must equal, in lower case. `record_field` gives the record field of a
-    Sigma field name here; it raises UnsupportedError where the dataset has none.
+    `required` are folded texts that a field of every matching event must equal. `record_field` gives the name, for `fields.getter`,
+    of a Sigma field name here; it raises UnsupportedError where the dataset has none. `cover` is what an index finds it by.
     """
 
     dataset: str
     matches: Predicate
     required: dict[str, frozenset[str]]
     record_field: Callable[[str], str]
+    cover: Cover = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -104,6 +120,9 @@ class Condition(NamedTuple):
 
 AT_LEAST_ONE = Condition()
 
+MAX_EXACT_COUNT = 128
+"""Up to this threshold of an event_count, partials and states carry event times, so that windows are exact."""
+
 Expression = tuple[Any, ...]
 """An extended condition: ("and" | "or", *expressions), ("not", expression) or ("rule", label)."""
 
@@ -122,6 +141,8 @@ class Correlation:
         options: of Weir's own kinds.
         announce: whether it raises alerts itself; False where it only counts in another one.
         feeds: correlations that its alerts count in, by id.
+        once_us: a processor need not say again within this time (of receipt) what it has said of the same group and values; 0 where
+            each event counts.
         name: what other correlations, and suppressions, may call it by.
     """
 
@@ -139,6 +160,7 @@ class Correlation:
     options: Mapping[str, Any] = field(default_factory=dict)
     announce: bool = True
     feeds: tuple[str, ...] = ()
+    once_us: int = 0
     techniques: tuple[str, ...] = ()
     tactics: tuple[str, ...] = ()
     false_positives: tuple[str, ...] = ()
@@ -155,9 +177,28 @@ class Correlation:
         return max(1, self.timespan_us // self.slice_us)
 
     @property
+    def at_end(self) -> bool:
+        """Whether it is judged once for each window of its timespan's width, aligned to the epoch, when that is over.
+
+        That is so for every condition that can become false again when more events come. The others are judged at once, in
+        sliding windows.
+        """
+        if self.kind in {"value_avg", "value_percentile", "value_median"}:
+            return True
+        if self.kind in {"event_count", "value_count", "value_sum", "temporal", "temporal_ordered"}:
+            return self.condition.op not in {"gt", "gte"} or _has_not(self.expression)
+        return False
+
+    @property
     def threshold(self) -> float:
         """The least number that satisfies a condition of gt or gte on whole numbers."""
         return self.condition.number + 1 if self.condition.op == "gt" else self.condition.number
+
+
+def _has_not(expression: Expression | None) -> bool:
+    if expression is None or expression[0] == "rule":
+        return False
+    return expression[0] == "not" or any(map(_has_not, expression[1:]))
 
 
 class Loaded(NamedTuple):

@@ -1,8 +1,8 @@
 """Attacks while the detector and the processors are killed: are the alerts those of a run that was left alone?
 
-One Kafka, two installations on it under two prefixes. The same raw batches, of background and of rounds of the attack mix, are published
-to both. In one of them processors and the detector get SIGKILL, one after the other, for as long as the trial lasts; the other is
-left alone. Afterwards both must have told the same alerts, with the same final counts.
+One Kafka, two installations on it under two prefixes. The same raw batches, of background and of rounds of the attack mix, are
+published to both. In one of them processors and the detector get SIGKILL, one after the other, for as long as the trial lasts; the
+other is left alone. Afterwards both must have told the same alerts, with the same final counts.
 """
 
 from __future__ import annotations
@@ -118,7 +118,8 @@ def _run(plan: Plan, folder: Path, say: Say) -> dict[str, Any]:
     alone, killed = told["alone"], told["killed"]
     missing = sorted(set(alone) - set(killed))
     invented = sorted(set(killed) - set(alone))
-    counts = {one: (alone[one].events, killed[one].events) for one in alone if one in killed and alone[one].events != killed[one].events}
+    both = {one: (alone[one].events, killed[one].events) for one in alone if one in killed}
+    counts = {one: pair for one, pair in both.items() if pair[0] != pair[1]}
     return {
         "plan": asdict(plan) | {"rounds": plan.rounds},
         "kills": kills,
@@ -143,9 +144,7 @@ def _start(supervisor: Supervisor, which: str, settings: ServiceSettings) -> Non
         supervisor.start_service(f"{which}-{name}", arguments, own)
 
 
-def _attack(
-    plan: Plan, settings: dict[str, ServiceSettings], supervisor: Supervisor, kills: dict[str, int], say: Say
-) -> None:
+def _attack(plan: Plan, settings: dict[str, ServiceSettings], supervisor: Supervisor, kills: dict[str, int], say: Say) -> None:
     """Publish round after round to both installations, spread over the time, and kill in one of them meanwhile."""
     rng = random.Random(plan.seed)  # noqa: S311 - chaos, not secrets
     producer = Producer({**client_config(next(iter(settings.values()))), "enable.idempotence": True, "linger.ms": 20})
@@ -183,7 +182,8 @@ def _batches(seed: int, number: int) -> Iterator[tuple[str, RawBatch]]:
     rng = random.Random(f"{seed}/{number}")  # noqa: S311 - chaos, not secrets
     made: list[tuple[str, str, list[bytes]]] = []
     syslog = SyslogUnits(seed * 1000 + number, BACKGROUND_UNITS, mass_deletes=0, specials=False)
-    made += _cut("raw.syslog", ((source.address, syslog.unit(n, now_us).data) for n, source in syslog.numbers(frozenset({"udp", "counted", "lines"}))))
+    numbers = syslog.numbers(frozenset({"udp", "counted", "lines"}))
+    made += _cut("raw.syslog", ((source.address, syslog.unit(n, now_us).data) for n, source in numbers))
     beats = BeatsUnits(seed * 1000 + number, BACKGROUND_UNITS // 2, specials=False)
     made += _cut("raw.beats", (("127.0.0.1", beats.unit(n, now_us).data) for n in range(beats.amount)))
     flows = NetflowUnits(seed, 80, specials=False)
@@ -191,11 +191,9 @@ def _batches(seed: int, number: int) -> Iterator[tuple[str, RawBatch]]:
     # A receiver gives each batch the templates it needs; v5 needs none.
     made += _cut("raw.netflow", ((exporter.address, data) for exporter, data in datagrams if exporter.make is V5Exporter))
     attacks = AttackUnits(number)
-    made += [
-        one
-        for sender in ("syslog", "netflow", "beats")
-        for one in _cut(f"raw.{sender}", ((step.source, step.unit.data) for step in attacks.steps(now_us) if step.sender == sender))
-    ]
+    steps = attacks.steps(now_us)
+    for sender in ("syslog", "netflow", "beats"):
+        made += _cut(f"raw.{sender}", ((step.source, step.unit.data) for step in steps if step.sender == sender))
     waiting: dict[tuple[str, str], deque[list[bytes]]] = {}
     for topic, address, units in made:
         waiting.setdefault((topic, address), deque()).append(units)
