@@ -15,6 +15,7 @@ from weir.bus.codec import Decoder, WireFormatError
 from weir.detect.alerts import SEVERITIES
 from weir.detect.offline import Offline
 from weir.detect.rules import RuleSet
+from weir.detect.suppressions import NOTHING, Suppressions
 from weir.model.topics import TopicNames
 from weir.ops.settings import ServiceSettings
 from weir.tools.past import Past
@@ -85,10 +86,18 @@ class Backtest:
     Args:
         rule_set: what to look for.
         report_from: alerts that begin earlier in receive time, microseconds UTC, are not reported.
+        suppressions: alerts that they take are not reported, only counted.
+
+    Attributes:
+        alerts: by id, as last told; at most MAX_ALERTS.
+        unkept: by rule, further alerts.
+        suppressed: ids of alerts that were.
     """
 
-    def __init__(self, rule_set: RuleSet, report_from: int = 0) -> None:
+    def __init__(self, rule_set: RuleSet, report_from: int = 0, suppressions: Suppressions = NOTHING) -> None:
         self.rule_set = rule_set
+        self.suppressed: set[str] = set()
+        self._suppressing = suppressions.suppressing
         self.alerts: dict[str, Told] = {}
         self.unkept: dict[str, int] = {}
         self._early: set[str] = set()
@@ -127,6 +136,9 @@ class Backtest:
     def _alert(self, alert: Record) -> None:
         alert_id = alert["alert_id"]
         if alert["rule_id"] not in self._announced:
+            return
+        if self._suppressing(alert) is not None:
+            self.suppressed.add(alert_id)
             return
         told = self.alerts.get(alert_id)
         if told is None:

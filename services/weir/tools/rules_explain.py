@@ -14,13 +14,13 @@ from sigma.conditions import ConditionAND, ConditionIdentifier, ConditionNOT, Co
 from sigma.exceptions import SigmaError
 from sigma.rule import SigmaDetection, SigmaDetectionItem, SigmaDetections, SigmaRule
 
-from weir.detect.sentences import condition_text
 from weir.detect.fields import getter
 from weir.detect.logsources import LogSource, datasets_of
 from weir.detect.matcher import Names, UnsupportedError, compile_rule, within
 from weir.detect.partials import group_text
 from weir.detect.placeholders import NO_PLACEHOLDERS, Placeholders
 from weir.detect.rules import Correlation, Rule, RuleSet, Variant
+from weir.detect.sentences import condition_text
 from weir.enrich.filters.rules import fields_of
 from weir.model.topics import DATASETS
 from weir.tools.filter_trial import as_read
@@ -83,9 +83,12 @@ def counts_in(rule_set: RuleSet, verdict: Verdict, record: Record) -> list[dict[
     found = []
     for correlation in rule_set.correlations:
         for member in correlation.members:
-            if member.rule is not verdict.rule or verdict.variant.dataset not in member.sources:
+            dataset = verdict.variant.dataset
+            if member.rule is None or member.rule.id != verdict.rule.id or dataset not in member.sources:
                 continue
-            source = member.sources[verdict.variant.dataset]
+            source = member.sources[dataset]
+            # What an allow-list takes out, it takes out of what counts, not of the rule.
+            counted = any(variant.matches(record) for variant in member.rule.variants if variant.dataset == dataset)
             values = [group_text(getter(name)(record)) for name in source.group]
             found.append(
                 {
@@ -95,6 +98,7 @@ def counts_in(rule_set: RuleSet, verdict: Verdict, record: Record) -> list[dict[
                     "condition": condition_text(correlation),
                     "timespan_seconds": correlation.timespan_us // 1_000_000,
                     "alerts": correlation.announce,
+                    "excepted": not counted,
                 }
             )
     return found
