@@ -154,6 +154,9 @@ def backtest_command(
         fail(EXIT_SETTINGS, ["--from must lie before --to"])
     folders = [folder] if compare is None else [folder, compare]
     tried = [with_suppressions(_narrowed(load(one), only or []), one, suppressions) for one in folders]
+    if not any(c.announce for rule_set, _ in tried for c in rule_set.correlations):
+        what = f"nothing that alerts is called {', '.join(only)}" if only else "there is no rule that alerts"
+        fail(EXIT_SETTINGS, [f"{what}; `weir rules list` shows what there is"])
     for rule_set, _ in tried:
         for problem in rule_set.problems:
             if problem.wrong:
@@ -166,15 +169,13 @@ def backtest_command(
 
 
 def _narrowed(rule_set: RuleSet, only: list[str]) -> RuleSet:
-    """The rule set with what is called so alone. Exit 2 where nothing is, or nothing alerts."""
+    """The rule set with what is called so alone, and what counts in it."""
     from weir.detect.offline import subset  # noqa: PLC0415
 
-    named = {rule.id for rule in rule_set.rules if any(rule.name == text for text in only)}
-    chosen = [c for c in rule_set.correlations if not only or c.id in named or any(matching(c, text) for text in only)]
-    if not chosen:
-        what = f"nothing that alerts is called {', '.join(only)}" if only else "there is no rule that alerts"
-        fail(EXIT_SETTINGS, [f"{what}; `weir rules list` shows what there is"])
-    return subset(rule_set, chosen) if only else rule_set
+    if not only:
+        return rule_set
+    named = {rule.id for rule in rule_set.rules if rule.name in only}
+    return subset(rule_set, [c for c in rule_set.correlations if c.id in named or any(matching(c, text) for text in only)])
 
 
 def _settings() -> ServiceSettings:
