@@ -139,13 +139,6 @@ def test_the_rules_that_come_with_weir_load_without_a_problem() -> None:
     found = load_rules()
     assert found.problems == ()
     assert found.correlations
-    for one in found.correlations:
-        assert one.description
-        assert one.false_positives
-        assert one.techniques
-        assert one.author
-        expectations = {case["expect"] for case in one.tests}
-        assert expectations == {"alert", "none"}, f"{one.title} needs a positive and a negative case"
 
 
 @pytest.mark.parametrize("result", run_cases(load_rules()), ids=lambda result: f"{result.rule}: {result.name}")

@@ -122,6 +122,7 @@ _TECHNIQUES: Final[Mapping[str, str]] = {
     "T1595.001": "Active Scanning: Scanning IP Blocks",
     "T1595.002": "Active Scanning: Vulnerability Scanning",
     "T1595.003": "Active Scanning: Wordlist Scanning",
+    "T1685": "Disable or Modify Tools",
 }
 
 

@@ -114,6 +114,7 @@ _FLOWS: Final = Target("network-flow")
 TABLE: Final[tuple[Row, ...]] = (
     Row(("file_audit", "qumulo", None), (Target("file-audit", {"event_module": ("qumulo",)}),)),
     Row(("file_audit", "", None), (Target("file-audit"),)),
+    Row((None, "kemp", None), (Target("cef", {"event_module": ("kemp",)}), Target("syslog", {"event_module": ("kemp",)}))),
     Row((None, "", "netflow"), (_FLOWS,)),
     Row(
         ("firewall", "", ""),
@@ -136,7 +137,14 @@ TABLE: Final[tuple[Row, ...]] = (
             Target("syslog", there="url_original", names=_SYSLOG_REQUEST_NAMES, note="FortiGate web filter, PAN-OS URL logs, …"),
         ),
     ),
-    Row(("webserver", "", ""), (_REQUESTS, Target("cef", there="url_original", names=_CEF_REQUEST_NAMES, note="Kemp ESP, …"))),
+    Row(
+        ("webserver", "", ""),
+        (
+            _REQUESTS,
+            Target("cef", there="url_original", names=_CEF_REQUEST_NAMES, note="Kemp ESP, …"),
+            Target("syslog", {"event_module": ("kemp",)}, there="url_original", note="Kemp's user log and firewall"),
+        ),
+    ),
     Row(
         (None, "cisco", "aaa"),
         (

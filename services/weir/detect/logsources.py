@@ -3,6 +3,8 @@
 The table is in `logsource_table`; docs/log-sources.md shows it. A log source that is not in it is a problem of the rule, not a rule
 that never matches. The same holds for a field that none of the datasets has: a rule about a verdict is not applicable to flows,
 which carry none.
+
+`pipeline` is no topic of events but what the ledger tells of Weir itself (`weir.detect.pipeline`).
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from sigma.rule.logsource import SigmaLogSource
 
 from weir.detect.fields import PARTS
 from weir.detect.logsource_table import TABLE, TAXONOMY, Target, zeek
+from weir.detect.pipeline import PIPELINE, PIPELINE_FIELDS
 from weir.detect.values import UnsupportedError
 from weir.model.schemas import latest
 from weir.model.topics import DATASETS
@@ -92,6 +95,7 @@ DEFAULT_ENTITIES: dict[str, dict[str, str]] = {
     "syslog": {"host": "host.name", "source_address": "source.ip", "user": "user.name"},
     "authentication": {"user": "user.name", "source_address": "source.ip", "host": "host.name"},
     "sensor": {"host": "host.name"},
+    PIPELINE: {"service": "service.name", "source_address": "log.source.ip", "topic": "ledger.topic"},
 }
 
 # What makes an alert of its own of a rule that alerts by itself and does not say.
@@ -104,15 +108,16 @@ DEFAULT_GROUP: dict[str, tuple[str, ...]] = {
     "syslog": ("host.name",),
     "authentication": ("user.name",),
     "sensor": ("host.name",),
+    PIPELINE: ("service.name",),
 }
 
 
 def datasets_of(source: SigmaLogSource) -> tuple[LogSource, ...]:
     """The datasets of a rule's log source. Raises NotApplicableError where the table has none."""
     if source.product == "weir":
-        if source.service in DATASETS:
+        if source.service in (*DATASETS, PIPELINE):
             return (LogSource(source.service, ours=True),)
-        raise UnsupportedError(f"log source product weir has services {', '.join(DATASETS)}, not {source.service}")
+        raise UnsupportedError(f"log source product weir has services {', '.join((*DATASETS, PIPELINE))}, not {source.service}")
     given = (source.category, source.product, source.service)
     for row in TABLE:
         if all(want is None or (have or "") == want for want, have in zip(row.source, given, strict=True)):
@@ -132,6 +137,8 @@ def _made(target: Target) -> LogSource:
 @cache
 def record_fields(dataset: str) -> Mapping[str, str]:
     """Fields of a dataset's records, with "map" for those that hold one and "" for others."""
+    if dataset == PIPELINE:
+        return dict.fromkeys(PIPELINE_FIELDS, "")
     return {entry["name"]: "map" if _is_map(entry["type"]) else "" for entry in latest(dataset).parsed["fields"]}
 
 
