@@ -92,6 +92,7 @@ class Processor(enum.StrEnum):
     BEATS = "beats"
     NETFLOW = "netflow"
     DETECTOR = "detector"
+    LEDGER = "ledger"
 
 
 class Sink(enum.StrEnum):
@@ -111,6 +112,7 @@ SETTINGS = {
     "weir.processors.beats": "weir.processors.settings:ProcessorSettings",
     "weir.processors.netflow": "weir.processors.settings:ProcessorSettings",
     "weir.processors.detector": "weir.processors.settings:ProcessorSettings",
+    "weir.processors.ledger": "weir.processors.settings:ProcessorSettings",
     "weir.sinks.sentinel": "weir.sinks.sentinel:SentinelSettings",
     "weir.sinks.adx": "weir.sinks.adx:AdxSettings",
     "weir.sinks.siem": "weir.sinks.siem:SiemSettings",
@@ -154,7 +156,7 @@ def receive(kind: Receiver) -> None:
 
 @app.command(short_help="Run a processor: from raw topics to events and alerts.", epilog=_SERVICE_EPILOG)
 def process(kind: Processor) -> None:
-    """Run a processor: from a raw topic to event topics, or from signals to alerts."""
+    """Run a processor: from a raw topic to event topics, from signals to alerts, or from the ledger to signals."""
     _run(f"weir.processors.{kind}")
 
 

@@ -85,6 +85,13 @@ class Detection:
         self.offset = 0
         self.engine = Engine(RuleSet("v", (), (correlation,), ()), Origin(), self.table.get, lambda: list(self.table.items()))
 
+    def copy(self) -> Detection:
+        """Another one that has come as far."""
+        other = Detection(self.correlation)
+        other.table.update(self.table)
+        other.offset = self.offset
+        return other
+
     def apply(self, record: dict[str, Any]) -> list[dict[str, Any]]:
         effects = self.engine.apply(0, record)
         self.alerts += effects.alerts

@@ -77,9 +77,9 @@ def test_other_traffic_to_the_same_destination_is_tolerated_to_a_share() -> None
 
 
 def test_people_and_chance_are_no_beacon() -> None:
-    for seed in range(40):
+    for seed in range(8):
         rng, times = random.Random(seed), [BEGIN]
-        for _ in range(300):
+        for _ in range(150):
             times.append(times[-1] + round(rng.expovariate(1 / 60) * SECOND))
         assert contact(times).alerts == []
 
@@ -104,10 +104,10 @@ def test_it_is_told_again_when_doubled_and_closed_after_silence() -> None:
 
 
 def test_one_that_goes_on_for_days_counts_all_in_one_alert_of_bounded_size() -> None:
-    detection = contact(every(60, 3_000))
-    detection.tick(BEGIN + 3_100 * MINUTE)
-    assert detection.told()[-1] == ("closed", 3_000)
-    assert len(detection.alerts) == 9
+    detection = contact(every(60, 800))
+    detection.tick(BEGIN + 900 * MINUTE)
+    assert detection.told()[-1] == ("closed", 800)
+    assert len(detection.alerts) == 7
     assert len({a["alert_id"] for a in detection.alerts}) == 1
 
 
@@ -141,11 +141,11 @@ def test_beats_come_in_any_order_within_a_record_and_between_records() -> None:
     assert stands(detection.alerts).keys() == stands(contact(times).alerts).keys()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 2**32))
 def test_what_is_remembered_is_the_same_in_any_order_and_with_repeats(seed: int) -> None:
     rng = random.Random(seed)
-    times = [BEGIN + rng.randrange(0, 40_000) * SECOND for _ in range(rng.randint(1, 300))]
+    times = [BEGIN + rng.randrange(0, 40_000) * SECOND for _ in range(rng.randint(1, 200))]
     shuffled = times + rng.sample(times, len(times) // 2)
     rng.shuffle(shuffled)
     # More intervals than there are: nothing fires, all is remembered.
@@ -163,7 +163,7 @@ def made(rng: random.Random, at: int, group: str) -> dict[str, Any]:
     return partial([at - i * MINUTE for i in range(rng.randint(1, 4))], group)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 2**32))
 def test_killed_anywhere_and_repeated_it_raises_the_alerts_of_an_undisturbed_run(seed: int) -> None:
     rng = random.Random(seed)
@@ -181,7 +181,7 @@ def test_killed_anywhere_and_repeated_it_raises_the_alerts_of_an_undisturbed_run
 def test_state_is_small_and_bounded() -> None:
     single = contact([BEGIN]).table
     assert max(len(value) for key, value in single.items() if key != b"[0]") < 100
-    detection = contact(every(60, 1_000))
+    detection = contact(every(60, 200))
     assert len(detection.states()[0].cells) == beacon.MAX_CELLS
     assert max(map(len, detection.table.values())) < 6_000
 

@@ -13,6 +13,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from weir.detect.matcher import UnsupportedError
+from weir.detect.pipeline import PIPELINE, PIPELINE_FIELDS
 from weir.model.schemas import latest
 
 __all__ = ["BATCH_EVENTS", "CaseError", "Series", "duration_us", "make_record", "read_series", "time_us"]
@@ -151,6 +152,8 @@ def _record_field(dataset: str, name: str, names: Iterable[FieldName]) -> str:
 @cache
 def _types(dataset: str) -> dict[str, tuple[str, ...]]:
     """Avro types of each field of a dataset's records, without null; a logical type in place of what it rests on."""
+    if dataset == PIPELINE:
+        return {name: (field.type,) for name, field in PIPELINE_FIELDS.items()}
     try:
         fields = latest(dataset).parsed["fields"]
     except (KeyError, ValueError) as error:

@@ -9,7 +9,7 @@ file `placeholders.yml` holds values for placeholders (`placeholders`).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,12 +25,14 @@ from weir.detect.attack import attack_of
 from weir.detect.correlating import alone, correlation_of
 from weir.detect.extension import read_extension
 from weir.detect.filters import filtered, unmet
-from weir.detect.logsources import LogSource, NotApplicableError, datasets_of
+from weir.detect.folder import SUPPRESSIONS, read_folder
+from weir.detect.logsources import LogSource, datasets_of
 from weir.detect.matcher import Names, UnsupportedError, compile_rule, within
 from weir.detect.placeholders import FILE_NAME, NO_PLACEHOLDERS, Placeholders, read_placeholders
-from weir.detect.rules import Correlation, Problem, Rule, RuleSet, Variant
+from weir.detect.reloading import Replaced, with_previous
+from weir.detect.rules import Correlation, Loaded, Problem, Rule, RuleSet, Variant
 
-__all__ = ["DEFAULT_RULES", "load_rules", "parsed_rules"]
+__all__ = ["DEFAULT_RULES", "load_rules"]
 
 DEFAULT_RULES = Path(__file__).parent / "rules"
 MAX_FILE_BYTES = 1_000_000
@@ -47,41 +49,56 @@ class _Document:
         return str(self.parsed.id)
 
     def problem(self, cause: str) -> Problem:
-        return Problem(self.file, self.line, self.parsed.title, cause)
+        return Problem(self.file, self.line, self.parsed.title, cause, "" if self.parsed.id is None else self.id)
 
 
-def load_rules(folder: Path | str | None = None) -> RuleSet:
+def load_rules(folder: Path | str | None = None, previous: RuleSet | None = None) -> RuleSet:
     """The rules in a folder and its sub-folders, or those that come with Weir.
 
+    Args:
+        previous: what the folder came to before. Of rules that have become bad since, its version stays in force, and the problem
+            says so; rules that are no longer there are gone. A folder without any rule file is then taken for a mistake.
+
     Raises:
-        FileNotFoundError: there is no such folder.
+        FileNotFoundError: there is no such folder, or it has become empty.
+        OSError: it cannot be listed, or changes all the while.
     """
     root = Path(folder) if folder is not None else DEFAULT_RULES
-    if not root.is_dir():
-        raise FileNotFoundError(f"{root}: no such folder of rules; WEIR_RULES_DIR must name one with Sigma files (*.yml)")
+    files = {name: content for name, content in read_folder(root).items() if name != SUPPRESSIONS}
+    if previous is None:
+        return _load(files, {})
+    if not set(files) - {FILE_NAME}:
+        raise FileNotFoundError(f"{root}: has no rule files any more; a folder on purpose without rules holds an empty .yml")
+    return with_previous(files, previous, _load)
+
+
+def _load(files: Mapping[str, bytes | OSError], replaced: Replaced) -> RuleSet:
+    """The rules of these files; `replaced` are documents to take in place of those at a file and line."""
     digest = hashlib.sha256()
     problems: list[Problem] = []
     documents: list[_Document] = []
     placeholders = NO_PLACEHOLDERS
-    for path in sorted(p for p in root.rglob("*") if p.suffix in {".yml", ".yaml"} and p.is_file()):
-        name = path.relative_to(root).as_posix()
-        content = path.read_bytes()
+    for name, content in files.items():
+        if isinstance(content, OSError):
+            problems.append(Problem(name, 0, "", f"cannot be read: {content.strerror}", whole=True))
+            continue
         digest.update(f"{len(name)} {name} {len(content)} ".encode() + content)
         if name == FILE_NAME:
             placeholders = _placeholders(name, content, problems)
         else:
-            documents.extend(_documents(name, content, problems))
+            documents.extend(_documents(name, content, replaced, problems))
     filters = [document for document in documents if isinstance(document.parsed, SigmaFilter)]
     kept = list(_with_ids_of_their_own([document for document in documents if document not in filters], problems))
     kept = _with_filters(kept, filters, placeholders, problems)
-    return _Assembly(kept, placeholders, problems).rule_set(digest.hexdigest()[:16])
+    found = _Assembly(kept, placeholders, problems).rule_set(digest.hexdigest()[:16])
+    return replace(found, loaded=Loaded({name: content for name, content in files.items() if isinstance(content, bytes)}))
 
 
 def _placeholders(name: str, content: bytes, problems: list[Problem]) -> Placeholders:
     try:
         return read_placeholders(content)
     except UnsupportedError as error:
-        problems.append(Problem(name, 0, "", str(error)))
+        problems.append(Problem(name, 0, "", str(error), whole=True))
         return NO_PLACEHOLDERS
 
 
@@ -132,8 +149,7 @@ class _Assembly:
             if document.parsed.name:
                 self.by_reference.setdefault(document.parsed.name, document)
         self.made: dict[str, Rule | Correlation] = {}
-        # By id, whether what is left out is wrong, or only about other events than ours.
-        self.broken: dict[str, bool] = {}
+        self.broken: set[str] = set()
         self.making: list[str] = []
         # By id of what is referred to, the correlations that do, and whether one of them leaves it its own alerts.
         self.feeds: dict[str, list[str]] = {}
@@ -169,10 +185,8 @@ class _Assembly:
                 else _rule(parsed, document, self.placeholders)
             )
         except (UnsupportedError, SigmaError) as error:
-            elsewhere = isinstance(error, NotApplicableError) and isinstance(document.parsed, SigmaRule)
-            wrong = error.wrong if isinstance(error, _LeftOutError) else not elsewhere
-            self.problems.append(document.problem(_cause(error), wrong=wrong))
-            self.broken[document.id] = wrong
+            self.problems.append(document.problem(_cause(error)))
+            self.broken.add(document.id)
             return None
         finally:
             self.making.pop()
@@ -199,7 +213,7 @@ class _Assembly:
             raise UnsupportedError(f"refers to itself through {reference}")
         made = self._make(document)
         if made is None:
-            raise _LeftOutError(f"its rule {reference} is left out", wrong=self.broken[document.id])
+            raise UnsupportedError(f"its rule {reference} is left out")
         return made
 
 
@@ -225,15 +239,14 @@ def _rule(parsed: Any, document: _Document, placeholders: Placeholders) -> Rule:
 def _variants(parsed: SigmaRule, placeholders: Placeholders) -> list[Variant]:
     """A rule compiled for each dataset that has its fields. Raises UnsupportedError where none has."""
     variants: list[Variant] = []
-    errors: list[UnsupportedError] = []
+    causes: list[str] = []
     for source in datasets_of(parsed.logsource):
         try:
             variants.append(_variant(parsed, source, placeholders))
         except UnsupportedError as error:
-            errors.append(error)
+            causes.append(str(error))
     if not variants:
-        elsewhere = all(isinstance(error, NotApplicableError) for error in errors)
-        raise (NotApplicableError if elsewhere else UnsupportedError)("; ".join(dict.fromkeys(map(str, errors))))
+        raise UnsupportedError("; ".join(dict.fromkeys(causes)))
     return variants
 
 
@@ -243,9 +256,9 @@ def _variant(parsed: SigmaRule, source: LogSource, placeholders: Placeholders) -
     return Variant(source.dataset, compiled.matches, compiled.required, source.record_field, compiled.cover)
 
 
-def _documents(name: str, content: bytes, problems: list[Problem]) -> Iterator[_Document]:
+def _documents(name: str, content: bytes, replaced: Replaced, problems: list[Problem]) -> Iterator[_Document]:
     if len(content) > MAX_FILE_BYTES:
-        problems.append(Problem(name, 0, "", f"{len(content)} bytes; a rule file has at most {MAX_FILE_BYTES}"))
+        problems.append(Problem(name, 0, "", f"{len(content)} bytes; a rule file has at most {MAX_FILE_BYTES}", whole=True))
         return
     try:
         text = content.decode("utf-8-sig")
@@ -255,9 +268,10 @@ def _documents(name: str, content: bytes, problems: list[Problem]) -> Iterator[_
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark is not None else 0
         detail = str(getattr(error, "problem", "") or error).replace("\n", " ")
-        problems.append(Problem(name, line, "", f"not YAML: {detail}"))
+        problems.append(Problem(name, line, "", f"not YAML: {detail}", whole=True))
         return
-    for line, raw in zip(lines, loaded, strict=True):
+    for line, written in zip(lines, loaded, strict=True):
+        raw = replaced.get((name, line), written)
         if raw is None:
             continue
         title = str(raw.get("title", "")) if isinstance(raw, dict) else ""
@@ -273,7 +287,7 @@ def _documents(name: str, content: bytes, problems: list[Problem]) -> Iterator[_
                 else:
                     yield from (_Document(name, line, rule) for rule in [*parsed.rules, *parsed.filters])
         if cause is not None:
-            problems.append(Problem(name, line, title, cause))
+            problems.append(Problem(name, line, title, cause, str(raw.get("id", "")).lower() if isinstance(raw, dict) else ""))
 
 
 def _refusal(raw: Any) -> str | None:

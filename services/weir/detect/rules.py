@@ -14,17 +14,34 @@ from typing import Any, NamedTuple
 from weir.detect.covers import Cover
 from weir.detect.matcher import Predicate
 
-__all__ = ["MAX_EXACT_COUNT", "Condition", "Correlation", "Expression", "Member", "Problem", "Rule", "RuleSet", "Source", "Variant"]
+__all__ = [
+    "MAX_EXACT_COUNT",
+    "Condition",
+    "Correlation",
+    "Expression",
+    "Loaded",
+    "Member",
+    "Problem",
+    "Rule",
+    "RuleSet",
+    "Source",
+    "Variant",
+]
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something in a rule file that is left out, and why. `line` counts from 1; 0 where no line can be named."""
+    """Something in a rule file that is left out, and why. `line` counts from 1; 0 where no line can be named.
+
+    `rule_id` is the document's, where it has one; `whole` says that nothing in the file can be read.
+    """
 
     file: str
     line: int
     title: str
     cause: str
+    rule_id: str = ""
+    whole: bool = False
 
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}" if self.line else self.file
@@ -124,6 +141,7 @@ class Correlation:
         feeds: correlations that its alerts count in, by id.
         once_us: a processor need not say again within this time (of receipt) what it has said of the same group and values; 0 where
             each event counts.
+        name: what other correlations, and suppressions, may call it by.
     """
 
     id: str
@@ -147,6 +165,7 @@ class Correlation:
     references: tuple[str, ...] = ()
     author: str = ""
     tests: tuple[dict[str, Any], ...] = ()
+    name: str = ""
     file: str = ""
     line: int = 0
 
@@ -180,6 +199,13 @@ def _has_not(expression: Expression | None) -> bool:
     return expression[0] == "not" or any(map(_has_not, expression[1:]))
 
 
+class Loaded(NamedTuple):
+    """Where a rule set came from: content by file, and by id the documents that another version of their file had."""
+
+    files: Mapping[str, bytes] = {}
+    kept: Mapping[str, Mapping[str, Any]] = {}
+
+
 @dataclass(frozen=True, slots=True)
 class RuleSet:
     """What a folder of rules came to. `version` is a hash of its files' names and content."""
@@ -188,6 +214,7 @@ class RuleSet:
     rules: tuple[Rule, ...]
     correlations: tuple[Correlation, ...]
     problems: tuple[Problem, ...]
+    loaded: Loaded = field(default=Loaded(), repr=False, compare=False)
 
     def correlation(self, correlation_id: str) -> Correlation | None:
         """The correlation with this id."""

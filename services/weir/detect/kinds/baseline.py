@@ -4,7 +4,8 @@
 the hours that may still grow. An hour is learned two hours after its end by the watermark of receive time; until then late events
 count in it. Hours in which nothing came are zeros once the group is known. The first four weeks weigh the same; then each week
 weighs a quarter, and what was before three quarters. An hour that was told as an anomaly is learned as if it had been at the
-limit: one burst does not widen what is normal, a level that stays is accepted within some weeks.
+limit, at a quarter of the weight: one burst hardly widens what is normal, a level that stays is accepted after weeks. One far
+below (a holiday, an outage) is learned as if it had been at the lower limit.
 
 **Too much** is an hour above `least` and above mean + `deviations` × spread, once the group has been known for `learn`. The
 spread is at least the square root of the mean (counts scatter so much by themselves) and a tenth of the mean, and is widened by
@@ -41,6 +42,8 @@ LAG_US = 2 * HOUR_US
 # Weeks that weigh the same; from then on each new one has this part of the weight.
 EVEN_WEEKS = 4
 LEAST_SPREAD = 0.1
+# What an hour that was told weighs, of what another one does.
+ANOMALY_WEIGHT = 0.25
 # Hours that wait for a watermark that stands still; beyond that the oldest is learned as it is.
 MAX_RUNNING = 240
 # Hours of an alert whose events are told apart: more than can still grow unless the watermark stands still.
@@ -60,8 +63,10 @@ class _Cell:
 
 @dataclass(slots=True)
 class _Running:
-    """An hour that may still grow: by receiver the amounts and events; whether it was told as an anomaly."""
+    """An hour that may still grow: by receiver the amounts and events, event times; whether it was told as an anomaly."""
 
+    first: int
+    last: int
     amounts: dict[int, float] = field(default_factory=dict)
     events: dict[int, float] = field(default_factory=dict)
     told: bool = False
@@ -110,7 +115,9 @@ class State(BaseState):
     def to_bytes(self) -> bytes:
         """As a table value: JSON, then 9 bytes for each hour of the week that had anything."""
         a = self.alert
-        running = [[hour, list(r.amounts.items()), list(r.events.items()), r.told] for hour, r in self.running.items()]
+        running = [
+            [hour, r.first, r.last, list(r.amounts.items()), list(r.events.items()), r.told] for hour, r in self.running.items()
+        ]
         told = a and [
             *(a.alert_id, a.hour, a.until, a.first, a.last, a.peak, a.peak_hour, a.normal, a.most),
             *(list(a.events.items()), a.past, a.revision, a.announced, a.notes.fields()),
@@ -140,8 +147,8 @@ def load(value: bytes) -> State:
         group, received, sources, begin, learned, heads, running, told = fields
         state = State(tuple(group), received, sources, begin, learned, heads=Heads(map(tuple, heads)))
         state.cells = {hour: _Cell(mean, variance) for hour, mean, variance in _CELL.iter_unpack(tail)}
-        for hour, amounts, events, was_told in running:
-            state.running[hour] = _Running(dict(map(tuple, amounts)), dict(map(tuple, events)), was_told)
+        for hour, first, last, amounts, events, was_told in running:
+            state.running[hour] = _Running(first, last, dict(map(tuple, amounts)), dict(map(tuple, events)), was_told)
         if told:
             *head, events, past, revision, announced, notes = told
             state.alert = alert = _Alert(*head)
@@ -162,8 +169,8 @@ def merge(
     alerts = _pass_time(state, correlation, watermark, origin)
     state.hear(header)
     touched = _add(state, header, partial, correlation)
-    for hour in sorted(touched):
-        alerts += _judge(state, hour, touched[hour], partial, correlation, origin)
+    for hour in touched:
+        alerts += _judge(state, hour, partial, correlation, origin)
     return Merged(state, alerts, changed=True)
 
 
@@ -191,10 +198,14 @@ def limit(state: State, hour: int, deviations: float) -> tuple[float, float, flo
     found = []
     for near in (hour - 1, hour, hour + 1):
         cell = state.cells.get(near % WEEK_HOURS, _Cell())
-        weeks = max(1, _weeks(state, near))
-        spread = max(sqrt(cell.variance), sqrt(cell.mean), LEAST_SPREAD * cell.mean) * sqrt(1 + 1 / weeks)
+        spread = _spread(state, near, cell)
         found.append((cell.mean + deviations * spread, cell.mean, spread))
     return max(found)
+
+
+def _spread(state: State, hour: int, cell: _Cell) -> float:
+    """How far an hour may be from the mean of those before, as a standard deviation."""
+    return max(sqrt(cell.variance), sqrt(cell.mean), LEAST_SPREAD * cell.mean) * sqrt(1 + 1 / max(1, _weeks(state, hour)))
 
 
 def _weeks(state: State, hour: int) -> int:
@@ -221,10 +232,13 @@ def _learn(state: State, correlation: Correlation, until: int) -> None:
         cell = state.cells.get(hour % WEEK_HOURS)
         if hour >= state.begin and (running or cell):
             amount = running.amount if running else 0.0
+            weight = 1 / (min(_weeks(state, hour), EVEN_WEEKS - 1) + 1)
+            cell = cell or state.cells.setdefault(hour % WEEK_HOURS, _Cell())
             if running and running.told:
                 amount = min(amount, limit(state, hour, correlation.options["deviations"])[0])
-            cell = cell or state.cells.setdefault(hour % WEEK_HOURS, _Cell())
-            weight = 1 / (min(_weeks(state, hour), EVEN_WEEKS - 1) + 1)
+                weight *= ANOMALY_WEIGHT
+            elif (hour - state.begin) * HOUR_US >= correlation.options["learn"]:
+                amount = max(amount, cell.mean - correlation.options["deviations"] * _spread(state, hour, cell))
             away = amount - cell.mean
             cell.mean += weight * away
             cell.variance = (1 - weight) * (cell.variance + weight * away * away)
@@ -233,9 +247,9 @@ def _learn(state: State, correlation: Correlation, until: int) -> None:
         state.learned = hour + 1
 
 
-def _add(state: State, header: SignalsHeader, partial: dict[str, Any], correlation: Correlation) -> dict[int, tuple[int, int]]:
-    """The hours touched, with the earliest and latest event time of what came."""
-    touched: dict[int, tuple[int, int]] = {}
+def _add(state: State, header: SignalsHeader, partial: dict[str, Any], correlation: Correlation) -> list[int]:
+    """The hours touched, in order."""
+    touched: set[int] = set()
     of_count = correlation.options["of"] == "count"
     for slice_ in partial["buckets"]:
         hour = trusted_time(slice_["first"], header.received_at) // HOUR_US
@@ -246,19 +260,17 @@ def _add(state: State, header: SignalsHeader, partial: dict[str, Any], correlati
             if state.cells or state.learned - hour > WEEK_HOURS:
                 continue
             state.begin, state.learned = hour + 1, hour
-        running = state.running.setdefault(hour, _Running())
+        running = state.running.setdefault(hour, _Running(slice_["first"], slice_["last"]))
+        running.first, running.last = min(running.first, slice_["first"]), max(running.last, slice_["last"])
         add_count(running.amounts, header, slice_["count"] if of_count else slice_["sum"])
         add_count(running.events, header, slice_["count"])
-        first, last = touched.get(hour, (slice_["first"], slice_["last"]))
-        touched[hour] = min(first, slice_["first"]), max(last, slice_["last"])
+        touched.add(hour)
     while len(state.running) > MAX_RUNNING:
         _learn(state, correlation, min(state.running) + 1)
-    return {hour: times for hour, times in touched.items() if hour in state.running}
+    return sorted(touched & state.running.keys())
 
 
-def _judge(
-    state: State, hour: int, times: tuple[int, int], partial: dict[str, Any], correlation: Correlation, origin: Origin
-) -> list[dict[str, Any]]:
+def _judge(state: State, hour: int, partial: dict[str, Any], correlation: Correlation, origin: Origin) -> list[dict[str, Any]]:
     options, running = correlation.options, state.running[hour]
     if (hour - state.begin) * HOUR_US < options["learn"] or running.amount < options["least"]:
         return []
@@ -274,9 +286,9 @@ def _judge(
         alert = None
     if alert is None:
         alert_id = stable_id(correlation.id, *state.group, str(hour))
-        alert = state.alert = _Alert(alert_id, hour, hour, *times)
+        alert = state.alert = _Alert(alert_id, hour, hour, running.first, running.last)
     alert.hour, alert.until = min(alert.hour, hour), max(alert.until, hour)
-    alert.first, alert.last = min(alert.first, times[0]), max(alert.last, times[1])
+    alert.first, alert.last = min(alert.first, running.first), max(alert.last, running.last)
     alert.events[hour] = int(max(running.events.values()))
     if len(alert.events) > MAX_ALERT_HOURS:
         alert.past += alert.events.pop(min(alert.events))

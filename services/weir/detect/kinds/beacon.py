@@ -139,18 +139,23 @@ def merge(
     state: State | None, header: SignalsHeader, partial: dict[str, Any], correlation: Correlation, watermark: int, origin: Origin
 ) -> Merged:
     """Add a partial's event times. Tells a beacon that begins, goes on long enough, or loses its rhythm."""
-    state = state or State(tuple(partial["group"]))
     options = correlation.options
+    alerts = []
+    if state and state.alert and header.received_at > (silent := _silent_at(state, state.alert, correlation)):
+        # The tick that would have told is yet to come.
+        alerts.append(_close(state, state.alert, silent, correlation, origin))
+    if state is None or header.received_at > state.received + _hold_us(correlation):
+        state = State(tuple(partial["group"]))
     unheard = header.raw_topic not in state.sources
     state.hear(header)
     if not _add(state, _times(partial, header.received_at), options["shortest"]):
-        return Merged(state, [], changed=True, write=unheard)
+        return Merged(state, alerts, changed=True, write=unheard or bool(alerts))
     if 2 * len(state.cells) >= options["intervals"]:
         state.notes = state.notes or Notes()
         state.notes.add(partial, latest=True)
     else:
         state.notes = None
-    return Merged(state, _judge(state, header.received_at, correlation, origin), changed=True)
+    return Merged(state, alerts + _judge(state, header.received_at, correlation, origin), changed=True)
 
 
 def advance(state: State, correlation: Correlation, watermark: int, origin: Origin) -> tuple[State | None, list[dict[str, Any]]]:

@@ -39,6 +39,8 @@ CELLS = 32
 # Values of a group; beyond that the one received longest ago goes, and is new when it comes again.
 MAX_VALUES = 1_024
 MAX_OPEN = 20
+# Alerts that wait for a watermark that stands still; beyond that the oldest is closed.
+MAX_WAITING = 64
 # Values that the alert of further ones names.
 MAX_TEXTS = 20
 _ENTRY = struct.Struct(">QI")
@@ -140,7 +142,11 @@ def merge(
     state: State | None, header: SignalsHeader, partial: dict[str, Any], correlation: Correlation, watermark: int, origin: Origin
 ) -> Merged:
     """Look at a partial's values, and tell those that are new."""
-    state = state or State(tuple(partial["group"]))
+    alerts: list[dict[str, Any]] = []
+    if state is None or header.received_at > _forgotten_at(state, correlation):
+        # The tick that would have told is yet to come.
+        alerts += [_tell(state, alert, correlation, origin, closed=True) for alert in state.open] if state else []
+        state = State(tuple(partial["group"]))
     if not state.heads.take(header):
         return Merged(state, [_tell(state, alert, correlation, origin, again=True) for alert in state.open], changed=False)
     since, before = state.since, len(state.sources)
@@ -150,7 +156,6 @@ def merge(
         time = trusted_time(sighting.first, header.received_at)
         state.since = min(state.since or time, time)
     changed = state.since != since or len(state.sources) != before
-    alerts: list[dict[str, Any]] = []
     for sighting in sightings:
         changed |= _see(state, sighting, header, partial, correlation, origin, alerts)
     return Merged(state, alerts, changed=True, write=changed)
@@ -206,14 +211,22 @@ def _see(
     if known is None or cell > known:
         state.values[sighting.value] = cell
         _bound(state, sighting.value)
-    if (alert := next((a for a in state.open if a.value == sighting.value), None)) is not None:
+    collecting = _collecting(state, header, correlation)
+    if (alert := next((a for a in collecting if a.value == sighting.value), None)) is not None:
         _collect(alert, sighting, header, partial, correlation)
         return True
     if known is not None and cell - known <= CELLS:
         return cell > known
     if trusted_time(sighting.first, header.received_at) >= state.since + options["learn"]:
         alerts += _open(state, sighting, header, partial, correlation, origin)
+        if len(state.open) > MAX_WAITING:
+            alerts.append(_tell(state, state.open.pop(0), correlation, origin, closed=True))
     return True
+
+
+def _collecting(state: State, header: SignalsHeader, correlation: Correlation) -> list[_Alert]:
+    """The alerts whose timespan this record lies in, whether or not a tick has said so yet."""
+    return [alert for alert in state.open if header.received_at <= alert.opened + correlation.timespan_us]
 
 
 def _bound(state: State, kept: int) -> None:
@@ -225,11 +238,12 @@ def _open(
     state: State, sighting: _Sighting, header: SignalsHeader, partial: dict[str, Any], correlation: Correlation, origin: Origin
 ) -> list[dict[str, Any]]:
     at = header.received_at
-    if len([alert for alert in state.open if alert.value != _OTHERS]) < MAX_OPEN:
+    collecting = _collecting(state, header, correlation)
+    if len([alert for alert in collecting if alert.value != _OTHERS]) < MAX_OPEN:
         named = f"{sighting.value:016x}", str(at // correlation.options["forget"])
         alert = _Alert(sighting.value, stable_id(correlation.id, *state.group, *named), at, sighting.first, sighting.last, [])
         state.open.append(alert)
-    elif (others := next((a for a in state.open if a.value == _OTHERS), None)) is not None:
+    elif (others := next((a for a in collecting if a.value == _OTHERS), None)) is not None:
         alert = others
         alert.number += 1
     else:

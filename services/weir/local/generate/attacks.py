@@ -1,24 +1,22 @@
 """The attack mix: what rules must find amid the background, each attack with the rule that finds it and the entities it names.
 
-Each attack is the least that its rule asks for, with some to spare, by people, machines and addresses that nothing else in the traffic
-has. What was long before, such as days of habit or beats of an hour, stands in the events' own times: it is all sent within seconds.
+Each attack is the least that its rule asks for, with some to spare, by people, machines and addresses that nothing else in the
+traffic has. What was long before, such as days of habit or beats of an hour, stands in the events' own times: all is sent within
+seconds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address
 from typing import Final, Literal, NamedTuple
 
 import orjson
 
 from weir.local.generate.beats import EVE_SAMPLES, around_eve
-from weir.local.generate.netflow import IPFIX_V4
 from weir.local.generate.syslog import Source, qumulo_head
 from weir.local.generate.units import Dice, Unit, iso_second
 from weir.protocols import qumulo
-from weir.protocols.netflow.encode import DataSet, Message, encode
 
 __all__ = ["ATTACKS", "EXPORTER", "Attack", "AttackUnits", "Sender", "Step"]
 
@@ -84,7 +82,9 @@ class Attack:
 def _audit(now_us: int, ago: int, client: str, user: str, operation: str, path: str, second: str = "", result: str = "ok") -> Step:
     file_id = str(int.from_bytes(path.encode()[-6:], "big")) if path else ""
     body = qumulo.format_line(qumulo.QumuloAudit(client, None, user, "smb", operation, result, file_id, path, second))
-    return Step("syslog", _CLUSTER.address, Unit(f"{qumulo_head(_CLUSTER.host, '5424', now_us - ago)}{body}".encode(), "file-audit"))
+    return Step(
+        "syslog", _CLUSTER.address, Unit(f"{qumulo_head(_CLUSTER.host, '5424', now_us - ago)}{body}".encode(), "file-audit")
+    )
 
 
 def _kemp(now_us: int, ago: int, class_id: int, name: str, rest: str, severity: int = 6) -> Step:
@@ -100,3 +100,17 @@ def _eve(now_us: int, ago: int, number: int, **changes: object) -> Step:
     document["event"] = {"module": "suricata", "dataset": "suricata.eve"}
     document["message"] = orjson.dumps(record).decode()
     return Step("beats", "127.0.0.1", Unit(orjson.dumps(document), "ids-alert"))
+
+
+ATTACKS: tuple[Attack, ...] = ()
+
+
+class AttackUnits:
+    """The attacks of one round; each round is by other people from other addresses."""
+
+    def __init__(self, number: int = 0) -> None:
+        self.number = number
+
+    def steps(self, now_us: int) -> list[Step]:
+        """All that is sent, as of a time in microseconds UTC."""
+        return [step for attack in ATTACKS for step in attack.lines(now_us)]

@@ -144,9 +144,7 @@ def _start(supervisor: Supervisor, which: str, settings: ServiceSettings) -> Non
         supervisor.start_service(f"{which}-{name}", arguments, own)
 
 
-def _attack(
-    plan: Plan, settings: dict[str, ServiceSettings], supervisor: Supervisor, kills: dict[str, int], say: Say
-) -> None:
+def _attack(plan: Plan, settings: dict[str, ServiceSettings], supervisor: Supervisor, kills: dict[str, int], say: Say) -> None:
     """Publish round after round to both installations, spread over the time, and kill in one of them meanwhile."""
     rng = random.Random(plan.seed)  # noqa: S311 - chaos, not secrets
     producer = Producer({**client_config(next(iter(settings.values()))), "enable.idempotence": True, "linger.ms": 20})
