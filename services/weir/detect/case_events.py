@@ -12,6 +12,8 @@ from datetime import UTC, date, datetime
 from functools import cache
 from typing import Any, NamedTuple
 
+import orjson
+
 from weir.detect.matcher import UnsupportedError
 from weir.detect.pipeline import PIPELINE, PIPELINE_FIELDS
 from weir.model.schemas import latest
@@ -125,10 +127,13 @@ def make_record(
         found = _record_field(dataset, str(name), names)
         field, dot, key = found.partition(".")
         value = _filled(written, index)
-        if dot:
+        if not dot:
+            record[field] = _typed(value, _types(dataset)[field], f"{name} of {dataset}")
+        elif "map" in _types(dataset)[field]:
             record.setdefault(field, {})[key] = str(value)
         else:
-            record[field] = _typed(value, _types(dataset)[field], f"{name} of {dataset}")
+            # A text that holds JSON, such as what a sensor sent.
+            record[field] = orjson.dumps({**orjson.loads(record.get(field, "{}")), key: value}).decode()
     return record
 
 
@@ -136,7 +141,8 @@ def _record_field(dataset: str, name: str, names: Iterable[FieldName]) -> str:
     types = _types(dataset)
     for name_of in names:
         try:
-            found = name_of(name)
+            # Of several places where a rule looks an event has one; what is worked out from a field follows from the whole.
+            found = name_of(name).partition("|")[0].partition(":")[0]
         except UnsupportedError:
             continue
         if found.partition(".")[0] in types:

@@ -31,14 +31,13 @@ of the list in turn. Values are brought to the type of their field; what no reco
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from weir.detect.case_events import BATCH_EVENTS, CaseError, Series, duration_us, make_record, read_series, time_us
 from weir.detect.kinds.common import ALLOWED_LATENESS_US
-from weir.detect.offline import Offline
+from weir.detect.offline import Offline, subset
 from weir.detect.rules import Correlation, Rule, RuleSet
 
 __all__ = ["Case", "CaseResult", "cases_of", "run_case", "run_cases"]
@@ -146,7 +145,8 @@ def _alerts(rule_set: RuleSet, correlation: Correlation, spec: dict[str, Any]) -
     if unknown := sorted(set(spec) - _CASE_KEYS):
         raise CaseError(f"unknown {', '.join(unknown)}; a correlation's case has {', '.join(sorted(_CASE_KEYS))}")
     begin = time_us(spec["begin"], "begin") if "begin" in spec else _BEGIN_US
-    needed = _needed(rule_set, correlation)
+    # Other rules would only cost time.
+    needed = subset(rule_set, [correlation])
     series, silence = _series(spec["events"], correlation, needed)
     events = _events(series, begin, needed)
     detection = Offline(needed)
@@ -165,20 +165,6 @@ def _alerts(rule_set: RuleSet, correlation: Correlation, spec: dict[str, Any]) -
             detection.tick(now)
     final = {alert["alert_id"]: alert for alert in detection.alerts if alert["rule_id"] == correlation.id}
     return list(final.values())
-
-
-def _needed(rule_set: RuleSet, correlation: Correlation) -> RuleSet:
-    """The correlation with all that counts in it, what is counted first; other rules would only cost time."""
-    by_id = {c.id: c for c in rule_set.correlations}
-    wanted: dict[str, Correlation] = {}
-    waiting = deque([correlation])
-    while waiting:
-        one = waiting.popleft()
-        wanted.pop(one.id, None)
-        wanted[one.id] = one
-        waiting.extend(by_id[member.id] for member in one.members if member.rule is None)
-    kept = [replace(c, feeds=tuple(feed for feed in c.feeds if feed in wanted)) for c in reversed(wanted.values())]
-    return replace(rule_set, correlations=tuple(kept))
 
 
 def _series(entries: list[Any], correlation: Correlation, needed: RuleSet) -> tuple[list[Series], int | None]:

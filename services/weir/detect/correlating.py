@@ -69,6 +69,7 @@ def correlation_of(
     value_fields = _value_fields(parsed, kind, options)
     timespan_us = parsed.timespan.seconds * _SECOND
     found = tuple(_member(label, member, group_by, value_fields, aliases, extension) for label, member in members)
+    _check_entities(found, extension, aliases)
     inner = [member for _, member in members]
     made = Correlation(
         id=str(parsed.id),
@@ -110,12 +111,14 @@ def alone(rule: Rule, extension: Extension) -> Correlation:
     default = tuple(dict.fromkeys(name for variant in rule.variants for name in DEFAULT_GROUP[variant.dataset]))
     group_by = default if extension.group_by is None else extension.group_by
     timespan = extension.timespan_us or ALONE_TIMESPAN_US
+    member = _member(rule.name or rule.id, rule, group_by, (), {}, extension)
+    _check_entities((member,), extension, {})
     return Correlation(
         id=rule.id,
         title=rule.title,
         description=rule.description,
         level=rule.level or "medium",
-        members=(_member(rule.name or rule.id, rule, group_by, (), {}, extension),),
+        members=(member,),
         group_by=group_by,
         timespan_us=timespan,
         slice_us=max(1, round(timespan / _SECOND / SLICES)) * _SECOND,
@@ -162,10 +165,14 @@ def _member(
             tuple(variant.record_field(name_of(name)) for name in values),
             entities,
         )
-    missing = set(extension.entities or ()) - {name for source in sources.values() for name in source.entities}
-    if missing and len(member.variants) == 1 and not aliases:
-        raise UnsupportedError(f"weir.entities: no event has the field of {', '.join(sorted(missing))}")
     return Member(label, member.id, sources, member)
+
+
+def _check_entities(members: Sequence[Member], extension: Extension, aliases: Mapping[str, Any]) -> None:
+    """Refuse entities that events of no member have; some of the members may lack them."""
+    known = {name for member in members for source in member.sources.values() for name in source.entities}
+    if (missing := set(extension.entities or ()) - known) and not aliases:
+        raise UnsupportedError(f"weir.entities: no event has the field of {', '.join(sorted(missing))}")
 
 
 def _source_of_alerts(member: Correlation, group_by: Sequence[str], values: Sequence[str], extension: Extension) -> Source:

@@ -26,13 +26,13 @@ from weir.detect.correlating import alone, correlation_of
 from weir.detect.extension import read_extension
 from weir.detect.filters import filtered, unmet
 from weir.detect.folder import SUPPRESSIONS, read_folder
-from weir.detect.logsources import LogSource, datasets_of
+from weir.detect.logsources import LogSource, NotApplicableError, datasets_of
 from weir.detect.matcher import Names, UnsupportedError, compile_rule, within
 from weir.detect.placeholders import FILE_NAME, NO_PLACEHOLDERS, Placeholders, read_placeholders
 from weir.detect.reloading import Replaced, with_previous
 from weir.detect.rules import Correlation, Loaded, Problem, Rule, RuleSet, Variant
 
-__all__ = ["DEFAULT_RULES", "load_rules"]
+__all__ = ["DEFAULT_RULES", "load_rules", "parsed_rules"]
 
 DEFAULT_RULES = Path(__file__).parent / "rules"
 MAX_FILE_BYTES = 1_000_000
@@ -48,8 +48,17 @@ class _Document:
     def id(self) -> str:
         return str(self.parsed.id)
 
-    def problem(self, cause: str) -> Problem:
-        return Problem(self.file, self.line, self.parsed.title, cause, "" if self.parsed.id is None else self.id)
+    def problem(self, cause: str, *, wrong: bool = True) -> Problem:
+        rule_id = "" if self.parsed.id is None else self.id
+        return Problem(self.file, self.line, self.parsed.title, cause, rule_id, wrong=wrong)
+
+
+class _LeftOutError(UnsupportedError):
+    """A correlation counts what is left out; `wrong` as in the problem that this one follows from."""
+
+    def __init__(self, message: str, *, wrong: bool) -> None:
+        super().__init__(message)
+        self.wrong = wrong
 
 
 def load_rules(folder: Path | str | None = None, previous: RuleSet | None = None) -> RuleSet:
@@ -72,10 +81,32 @@ def load_rules(folder: Path | str | None = None, previous: RuleSet | None = None
     return with_previous(files, previous, _load)
 
 
+def parsed_rules(folder: Path | str | None = None) -> tuple[dict[str, SigmaRule], Placeholders]:
+    """The rules of a folder by id, as pySigma parsed them, narrowed by filters; for those who explain what a rule means.
+
+    A rule set does not keep them: thousands of parsed rules are too much to hold in every processor.
+
+    Raises:
+        OSError: as `load_rules`.
+    """
+    files = {name: content for name, content in read_folder(Path(folder or DEFAULT_RULES)).items() if name != SUPPRESSIONS}
+    _, documents, placeholders = _read(files, {}, [])
+    return {document.id: document.parsed for document in documents if isinstance(document.parsed, SigmaRule)}, placeholders
+
+
 def _load(files: Mapping[str, bytes | OSError], replaced: Replaced) -> RuleSet:
     """The rules of these files; `replaced` are documents to take in place of those at a file and line."""
-    digest = hashlib.sha256()
     problems: list[Problem] = []
+    version, kept, placeholders = _read(files, replaced, problems)
+    found = _Assembly(kept, placeholders, problems).rule_set(version)
+    return replace(found, loaded=Loaded({name: content for name, content in files.items() if isinstance(content, bytes)}))
+
+
+def _read(
+    files: Mapping[str, bytes | OSError], replaced: Replaced, problems: list[Problem]
+) -> tuple[str, list[_Document], Placeholders]:
+    """Version of the files, their documents with filters applied, and placeholders."""
+    digest = hashlib.sha256()
     documents: list[_Document] = []
     placeholders = NO_PLACEHOLDERS
     for name, content in files.items():
@@ -89,9 +120,7 @@ def _load(files: Mapping[str, bytes | OSError], replaced: Replaced) -> RuleSet:
             documents.extend(_documents(name, content, replaced, problems))
     filters = [document for document in documents if isinstance(document.parsed, SigmaFilter)]
     kept = list(_with_ids_of_their_own([document for document in documents if document not in filters], problems))
-    kept = _with_filters(kept, filters, placeholders, problems)
-    found = _Assembly(kept, placeholders, problems).rule_set(digest.hexdigest()[:16])
-    return replace(found, loaded=Loaded({name: content for name, content in files.items() if isinstance(content, bytes)}))
+    return digest.hexdigest()[:16], _with_filters(kept, filters, placeholders, problems), placeholders
 
 
 def _placeholders(name: str, content: bytes, problems: list[Problem]) -> Placeholders:
@@ -149,7 +178,8 @@ class _Assembly:
             if document.parsed.name:
                 self.by_reference.setdefault(document.parsed.name, document)
         self.made: dict[str, Rule | Correlation] = {}
-        self.broken: set[str] = set()
+        # By id, whether what is left out is wrong, or only about other events than ours.
+        self.broken: dict[str, bool] = {}
         self.making: list[str] = []
         # By id of what is referred to, the correlations that do, and whether one of them leaves it its own alerts.
         self.feeds: dict[str, list[str]] = {}
@@ -185,8 +215,10 @@ class _Assembly:
                 else _rule(parsed, document, self.placeholders)
             )
         except (UnsupportedError, SigmaError) as error:
-            self.problems.append(document.problem(_cause(error)))
-            self.broken.add(document.id)
+            elsewhere = isinstance(error, NotApplicableError) and isinstance(document.parsed, SigmaRule)
+            wrong = error.wrong if isinstance(error, _LeftOutError) else not elsewhere
+            self.problems.append(document.problem(_cause(error), wrong=wrong))
+            self.broken[document.id] = wrong
             return None
         finally:
             self.making.pop()
@@ -213,7 +245,7 @@ class _Assembly:
             raise UnsupportedError(f"refers to itself through {reference}")
         made = self._make(document)
         if made is None:
-            raise UnsupportedError(f"its rule {reference} is left out")
+            raise _LeftOutError(f"its rule {reference} is left out", wrong=self.broken[document.id])
         return made
 
 
@@ -239,14 +271,15 @@ def _rule(parsed: Any, document: _Document, placeholders: Placeholders) -> Rule:
 def _variants(parsed: SigmaRule, placeholders: Placeholders) -> list[Variant]:
     """A rule compiled for each dataset that has its fields. Raises UnsupportedError where none has."""
     variants: list[Variant] = []
-    causes: list[str] = []
+    errors: list[UnsupportedError] = []
     for source in datasets_of(parsed.logsource):
         try:
             variants.append(_variant(parsed, source, placeholders))
         except UnsupportedError as error:
-            causes.append(str(error))
+            errors.append(error)
     if not variants:
-        raise UnsupportedError("; ".join(dict.fromkeys(causes)))
+        elsewhere = all(isinstance(error, NotApplicableError) for error in errors)
+        raise (NotApplicableError if elsewhere else UnsupportedError)("; ".join(dict.fromkeys(map(str, errors))))
     return variants
 
 

@@ -7,15 +7,16 @@ dict for the table. Signals that alerts give for other correlations go round as 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 from weir.detect.alerts import Origin
 from weir.detect.engine import Engine
 from weir.detect.partials import SignalSource
-from weir.detect.rules import RuleSet
+from weir.detect.rules import Correlation, RuleSet
 
-__all__ = ["Offline"]
+__all__ = ["Offline", "subset"]
 
 Record = dict[str, Any]
 
@@ -90,3 +91,18 @@ class Offline:
                     self.table[key] = value
             writes += len(effects.writes)
         return writes
+
+
+def subset(rule_set: RuleSet, wanted: Iterable[Correlation]) -> RuleSet:
+    """The rule set with these correlations alone, and all that counts in them; what is counted comes first."""
+    by_id = {c.id: c for c in rule_set.correlations}
+    kept: dict[str, Correlation] = {}
+    waiting = deque(wanted)
+    while waiting:
+        one = waiting.popleft()
+        kept.pop(one.id, None)
+        kept[one.id] = one
+        waiting.extend(by_id[member.id] for member in one.members if member.rule is None)
+    found = [replace(c, feeds=tuple(feed for feed in c.feeds if feed in kept)) for c in reversed(kept.values())]
+    members = {member.id for c in found for member in c.members}
+    return replace(rule_set, correlations=tuple(found), rules=tuple(rule for rule in rule_set.rules if rule.id in members))

@@ -66,7 +66,7 @@ PIPELINE_FIELDS: Final[Mapping[str, Field]] = {
     "log_source_name": Field("string", "Name that the catalogue of sources gives the sender, where a processor has seen it."),
     "ledger_units": Field("long", "Units received or processed."),
     "ledger_bytes": Field("long", "Their bytes."),
-    "ledger_minutes_heard": Field("long", "Of units_received: in how many of the 180 minutes up to this one the sender was heard."),
+    "ledger_minutes_heard": Field("long", "Of units_received: in how many of the 180 minutes up to this one the sender was heard in this topic."),
     "ledger_dropped": Field("long", "Units a receiver lost before it could publish them."),
     "ledger_dead": Field("long", "Units that a processor, or events that a sink, dead-lettered."),
     "ledger_dead_percent": Field("double", "Of the units or events of this record, how many of a hundred."),
@@ -146,8 +146,8 @@ class Pipeline:
         self._keys: OrderedDict[str, None] = OrderedDict()
         # By topic and sink, when the sink last delivered.
         self._sinks: defaultdict[str, dict[str, int]] = defaultdict(dict)
-        # By sender, the last minute it was heard in, and a bit for each of the minutes up to that.
-        self._heard: dict[str, tuple[int, int]] = {}
+        # By raw topic and sender, the last minute it was heard in, and a bit for each of the minutes up to that.
+        self._heard: dict[tuple[str, str], tuple[int, int]] = {}
         self._ranges: list[SequenceRange] = []
         self._told_minute = 0
 
@@ -161,7 +161,7 @@ class Pipeline:
         """Take an entry in that has been handed on before, by a process that is no more."""
         for source, minute, _ in self._news(entry):
             if entry.partition < 0:
-                self._minutes_heard(source, minute)
+                self._minutes_heard((entry.topic, source), minute)
         if entry.service.startswith("sink.") and not entry.note:
             self._delivers(entry.service, entry.topic, entry.written_at)
         self._losses(entry)
@@ -176,7 +176,7 @@ class Pipeline:
             if expired := numbers[_EXPIRED]:
                 found.append(line | {"event_action": "records_expired", "ledger_records": expired})
             elif kind == "receive":
-                found += _received(line, source, numbers, self._minutes_heard(source, minute))
+                found += _received(line, source, numbers, self._minutes_heard((entry.topic, source), minute))
             elif kind == "sink":
                 self._delivers(entry.service, entry.topic, entry.written_at)
                 found += _delivered(line, numbers)
@@ -228,20 +228,20 @@ class Pipeline:
             self._counted.popitem(last=False)
         return news
 
-    def _minutes_heard(self, source: str, minute_us: int) -> int:
-        """Note that a sender was heard; in how many of the last minutes that was so."""
+    def _minutes_heard(self, sender: tuple[str, str], minute_us: int) -> int:
+        """Note that a sender was heard in a topic; in how many of the last minutes that was so."""
         minute = minute_us // MINUTE_US
-        last, bits = self._heard.get(source, (minute, 0))
+        last, bits = self._heard.get(sender, (minute, 0))
         if minute >= last:
             bits = (bits << min(minute - last, HEARD_MINUTES)) & ((1 << HEARD_MINUTES) - 1) | 1
             last = minute
         elif last - minute < HEARD_MINUTES:
             bits |= 1 << (last - minute)
-        if source not in self._heard and len(self._heard) >= MAX_SENDERS:
-            self._heard = {name: known for name, known in self._heard.items() if minute - known[0] < HEARD_MINUTES}
+        if sender not in self._heard and len(self._heard) >= MAX_SENDERS:
+            self._heard = {key: known for key, known in self._heard.items() if minute - known[0] < HEARD_MINUTES}
             if len(self._heard) >= MAX_SENDERS:
                 return 1
-        self._heard[source] = (last, bits)
+        self._heard[sender] = (last, bits)
         return bits.bit_count()
 
     def _delivers(self, service: str, topic: str, time_us: int) -> None:

@@ -33,7 +33,8 @@ __all__ = [
 class Problem:
     """Something in a rule file that is left out, and why. `line` counts from 1; 0 where no line can be named.
 
-    `rule_id` is the document's, where it has one; `whole` says that nothing in the file can be read.
+    `rule_id` is the document's, where it has one; `whole` says that nothing in the file can be read. `wrong` is False where the
+    rule is sound, and none of our datasets has what it speaks of.
     """
 
     file: str
@@ -42,6 +43,7 @@ class Problem:
     cause: str
     rule_id: str = ""
     whole: bool = False
+    wrong: bool = True
 
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}" if self.line else self.file

@@ -110,8 +110,11 @@ def resolve(what: str, names: TopicNames) -> What:
         return What(raw, name=what.lower())
 
 
-def parse_since(text: str, now_us: int) -> int:
-    """Microseconds UTC of "-5m" (s, m, h, d back from now) or of an ISO 8601 time, UTC where it names no zone. Raises TapError."""
+def parse_since(text: str, now_us: int, option: str = "--from") -> int:
+    """Microseconds UTC of "-5m" (s, m, h, d back from now) or of an ISO 8601 time, UTC where it names no zone.
+
+    Raises TapError, naming the option.
+    """
     from datetime import UTC, datetime  # noqa: PLC0415
 
     if found := _DURATION.fullmatch(text):
@@ -119,7 +122,7 @@ def parse_since(text: str, now_us: int) -> int:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise TapError(f"--from {text}: write -30s, -5m, -2h, -1d or a time such as 2026-03-01T12:00:00") from None
+        raise TapError(f"{option} {text}: write -30s, -5m, -2h, -1d or a time such as 2026-03-01T12:00:00") from None
     return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1_000_000)
 
 
