@@ -96,10 +96,10 @@ class CrashError(Exception):
     """SIGKILL."""
 
 
-def run(kafka: Kafka, log: list[dict[str, Any]], crash_after: int | None, rng: random.Random) -> None:
+def run(kafka: Kafka, log: list[dict[str, Any]], crash_after: int | None, rng: random.Random, rules: RuleSet = RULES) -> None:
     """Work the log from the committed offset on. With `crash_after`, die after so many steps: an alert, a write, a commit."""
     table = kafka.table()
-    engine = Engine(RULES, Origin(), table.get, lambda: list(table.items()))
+    engine = Engine(rules, Origin(), table.get, lambda: list(table.items()))
     left = crash_after
 
     def step() -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from weir.bus.codec import Decoder, Encoder
+from weir.detect.gathering import value_hash, values_of
 from weir.detect.loading import load_rules
 from weir.detect.partials import MAX_EVIDENCE, SignalSource, partition_of, sample_of
 
@@ -126,3 +129,109 @@ def test_a_sample_leaves_out_what_is_empty_and_what_is_too_long() -> None:
 def test_no_partitions_is_an_error(source: SignalSource) -> None:
     with pytest.raises(ValueError, match="partitions"):
         source.signals({}, 0)
+
+
+def source_of(tmp_path: Path, correlation: str, extra: str = "") -> SignalSource:
+    rule = (
+        "title: One\nid: 11111111-1111-4111-8111-111111111111\nname: one\n"
+        "logsource: {product: weir, service: file-audit}\ndetection: {s: {event.action: fs_delete}, condition: s}\n"
+    )
+    two = rule.replace("One", "Two").replace("one", "two").replace("1111", "2222").replace("fs_delete", "fs_rename")
+    document = f"title: C\nid: 33333333-3333-4333-8333-333333333333\nlevel: high\ncorrelation: {{{correlation}}}\n{extra}"
+    (tmp_path / "a.yml").write_text("---\n".join([rule, two, document]), encoding="utf-8")
+    found = load_rules(tmp_path)
+    assert found.problems == ()
+    return SignalSource(replace(found, correlations=tuple(c for c in found.correlations if c.title == "C")))
+
+
+def unpacked(form: str, data: bytes) -> list[Any]:
+    return list(struct.iter_unpack(form, data))
+
+
+def test_event_times_go_along_where_the_threshold_is_small(tmp_path: Path) -> None:
+    some = source_of(tmp_path, "type: event_count, rules: [one], group-by: [user.id], timespan: 1h, condition: {gte: 2}")
+    partial = only(some.signals({"file-audit": [event(i) for i in (5, 3, 9, 7, 1, 8)]}, 1))
+    (bucket,) = partial["buckets"]
+    assert bucket["count"] == 6
+    assert [(t - BEGIN) // SECOND for (t,) in unpacked(">q", bucket["times"])] == [1, 3, 8, 9], "two from each end"
+    for condition in ("gte: 1", "gte: 200", "lt: 5"):
+        none = source_of(
+            tmp_path, f"type: event_count, rules: [one], group-by: [user.id], timespan: 1h, condition: {{{condition}}}"
+        )
+        assert only(none.signals({"file-audit": [event(1)]}, 1))["buckets"][0]["times"] == b""
+
+
+def test_rules_are_told_apart_where_that_matters_and_an_event_counts_for_each_it_matches(tmp_path: Path) -> None:
+    some = source_of(tmp_path, "type: temporal, rules: [one, two], group-by: [user.id], timespan: 1h")
+    partial = only(some.signals({"file-audit": [event(1), event(2, event_action="fs_rename"), event(3)]}, 1))
+    (bucket,) = partial["buckets"]
+    assert bucket["count"] == 3
+    assert [(r["label"], r["count"], [(t - BEGIN) // SECOND for (t,) in unpacked(">q", r["times"])]) for r in bucket["rules"]] == [
+        ("one", 2, [1, 3]),
+        ("two", 1, [2]),
+    ]
+
+
+def test_distinct_values_carry_their_first_and_last_time(tmp_path: Path) -> None:
+    condition = "condition: {gte: 3, field: file.path}"
+    some = source_of(tmp_path, f"type: value_count, rules: [one], group-by: [user.id], timespan: 1h, {condition}")
+    events = [
+        event(1, file_path="a"),
+        event(2, file_path="b"),
+        event(3, file_path="a"),
+        event(4, file_path=None),
+        event(5, file_path=""),
+    ]
+    partial = only(some.signals({"file-audit": events}, 1))
+    (bucket,) = partial["buckets"]
+    found = {
+        number: ((first - BEGIN) // SECOND, (last - BEGIN) // SECOND) for number, first, last in unpacked(">Qqq", bucket["values"])
+    }
+    assert found == {value_hash("a"): (1, 3), value_hash("b"): (2, 2)}
+    assert (bucket["count"], bucket["values_left_out"], partial["shown"]) == (5, False, ["a", "b"])
+
+
+def test_each_element_of_a_list_is_a_value_and_several_fields_are_one_combination() -> None:
+    assert list(values_of([["a", "b", None, ""]])) == ["a", "b"]
+    assert list(values_of([7])) == ["7"]
+    assert list(values_of(["a", 7])) == ["a, 7"]
+    assert list(values_of(["a", None])) == []
+
+
+def test_numbers_are_summed_and_sampled_and_what_is_no_number_is_not(tmp_path: Path) -> None:
+    condition = "condition: {gte: 3, field: source.port, percentile: 95}"
+    some = source_of(tmp_path, f"type: value_percentile, rules: [one], group-by: [user.id], timespan: 1h, {condition}")
+    events = [event(i, source_port=size) for i, size in enumerate([1, 2.5, "4", "x", None, True, float("inf"), [8, 9]])]
+    (bucket,) = only(some.signals({"file-audit": events}, 1))["buckets"]
+    assert (bucket["sum"], bucket["number_count"]) == (24.5, 5)
+    assert sorted(number for _, number in unpacked(">Qd", bucket["numbers"])) == [1, 2.5, 4, 8, 9]
+    many = [event(i, timestamp=BEGIN, source_port=i) for i in range(3000)]
+    (bucket,) = only(some.signals({"file-audit": many}, 1))["buckets"]
+    hashes = [number for number, _ in unpacked(">Qd", bucket["numbers"])]
+    assert (len(hashes), bucket["number_count"]) == (1024, 3000)
+    again = only(some.signals({"file-audit": many[::-1]}, 1))["buckets"][0]
+    assert again["numbers"] == bucket["numbers"], "whatever the order"
+
+
+def test_a_record_of_many_values_and_times_stays_under_a_megabyte(tmp_path: Path) -> None:
+    condition = "condition: {gte: 3, field: file.path}"
+    some = source_of(tmp_path, f"type: value_count, rules: [one], group-by: [user.id], timespan: 1h, {condition}")
+    events = [
+        event(i, user_id=f"u{i % 40}", timestamp=BEGIN, file_path=f"/{i}" + "p" * 500, event_hash=f"h{i}") for i in range(20_000)
+    ]
+    (partials,) = some.signals({"file-audit": events}, 1).values()
+    assert len(Encoder("signals")({"partials": partials})) < 950_000
+    assert any(p["buckets"][0]["values_left_out"] for p in partials)
+    assert sum(b["count"] for p in partials for b in p["buckets"]) == 20_000
+
+
+def test_what_need_not_be_said_again_is_said_once_in_a_while(tmp_path: Path) -> None:
+    condition = "condition: {gte: 3, field: file.path}"
+    base = source_of(tmp_path, f"type: value_count, rules: [one], group-by: [user.id], timespan: 1h, {condition}").rule_set
+    (once,) = (replace(c, once_us=60 * SECOND) for c in base.correlations)
+    some = SignalSource(replace(base, correlations=(once,)))
+
+    def said(at: int, *paths: str) -> int:
+        return len(some.signals({"file-audit": [event(1, event_created=BEGIN + at * SECOND, file_path=path) for path in paths]}, 1))
+
+    assert [said(0, "a"), said(1, "a"), said(2, "a", "b"), said(59, "b"), said(60, "a"), said(70, "a")] == [1, 0, 1, 0, 1, 0]

@@ -1,9 +1,16 @@
-"""Making correlations: of Sigma's correlation documents, and of rules that raise alerts by themselves."""
+"""Making correlations: of Sigma's correlation documents, and of rules that raise alerts by themselves.
+
+**Slices.** Event time is counted in slices. Where event times are carried too, twelve of them make a timespan; where not, and a
+window holds whole slices, sixty. A condition that is judged at the end of a window has one slice for each window.
+
+**Correlations of correlations.** An alert stands for an event: its group-by values and entities for fields. A field that the inner
+correlation groups by, or that one of its `weir.entities` is taken from, can be grouped by again; another one is not to be had.
+"""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from sigma.correlations import (
@@ -16,18 +23,23 @@ from sigma.correlations import (
     SigmaRuleReference,
 )
 
+from weir.detect.attack import attack_of
 from weir.detect.extension import Extension, read_extension
+from weir.detect.kinds import own_kind
 from weir.detect.logsources import DEFAULT_ENTITIES, DEFAULT_GROUP
 from weir.detect.matcher import UnsupportedError
-from weir.detect.rules import Condition, Correlation, Expression, Member, Rule, Source
+from weir.detect.rules import MAX_EXACT_COUNT, Condition, Correlation, Expression, Member, Rule, Source
 
-__all__ = ["ALONE_TIMESPAN_US", "SLICES", "alone", "correlation_of"]
+__all__ = ["ALONE_TIMESPAN_US", "FINE_SLICES", "SLICES", "alone", "correlation_of"]
 
 SLICES = 12
+FINE_SLICES = 60
 _SECOND = 1_000_000
 ALONE_TIMESPAN_US = 3600 * _SECOND
-_TECHNIQUE = re.compile(r"t\d{4}(\.\d{3})?")
-KINDS = frozenset({"event_count"})
+# Of a value_count. What is remembered of a group's distinct values is bounded, see `kinds.windows`.
+MAX_VALUE_COUNT = 4_096
+_COUNTS = {"event_count", "value_count"}
+_NUMERIC = {"value_sum", "value_avg", "value_percentile", "value_median"}
 
 
 def correlation_of(
@@ -47,21 +59,19 @@ def correlation_of(
     extension = read_extension(parsed.custom_attributes)
     if not members:
         raise UnsupportedError("names no rule")
-    kind = str(extension.detect.get("type", parsed.type.name.lower()))
-    if kind not in KINDS:
-        raise UnsupportedError(f"correlation type {kind} is not supported yet; event_count is")
+    kind, options = _kind(parsed, extension)
     group_by = tuple(parsed.group_by or ())
     aliases = {
         name: {reference.reference: field for reference, field in alias.mapping.items()}
         for name, alias in parsed.aliases.aliases.items()
     }
-    condition, expression = _condition(parsed, len(members))
-    values = parsed.condition.fieldref if isinstance(parsed.condition, SigmaCorrelationCondition) else None
-    value_fields = () if values is None else (values,) if isinstance(values, str) else tuple(values)
+    condition, expression = _condition(parsed, kind, [label for label, _ in members])
+    value_fields = _value_fields(parsed, kind, options)
     timespan_us = parsed.timespan.seconds * _SECOND
     found = tuple(_member(label, member, group_by, value_fields, aliases, extension) for label, member in members)
+    _check_entities(found, extension, aliases)
     inner = [member for _, member in members]
-    return Correlation(
+    made = Correlation(
         id=str(parsed.id),
         title=parsed.title,
         description=" ".join((parsed.description or "").split()),
@@ -69,19 +79,27 @@ def correlation_of(
         members=found,
         group_by=group_by,
         timespan_us=timespan_us,
-        slice_us=max(1, round(parsed.timespan.seconds / SLICES)) * _SECOND,
+        slice_us=timespan_us,
         condition=condition,
         expression=expression,
         kind=kind,
-        options={key: value for key, value in extension.detect.items() if key != "type"},
+        options=options,
+        once_us=_once_us(kind, options),
         false_positives=tuple(dict.fromkeys([*parsed.falsepositives, *(f for m in inner for f in m.false_positives)])),
         references=tuple(dict.fromkeys([*map(str, parsed.references), *(r for m in inner for r in m.references)])),
         author=parsed.author or "",
         tests=extension.tests,
+        name=parsed.name or "",
         file=file,
         line=line,
         **_attack([*map(str, parsed.tags), *(tag for m in inner if isinstance(m, Rule) for tag in m.tags)], inner),
     )
+    return made if made.at_end else replace(made, slice_us=_slice_us(made))
+
+
+def _slice_us(made: Correlation) -> int:
+    exact = made.kind not in {"event_count", "value_sum"} or (made.kind == "event_count" and made.threshold <= MAX_EXACT_COUNT)
+    return max(1, round(made.timespan_us / _SECOND / (SLICES if exact else FINE_SLICES))) * _SECOND
 
 
 def alone(rule: Rule, extension: Extension) -> Correlation:
@@ -93,12 +111,14 @@ def alone(rule: Rule, extension: Extension) -> Correlation:
     default = tuple(dict.fromkeys(name for variant in rule.variants for name in DEFAULT_GROUP[variant.dataset]))
     group_by = default if extension.group_by is None else extension.group_by
     timespan = extension.timespan_us or ALONE_TIMESPAN_US
+    member = _member(rule.name or rule.id, rule, group_by, (), {}, extension)
+    _check_entities((member,), extension, {})
     return Correlation(
         id=rule.id,
         title=rule.title,
         description=rule.description,
         level=rule.level or "medium",
-        members=(_member(rule.name or rule.id, rule, group_by, (), {}, extension),),
+        members=(member,),
         group_by=group_by,
         timespan_us=timespan,
         slice_us=max(1, round(timespan / _SECOND / SLICES)) * _SECOND,
@@ -106,6 +126,7 @@ def alone(rule: Rule, extension: Extension) -> Correlation:
         references=rule.references,
         author=rule.author,
         tests=tuple(test for test in rule.tests if test.get("expect") in {"alert", "none"} and "events" in test),
+        name=rule.name,
         file=rule.file,
         line=rule.line,
         **_attack(rule.tags, []),
@@ -144,32 +165,155 @@ def _member(
             tuple(variant.record_field(name_of(name)) for name in values),
             entities,
         )
-    missing = set(extension.entities or ()) - {name for source in sources.values() for name in source.entities}
-    if missing and len(member.variants) == 1 and not aliases:
-        raise UnsupportedError(f"weir.entities: no event has the field of {', '.join(sorted(missing))}")
     return Member(label, member.id, sources, member)
+
+
+def _check_entities(members: Sequence[Member], extension: Extension, aliases: Mapping[str, Any]) -> None:
+    """Refuse entities that events of no member have; some of the members may lack them."""
+    known = {name for member in members for source in member.sources.values() for name in source.entities}
+    if (missing := set(extension.entities or ()) - known) and not aliases:
+        raise UnsupportedError(f"weir.entities: no event has the field of {', '.join(sorted(missing))}")
 
 
 def _source_of_alerts(member: Correlation, group_by: Sequence[str], values: Sequence[str], extension: Extension) -> Source:
     """Where alerts of a correlation have what another one groups by: in their group-by, or among their entities."""
-    raise UnsupportedError("correlations of correlations are not supported yet")
+
+    def path(name: str) -> str:
+        found = _alert_path(member, name)
+        if found is None:
+            raise UnsupportedError(
+                f"field {name} is neither in the group-by nor among the weir.entities of {member.title!r}, whose alerts it counts"
+            )
+        return found
+
+    names = {name for inner in member.members for source in inner.sources.values() for name in source.entities}
+    if extension.entities is None:
+        entities = {name: f"entities.{name}" for name in sorted(names)}
+    else:
+        found = {name: _alert_path(member, field) for name, field in extension.entities.items()}
+        entities = {name: source for name, source in found.items() if source is not None}
+    return Source(tuple(map(path, group_by)), tuple(map(path, values)), entities)
 
 
-def _condition(parsed: SigmaCorrelationRule, members: int) -> tuple[Condition, Expression | None]:
+def _alert_path(member: Correlation, name: str) -> str | None:
+    """Where the alert records of a correlation have an event's field, as `fields.getter` reads it; None where they have not."""
+    if name in member.group_by:
+        return f"group_by.{name}"
+    for inner in member.members:
+        for dataset, source in inner.sources.items():
+            if inner.rule is None:
+                wanted = None
+            else:
+                variant = next(v for v in inner.rule.variants if v.dataset == dataset)
+                try:
+                    wanted = variant.record_field(name)
+                except UnsupportedError:
+                    continue
+            for entity, field in source.entities.items():
+                if field == wanted or (wanted is None and field in {f"group_by.{name}", f"entities.{name}"}):
+                    return f"entities.{entity}"
+    return None
+
+
+def _kind(parsed: SigmaCorrelationRule, extension: Extension) -> tuple[str, Mapping[str, Any]]:
+    """The kind, and the options of one of Weir's own. Raises UnsupportedError for what is wrong with them."""
+    if not extension.detect:
+        return parsed.type.name.lower(), {}
+    kind = str(extension.detect.get("type", ""))
+    own = own_kind(kind)
+    if own is None:
+        raise UnsupportedError(f"weir.detect: there is no type {kind or '(none given)'}")
+    options: Mapping[str, Any] = {key: value for key, value in extension.detect.items() if key != "type"}
+    check = getattr(own, "check", None)
+    return kind, options if check is None else check(options)
+
+
+def _once_us(kind: str, options: Mapping[str, Any]) -> int:
+    once_us = getattr(own_kind(kind), "once_us", None)
+    return int(once_us(options)) if once_us is not None else 0
+
+
+def _value_fields(parsed: SigmaCorrelationRule, kind: str, options: Mapping[str, Any]) -> tuple[str, ...]:
+    if kind == "first_seen":
+        found = options.get("field")
+    elif kind == "baseline":
+        found = None if options.get("of", "count") == "count" else options["of"]
+    else:
+        found = parsed.condition.fieldref if isinstance(parsed.condition, SigmaCorrelationCondition) else None
+    fields = () if found is None else (found,) if isinstance(found, str) else tuple(found)
+    if kind in _NUMERIC and len(fields) != 1:
+        raise UnsupportedError(f"a {kind} condition has one field, not {len(fields)}")
+    return fields
+
+
+def _condition(parsed: SigmaCorrelationRule, kind: str, labels: Sequence[str]) -> tuple[Condition, Expression | None]:
     if isinstance(parsed.condition, SigmaExtendedCorrelationCondition):
-        return Condition("gte", 1), _expression(parsed.condition.parsed)
-    condition = parsed.condition
-    op = condition.op.name.lower()
-    if parsed.type.name.lower() == "event_count":
-        if condition.fieldref is not None:
-            raise UnsupportedError("an event_count condition has no field")
-        if not isinstance(condition.count, int):
-            raise UnsupportedError(f"an event_count condition needs a whole number, not {condition.count}")
-        if op not in {"gt", "gte"}:
-            raise UnsupportedError(f"condition {op} is not supported yet; gt and gte are")
-        if condition.count + (op == "gt") < 1:
-            raise UnsupportedError(f"a condition of {condition.count} events is always true")
-    return Condition(op, condition.count, condition.percentile), None
+        expression = _expression(parsed.condition.parsed)
+        if kind == "temporal_ordered":
+            ordered_steps(expression)
+        return Condition("gte", 1), expression
+    given = parsed.condition
+    condition = Condition(given.op.name.lower(), given.count, given.percentile)
+    if kind in _COUNTS:
+        _check_count(condition, kind)
+    if kind == "event_count" and given.fieldref is not None:
+        raise UnsupportedError("an event_count condition has no field")
+    if kind == "value_count" and condition.number > MAX_VALUE_COUNT:
+        raise UnsupportedError(f"at most {MAX_VALUE_COUNT} distinct values can be counted, not {condition.number}")
+    if kind == "value_percentile" and not (condition.percentile is not None and 0 <= condition.percentile <= 100):
+        raise UnsupportedError("a value_percentile condition needs a percentile from 0 to 100")
+    if kind == "temporal":
+        _check_count(condition, kind)
+        if condition.op in {"gt", "gte"} and condition.number + (condition.op == "gt") > len(labels):
+            raise UnsupportedError(f"a condition of {condition.number} rules is never true of {len(labels)}")
+    if kind == "temporal_ordered":
+        if (condition.op, condition.number) not in {("gte", len(labels)), ("eq", len(labels)), ("gt", len(labels) - 1)}:
+            raise UnsupportedError("a temporal_ordered condition wants all of its rules, in their order")
+        return Condition("gte", len(labels)), None
+    return condition, None
+
+
+def _check_count(condition: Condition, kind: str) -> None:
+    """Refuse what is true or false of every window in which something is counted; others are not judged."""
+    op, number, _ = condition
+    what = {"event_count": "events", "value_count": "values", "temporal": "rules"}[kind]
+    if not isinstance(number, int):
+        raise UnsupportedError(f"a condition of {kind} needs a whole number, not {number}")
+    if (op in {"gt", "gte"} and number + (op == "gt") < 1) or (op == "neq" and number < 1):
+        raise UnsupportedError(f"a condition of {op} {number} {what} is always true")
+    if (op == "lt" and number <= 1) or (op in {"lte", "eq"} and number < 1):
+        raise UnsupportedError(f"a condition of {op} {number} {what} is never true: windows without events are not judged")
+
+
+def ordered_steps(expression: Expression) -> tuple[list[frozenset[str]], frozenset[str]]:
+    """What an extended condition means where order counts: one after the other the operands of `and`, each a rule or several
+    joined by `or`; and the rules under `not`, which must not be in the window at all.
+
+    Raises:
+        UnsupportedError: another form, whose order would be a guess.
+    """
+    steps: list[frozenset[str]] = []
+    absent: list[str] = []
+
+    def labels(node: Expression) -> frozenset[str]:
+        if node[0] == "rule":
+            return frozenset({node[1]})
+        if node[0] == "or":
+            return frozenset().union(*map(labels, node[1:]))
+        raise UnsupportedError("an ordered condition has rules, or rules joined by or, one after the other by and")
+
+    for part in expression[1:] if expression[0] == "and" else (expression,):
+        if part[0] == "not":
+            absent.extend(labels(part[1]))
+        elif part[0] == "and":
+            inner, none = ordered_steps(part)
+            steps.extend(inner)
+            absent.extend(none)
+        else:
+            steps.append(labels(part))
+    if not steps:
+        raise UnsupportedError("an ordered condition needs a rule that is not under not")
+    return steps, frozenset(absent)
 
 
 def _expression(node: CorrelationConditionItem | SigmaRuleReference) -> Expression:
@@ -181,9 +325,8 @@ def _expression(node: CorrelationConditionItem | SigmaRuleReference) -> Expressi
 
 
 def _attack(tags: Sequence[str], inner: Sequence[Rule | Correlation]) -> dict[str, Any]:
-    names = [tag.removeprefix("attack.").lower() for tag in dict.fromkeys(tags) if tag.startswith("attack.")]
-    techniques = [name.upper() for name in names if _TECHNIQUE.fullmatch(name)]
-    tactics = [name.replace("_", "-").replace("-", " ").title() for name in names if not re.match(r"[tgs]\d{4}", name)]
+    found = attack_of(tags)
+    techniques, tactics = list(found.techniques), list(found.tactics)
     for member in inner:
         if isinstance(member, Correlation):
             techniques += member.techniques

@@ -15,8 +15,8 @@ from typing import Any
 import orjson
 
 from weir.detect.alerts import Origin
-from weir.detect.kinds import kind_of
-from weir.detect.kinds.common import SignalsHeader
+from weir.detect.kinds import is_of_some_kind, kind_of
+from weir.detect.kinds.common import SignalsHeader, State
 from weir.detect.kinds.state import StateError
 from weir.detect.rules import Correlation, RuleSet
 
@@ -101,12 +101,15 @@ class Effects:
 
 @dataclass(slots=True)
 class _Index:
-    """When each group of one partition is due, by the first of its raw topics; `scheduled` tells which heap entry is valid."""
+    """When each group of one partition is due, by the first of its raw topics; `scheduled` tells which heap entry is valid.
+
+    `orphans` are keys that no correlation reads any more, to be deleted; a dict for its order.
+    """
 
     marks: Marks = field(default_factory=Marks)
     heaps: dict[str, list[tuple[int, bytes]]] = field(default_factory=dict)
     scheduled: dict[bytes, int] = field(default_factory=dict)
-    orphans: list[bytes] = field(default_factory=list)
+    orphans: dict[bytes, None] = field(default_factory=dict)
 
     def schedule(self, key: bytes, topic: str, at: int) -> None:
         if at < self.scheduled.get(key, at + 1):
@@ -131,11 +134,26 @@ class Engine:
         load: Callable[[bytes], bytes | None],
         items: Callable[[], Iterable[tuple[bytes, bytes]]],
     ) -> None:
-        self._correlations = {c.id: c for c in rule_set.correlations}
-        self._origin = origin._replace(rule_version=rule_set.version)
+        self._origin = origin
         self._load = load
         self._items = items
         self._indexes: dict[int, _Index] = {}
+        self.replace_rules(rule_set)
+
+    def replace_rules(self, rule_set: RuleSet) -> None:
+        """Go on with other rules from the next record on; the table stays as it is.
+
+        States of correlations that are gone, or that are of another kind now, are deleted with the next tick. Those of a
+        correlation with another timespan are put on its grid when they are next looked at.
+        """
+        self._correlations = {c.id: c for c in rule_set.correlations}
+        self._origin = self._origin._replace(rule_version=rule_set.version)
+        # When each group is due depends on the rules. What is remembered of repeats beyond the last tick is in the states too.
+        self._indexes.clear()
+
+    def knows(self, correlation_id: str) -> bool:
+        """Whether the rules have this correlation."""
+        return correlation_id in self._correlations
 
     def forget(self) -> None:
         """Drop all that is not in the table: partitions may have moved."""
@@ -167,7 +185,7 @@ class Engine:
             key = group_key(partition, correlation.id, partial["group"])
             value = self._load(key)
             kind = kind_of(correlation)
-            state = None if value is None else kind.load(value)
+            state = None if value is None or key in index.orphans else kind.load(value)
             if repeat and (state is None or header.short_id not in state.seen):
                 # It was counted in a state that has since been forgotten, and perhaps begun anew.
                 effects.seen += 1
@@ -180,7 +198,10 @@ class Engine:
                 continue
             effects.counted += 1
             effects.alerts += merged.alerts
+            if not merged.write:
+                continue
             effects.writes.append((key, merged.state.to_bytes()))
+            index.orphans.pop(key, None)
             index.schedule(key, merged.state.sources[0], kind.due(merged.state, correlation))
         index.marks.note(header)
         return effects
@@ -194,7 +215,7 @@ class Engine:
         # The marks go first: deletions that follow them rest on what they say about repeats.
         effects = Effects(writes=[(_marks_key(partition), marks.to_bytes())])
         effects.writes += [(key, None) for key in index.orphans]
-        index.orphans = []
+        index.orphans.clear()
         for topic, heap in list(index.heaps.items()):
             reached = marks.watermark([topic])
             later: list[tuple[bytes, str, int]] = []
@@ -245,10 +266,20 @@ class Engine:
                 index.marks = Marks.from_bytes(value)
                 continue
             correlation = self._correlation(key)
-            if correlation is None:
-                index.orphans.append(key)
+            state = None if correlation is None else _state(value, correlation)
+            if correlation is None or state is None:
+                index.orphans[key] = None
                 continue
-            kind = kind_of(correlation)
-            state = kind.load(value)
-            index.schedule(key, state.sources[0], kind.due(state, correlation))
+            index.schedule(key, state.sources[0], kind_of(correlation).due(state, correlation))
         return index
+
+
+def _state(value: bytes, correlation: Correlation) -> State | None:
+    """The state of a table value; None where it is of another kind, which the correlation was before its rule was changed."""
+    try:
+        state: State = kind_of(correlation).load(value)
+    except StateError:
+        if is_of_some_kind(value):
+            return None
+        raise
+    return state

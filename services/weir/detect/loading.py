@@ -9,27 +9,30 @@ file `placeholders.yml` holds values for placeholders (`placeholders`).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 from sigma.collection import SigmaCollection
-from sigma.correlations import SigmaCorrelationRule
+from sigma.correlations import SigmaCorrelationRule, SigmaExtendedCorrelationCondition
 from sigma.exceptions import SigmaError
 from sigma.filters import SigmaFilter
 from sigma.rule import SigmaRule
 
+from weir.detect.attack import attack_of
 from weir.detect.correlating import alone, correlation_of
 from weir.detect.extension import read_extension
 from weir.detect.filters import filtered, unmet
-from weir.detect.logsources import LogSource, datasets_of
+from weir.detect.folder import SUPPRESSIONS, read_folder
+from weir.detect.logsources import LogSource, NotApplicableError, datasets_of
 from weir.detect.matcher import Names, UnsupportedError, compile_rule, within
 from weir.detect.placeholders import FILE_NAME, NO_PLACEHOLDERS, Placeholders, read_placeholders
-from weir.detect.rules import Correlation, Problem, Rule, RuleSet, Variant
+from weir.detect.reloading import Replaced, with_previous
+from weir.detect.rules import Correlation, Loaded, Problem, Rule, RuleSet, Variant
 
-__all__ = ["DEFAULT_RULES", "load_rules"]
+__all__ = ["DEFAULT_RULES", "load_rules", "parsed_rules"]
 
 DEFAULT_RULES = Path(__file__).parent / "rules"
 MAX_FILE_BYTES = 1_000_000
@@ -45,42 +48,86 @@ class _Document:
     def id(self) -> str:
         return str(self.parsed.id)
 
-    def problem(self, cause: str) -> Problem:
-        return Problem(self.file, self.line, self.parsed.title, cause)
+    def problem(self, cause: str, *, wrong: bool = True) -> Problem:
+        rule_id = "" if self.parsed.id is None else self.id
+        return Problem(self.file, self.line, self.parsed.title, cause, rule_id, wrong=wrong)
 
 
-def load_rules(folder: Path | str | None = None) -> RuleSet:
+class _LeftOutError(UnsupportedError):
+    """A correlation counts what is left out; `wrong` as in the problem that this one follows from."""
+
+    def __init__(self, message: str, *, wrong: bool) -> None:
+        super().__init__(message)
+        self.wrong = wrong
+
+
+def load_rules(folder: Path | str | None = None, previous: RuleSet | None = None) -> RuleSet:
     """The rules in a folder and its sub-folders, or those that come with Weir.
 
+    Args:
+        previous: what the folder came to before. Of rules that have become bad since, its version stays in force, and the problem
+            says so; rules that are no longer there are gone. A folder without any rule file is then taken for a mistake.
+
     Raises:
-        FileNotFoundError: there is no such folder.
+        FileNotFoundError: there is no such folder, or it has become empty.
+        OSError: it cannot be listed, or changes all the while.
     """
     root = Path(folder) if folder is not None else DEFAULT_RULES
-    if not root.is_dir():
-        raise FileNotFoundError(f"{root}: no such folder of rules; WEIR_RULES_DIR must name one with Sigma files (*.yml)")
-    digest = hashlib.sha256()
+    files = {name: content for name, content in read_folder(root).items() if name != SUPPRESSIONS}
+    if previous is None:
+        return _load(files, {})
+    if not set(files) - {FILE_NAME}:
+        raise FileNotFoundError(f"{root}: has no rule files any more; a folder on purpose without rules holds an empty .yml")
+    return with_previous(files, previous, _load)
+
+
+def parsed_rules(folder: Path | str | None = None) -> tuple[dict[str, SigmaRule], Placeholders]:
+    """The rules of a folder by id, as pySigma parsed them, narrowed by filters; for those who explain what a rule means.
+
+    A rule set does not keep them: thousands of parsed rules are too much to hold in every processor.
+
+    Raises:
+        OSError: as `load_rules`.
+    """
+    files = {name: content for name, content in read_folder(Path(folder or DEFAULT_RULES)).items() if name != SUPPRESSIONS}
+    _, documents, placeholders = _read(files, {}, [])
+    return {document.id: document.parsed for document in documents if isinstance(document.parsed, SigmaRule)}, placeholders
+
+
+def _load(files: Mapping[str, bytes | OSError], replaced: Replaced) -> RuleSet:
+    """The rules of these files; `replaced` are documents to take in place of those at a file and line."""
     problems: list[Problem] = []
+    version, kept, placeholders = _read(files, replaced, problems)
+    found = _Assembly(kept, placeholders, problems).rule_set(version)
+    return replace(found, loaded=Loaded({name: content for name, content in files.items() if isinstance(content, bytes)}))
+
+
+def _read(
+    files: Mapping[str, bytes | OSError], replaced: Replaced, problems: list[Problem]
+) -> tuple[str, list[_Document], Placeholders]:
+    """Version of the files, their documents with filters applied, and placeholders."""
+    digest = hashlib.sha256()
     documents: list[_Document] = []
     placeholders = NO_PLACEHOLDERS
-    for path in sorted(p for p in root.rglob("*") if p.suffix in {".yml", ".yaml"} and p.is_file()):
-        name = path.relative_to(root).as_posix()
-        content = path.read_bytes()
+    for name, content in files.items():
+        if isinstance(content, OSError):
+            problems.append(Problem(name, 0, "", f"cannot be read: {content.strerror}", whole=True))
+            continue
         digest.update(f"{len(name)} {name} {len(content)} ".encode() + content)
         if name == FILE_NAME:
             placeholders = _placeholders(name, content, problems)
         else:
-            documents.extend(_documents(name, content, problems))
+            documents.extend(_documents(name, content, replaced, problems))
     filters = [document for document in documents if isinstance(document.parsed, SigmaFilter)]
     kept = list(_with_ids_of_their_own([document for document in documents if document not in filters], problems))
-    kept = _with_filters(kept, filters, placeholders, problems)
-    return _Assembly(kept, placeholders, problems).rule_set(digest.hexdigest()[:16])
+    return digest.hexdigest()[:16], _with_filters(kept, filters, placeholders, problems), placeholders
 
 
 def _placeholders(name: str, content: bytes, problems: list[Problem]) -> Placeholders:
     try:
         return read_placeholders(content)
     except UnsupportedError as error:
-        problems.append(Problem(name, 0, "", str(error)))
+        problems.append(Problem(name, 0, "", str(error), whole=True))
         return NO_PLACEHOLDERS
 
 
@@ -131,7 +178,8 @@ class _Assembly:
             if document.parsed.name:
                 self.by_reference.setdefault(document.parsed.name, document)
         self.made: dict[str, Rule | Correlation] = {}
-        self.broken: set[str] = set()
+        # By id, whether what is left out is wrong, or only about other events than ours.
+        self.broken: dict[str, bool] = {}
         self.making: list[str] = []
         # By id of what is referred to, the correlations that do, and whether one of them leaves it its own alerts.
         self.feeds: dict[str, list[str]] = {}
@@ -139,7 +187,8 @@ class _Assembly:
 
     def rule_set(self, version: str) -> RuleSet:
         for document in self.documents:
-            self._make(document)
+            if self._make(document) is not None and (unknown := attack_of(map(str, document.parsed.tags)).unknown):
+                self.problems.append(document.problem(f"{', '.join(unknown)}: no tactic or technique of MITRE ATT&CK; left out"))
         correlations = []
         for document in self.documents:
             made = self.made.get(document.id)
@@ -166,8 +215,10 @@ class _Assembly:
                 else _rule(parsed, document, self.placeholders)
             )
         except (UnsupportedError, SigmaError) as error:
-            self.problems.append(document.problem(_cause(error)))
-            self.broken.add(document.id)
+            elsewhere = isinstance(error, NotApplicableError) and isinstance(document.parsed, SigmaRule)
+            wrong = error.wrong if isinstance(error, _LeftOutError) else not elsewhere
+            self.problems.append(document.problem(_cause(error), wrong=wrong))
+            self.broken[document.id] = wrong
             return None
         finally:
             self.making.pop()
@@ -175,7 +226,9 @@ class _Assembly:
         return made
 
     def _correlation(self, parsed: SigmaCorrelationRule, document: _Document) -> Correlation:
-        references = [reference.reference for reference in (parsed.rules or parsed.referenced_rules or [])]
+        references = [reference.reference for reference in parsed.rules or ()]
+        if parsed.rules is None and isinstance(parsed.condition, SigmaExtendedCorrelationCondition):
+            references = list(parsed.condition.get_referenced_rules())
         members = [(reference, self._member(reference)) for reference in references]
         made = correlation_of(parsed, members, document.file, document.line)
         for _, member in members:
@@ -192,7 +245,7 @@ class _Assembly:
             raise UnsupportedError(f"refers to itself through {reference}")
         made = self._make(document)
         if made is None:
-            raise UnsupportedError(f"its rule {reference} is left out")
+            raise _LeftOutError(f"its rule {reference} is left out", wrong=self.broken[document.id])
         return made
 
 
@@ -218,14 +271,15 @@ def _rule(parsed: Any, document: _Document, placeholders: Placeholders) -> Rule:
 def _variants(parsed: SigmaRule, placeholders: Placeholders) -> list[Variant]:
     """A rule compiled for each dataset that has its fields. Raises UnsupportedError where none has."""
     variants: list[Variant] = []
-    causes: list[str] = []
+    errors: list[UnsupportedError] = []
     for source in datasets_of(parsed.logsource):
         try:
             variants.append(_variant(parsed, source, placeholders))
         except UnsupportedError as error:
-            causes.append(str(error))
+            errors.append(error)
     if not variants:
-        raise UnsupportedError("; ".join(dict.fromkeys(causes)))
+        elsewhere = all(isinstance(error, NotApplicableError) for error in errors)
+        raise (NotApplicableError if elsewhere else UnsupportedError)("; ".join(dict.fromkeys(map(str, errors))))
     return variants
 
 
@@ -235,9 +289,9 @@ def _variant(parsed: SigmaRule, source: LogSource, placeholders: Placeholders) -
     return Variant(source.dataset, compiled.matches, compiled.required, source.record_field, compiled.cover)
 
 
-def _documents(name: str, content: bytes, problems: list[Problem]) -> Iterator[_Document]:
+def _documents(name: str, content: bytes, replaced: Replaced, problems: list[Problem]) -> Iterator[_Document]:
     if len(content) > MAX_FILE_BYTES:
-        problems.append(Problem(name, 0, "", f"{len(content)} bytes; a rule file has at most {MAX_FILE_BYTES}"))
+        problems.append(Problem(name, 0, "", f"{len(content)} bytes; a rule file has at most {MAX_FILE_BYTES}", whole=True))
         return
     try:
         text = content.decode("utf-8-sig")
@@ -247,9 +301,10 @@ def _documents(name: str, content: bytes, problems: list[Problem]) -> Iterator[_
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark is not None else 0
         detail = str(getattr(error, "problem", "") or error).replace("\n", " ")
-        problems.append(Problem(name, line, "", f"not YAML: {detail}"))
+        problems.append(Problem(name, line, "", f"not YAML: {detail}", whole=True))
         return
-    for line, raw in zip(lines, loaded, strict=True):
+    for line, written in zip(lines, loaded, strict=True):
+        raw = replaced.get((name, line), written)
         if raw is None:
             continue
         title = str(raw.get("title", "")) if isinstance(raw, dict) else ""
@@ -265,7 +320,7 @@ def _documents(name: str, content: bytes, problems: list[Problem]) -> Iterator[_
                 else:
                     yield from (_Document(name, line, rule) for rule in [*parsed.rules, *parsed.filters])
         if cause is not None:
-            problems.append(Problem(name, line, title, cause))
+            problems.append(Problem(name, line, title, cause, str(raw.get("id", "")).lower() if isinstance(raw, dict) else ""))
 
 
 def _refusal(raw: Any) -> str | None:

@@ -116,6 +116,7 @@ _FLOWS: Final = Target("network-flow")
 TABLE: Final[tuple[Row, ...]] = (
     Row(("file_audit", "qumulo", None), (Target("file-audit", {"event_module": ("qumulo",)}),)),
     Row(("file_audit", "", None), (Target("file-audit"),)),
+    Row((None, "kemp", None), (Target("cef", {"event_module": ("kemp",)}), Target("syslog", {"event_module": ("kemp",)}))),
     Row((None, "", "netflow"), (_FLOWS,)),
     Row(
         ("firewall", "", ""),
@@ -149,6 +150,7 @@ TABLE: Final[tuple[Row, ...]] = (
                 keywords=("url_original", "user_agent_original", "cef_extensions.requestContext", "user_name"),
                 note="Kemp ESP, …",
             ),
+            Target("syslog", {"event_module": ("kemp",)}, there="url_original", note="Kemp's user log and firewall"),
         ),
     ),
     Row(

@@ -3,6 +3,8 @@
 The table is in `logsource_table`; docs/log-sources.md shows it. A log source that is not in it is a problem of the rule, not a rule
 that never matches. The same holds for a field that none of the datasets has: a rule about a verdict is not applicable to flows,
 which carry none.
+
+`pipeline` is no topic of events but what the ledger tells of Weir itself (`weir.detect.pipeline`).
 """
 
 from __future__ import annotations
@@ -16,11 +18,17 @@ from sigma.rule.logsource import SigmaLogSource
 
 from weir.detect.fields import PARTS
 from weir.detect.logsource_table import TABLE, TAXONOMY, Target, zeek
+from weir.detect.pipeline import PIPELINE, PIPELINE_FIELDS
 from weir.detect.values import UnsupportedError
 from weir.model.schemas import latest
 from weir.model.topics import DATASETS
 
-__all__ = ["DEFAULT_ENTITIES", "DEFAULT_GROUP", "LogSource", "datasets_of", "record_fields"]
+__all__ = ["DEFAULT_ENTITIES", "DEFAULT_GROUP", "LogSource", "NotApplicableError", "datasets_of", "record_fields"]
+
+
+class NotApplicableError(UnsupportedError):
+    """Sound Sigma about events that no dataset of ours has; the message says what is not there."""
+
 
 TIME: Final = "timestamp|event_created"
 """When an event happened: by its sender's clock, or where that says nothing when it was received."""
@@ -32,6 +40,7 @@ class LogSource:
 
     `where` are texts, as they are written in records, that a field may equal; `there` is a field that must be there. `others` is
     where a name that is not known is looked up, with `{}` for it. `keywords` are the fields in which keywords are looked for.
+    `ours` says that the rule named the dataset itself, so that a field it does not have is a mistake.
     """
 
     dataset: str
@@ -40,6 +49,7 @@ class LogSource:
     names: Mapping[str, str] = field(default_factory=dict)
     others: str | None = None
     keywords: tuple[str, ...] | None = None
+    ours: bool = False
 
     def record_field(self, name: str) -> str:
         """The record field of a Sigma field: `file.path` is `file_path`. Raises UnsupportedError where the dataset has none."""
@@ -49,7 +59,8 @@ class LogSource:
         if found is None and self.others is not None:
             found = self.others.replace("{}", name)
         if found is None:
-            raise UnsupportedError(f"field {name} is not in dataset {self.dataset}")
+            error = UnsupportedError if self.ours else NotApplicableError
+            raise error(f"field {name} is not in dataset {self.dataset}")
         return found
 
 
@@ -84,6 +95,7 @@ DEFAULT_ENTITIES: dict[str, dict[str, str]] = {
     "syslog": {"host": "host.name", "source_address": "source.ip", "user": "user.name"},
     "authentication": {"user": "user.name", "source_address": "source.ip", "host": "host.name"},
     "sensor": {"host": "host.name"},
+    PIPELINE: {"service": "service.name", "source_address": "log.source.ip", "topic": "ledger.topic"},
 }
 
 # What makes an alert of its own of a rule that alerts by itself and does not say.
@@ -96,13 +108,16 @@ DEFAULT_GROUP: dict[str, tuple[str, ...]] = {
     "syslog": ("host.name",),
     "authentication": ("user.name",),
     "sensor": ("host.name",),
+    PIPELINE: ("service.name",),
 }
 
 
 def datasets_of(source: SigmaLogSource) -> tuple[LogSource, ...]:
-    """The datasets of a rule's log source. Raises UnsupportedError where the table has none."""
-    if source.product == "weir" and source.service in DATASETS:
-        return (LogSource(source.service),)
+    """The datasets of a rule's log source. Raises NotApplicableError where the table has none."""
+    if source.product == "weir":
+        if source.service in (*DATASETS, PIPELINE):
+            return (LogSource(source.service, ours=True),)
+        raise UnsupportedError(f"log source product weir has services {', '.join((*DATASETS, PIPELINE))}, not {source.service}")
     given = (source.category, source.product, source.service)
     for row in TABLE:
         if all(want is None or (have or "") == want for want, have in zip(row.source, given, strict=True)):
@@ -112,7 +127,7 @@ def datasets_of(source: SigmaLogSource) -> tuple[LogSource, ...]:
     named = ", ".join(
         f"{key} {value}" for key, value in zip(("category", "product", "service"), given, strict=True) if value is not None
     )
-    raise UnsupportedError(f"log source {named} is mapped to no dataset (docs/log-sources.md lists those that are)")
+    raise NotApplicableError(f"log source {named} is mapped to no dataset (docs/log-sources.md lists those that are)")
 
 
 def _made(target: Target) -> LogSource:
@@ -122,6 +137,8 @@ def _made(target: Target) -> LogSource:
 @cache
 def record_fields(dataset: str) -> Mapping[str, str]:
     """Fields of a dataset's records, with "map" for those that hold one and "" for others."""
+    if dataset == PIPELINE:
+        return dict.fromkeys(PIPELINE_FIELDS, "")
     return {entry["name"]: "map" if _is_map(entry["type"]) else "" for entry in latest(dataset).parsed["fields"]}
 
 

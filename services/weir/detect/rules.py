@@ -14,17 +14,36 @@ from typing import Any, NamedTuple
 from weir.detect.covers import Cover
 from weir.detect.matcher import Predicate
 
-__all__ = ["Condition", "Correlation", "Expression", "Member", "Problem", "Rule", "RuleSet", "Source", "Variant"]
+__all__ = [
+    "MAX_EXACT_COUNT",
+    "Condition",
+    "Correlation",
+    "Expression",
+    "Loaded",
+    "Member",
+    "Problem",
+    "Rule",
+    "RuleSet",
+    "Source",
+    "Variant",
+]
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something in a rule file that is left out, and why. `line` counts from 1; 0 where no line can be named."""
+    """Something in a rule file that is left out, and why. `line` counts from 1; 0 where no line can be named.
+
+    `rule_id` is the document's, where it has one; `whole` says that nothing in the file can be read. `wrong` is False where the
+    rule is sound, and none of our datasets has what it speaks of.
+    """
 
     file: str
     line: int
     title: str
     cause: str
+    rule_id: str = ""
+    whole: bool = False
+    wrong: bool = True
 
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}" if self.line else self.file
@@ -101,6 +120,9 @@ class Condition(NamedTuple):
 
 AT_LEAST_ONE = Condition()
 
+MAX_EXACT_COUNT = 128
+"""Up to this threshold of an event_count, partials and states carry event times, so that windows are exact."""
+
 Expression = tuple[Any, ...]
 """An extended condition: ("and" | "or", *expressions), ("not", expression) or ("rule", label)."""
 
@@ -119,6 +141,9 @@ class Correlation:
         options: of Weir's own kinds.
         announce: whether it raises alerts itself; False where it only counts in another one.
         feeds: correlations that its alerts count in, by id.
+        once_us: a processor need not say again within this time (of receipt) what it has said of the same group and values; 0 where
+            each event counts.
+        name: what other correlations, and suppressions, may call it by.
     """
 
     id: str
@@ -135,12 +160,14 @@ class Correlation:
     options: Mapping[str, Any] = field(default_factory=dict)
     announce: bool = True
     feeds: tuple[str, ...] = ()
+    once_us: int = 0
     techniques: tuple[str, ...] = ()
     tactics: tuple[str, ...] = ()
     false_positives: tuple[str, ...] = ()
     references: tuple[str, ...] = ()
     author: str = ""
     tests: tuple[dict[str, Any], ...] = ()
+    name: str = ""
     file: str = ""
     line: int = 0
 
@@ -150,9 +177,35 @@ class Correlation:
         return max(1, self.timespan_us // self.slice_us)
 
     @property
+    def at_end(self) -> bool:
+        """Whether it is judged once for each window of its timespan's width, aligned to the epoch, when that is over.
+
+        That is so for every condition that can become false again when more events come. The others are judged at once, in
+        sliding windows.
+        """
+        if self.kind in {"value_avg", "value_percentile", "value_median"}:
+            return True
+        if self.kind in {"event_count", "value_count", "value_sum", "temporal", "temporal_ordered"}:
+            return self.condition.op not in {"gt", "gte"} or _has_not(self.expression)
+        return False
+
+    @property
     def threshold(self) -> float:
         """The least number that satisfies a condition of gt or gte on whole numbers."""
         return self.condition.number + 1 if self.condition.op == "gt" else self.condition.number
+
+
+def _has_not(expression: Expression | None) -> bool:
+    if expression is None or expression[0] == "rule":
+        return False
+    return expression[0] == "not" or any(map(_has_not, expression[1:]))
+
+
+class Loaded(NamedTuple):
+    """Where a rule set came from: content by file, and by id the documents that another version of their file had."""
+
+    files: Mapping[str, bytes] = {}
+    kept: Mapping[str, Mapping[str, Any]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +216,7 @@ class RuleSet:
     rules: tuple[Rule, ...]
     correlations: tuple[Correlation, ...]
     problems: tuple[Problem, ...]
+    loaded: Loaded = field(default=Loaded(), repr=False, compare=False)
 
     def correlation(self, correlation_id: str) -> Correlation | None:
         """The correlation with this id."""

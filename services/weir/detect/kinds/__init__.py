@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from typing import Any, Protocol, cast
 
 from weir.detect.alerts import Origin
-from weir.detect.kinds import windows
+from weir.detect.kinds import absence, baseline, beacon, first_seen, windows
 from weir.detect.kinds.common import Merged, SignalsHeader, State
+from weir.detect.kinds.state import StateError
 from weir.detect.rules import Correlation
 
-__all__ = ["Kind", "Merged", "State", "kind_of"]
+__all__ = ["Kind", "Merged", "State", "is_of_some_kind", "kind_of", "own_kind"]
 
 
 class Kind(Protocol):
@@ -37,10 +38,26 @@ class Kind(Protocol):
         """The watermark from which on `advance` has something to do."""
 
 
-_KINDS: Mapping[str, Kind] = {}
+_KINDS: Mapping[str, Kind] = {"absence": absence, "baseline": baseline, "beacon": beacon, "first_seen": first_seen}
 """Weir's own kinds, by what `weir.detect.type` calls them."""
 
 
 def kind_of(correlation: Correlation) -> Kind:
     """The kind of this correlation."""
     return _KINDS.get(correlation.kind, cast("Kind", windows))
+
+
+def own_kind(name: str) -> Kind | None:
+    """One of Weir's own kinds, by what `weir.detect.type` calls it."""
+    return _KINDS.get(name)
+
+
+def is_of_some_kind(value: bytes) -> bool:
+    """Whether a table value is a state that this release reads at all."""
+    for kind in (cast("Kind", windows), *_KINDS.values()):
+        try:
+            kind.load(value)
+        except StateError:
+            continue
+        return True
+    return False

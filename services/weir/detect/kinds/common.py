@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any, NamedTuple, Protocol
 
 from weir.model.ids import stable_id
 
-__all__ = ["ALLOWED_LATENESS_US", "Merged", "SignalsHeader", "State"]
+__all__ = ["ALLOWED_LATENESS_US", "Merged", "SignalsHeader", "State", "value_hash"]
 
 ALLOWED_LATENESS_US = 300_000_000
+
+
+def value_hash(text: str) -> int:
+    """What stands for a value in partials."""
+    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
 
 
 class SignalsHeader(NamedTuple):
@@ -56,8 +62,12 @@ class State(Protocol):
 
 
 class Merged(NamedTuple):
-    """What a merge came to. `changed` is False where the signal was seen before or refused; `alerts` then repeat what stands."""
+    """What a merge came to. `changed` is False where the signal was seen before or refused; `alerts` then repeat what stands.
+
+    `write` is False where the signal is news that leaves the state as it was, so that nothing need be written.
+    """
 
     state: Any
     alerts: list[dict[str, Any]]
     changed: bool
+    write: bool = True
