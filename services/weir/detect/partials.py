@@ -140,15 +140,21 @@ class SignalSource:
         group = tuple([group_text(read(record)) for read in sink.group])
         key = (sink.id, group)
         counted.add(sink.id)
+        values = [read(record) for read in sink.values]
+        if sink.carried.apart and not values_of(values):
+            return
         if sink.correlation.once_us and self._is_said(sink, record, group):
             return
         gathering = gathered.get(key)
         if gathering is None:
             gathering = gathered[key] = Gathering(group, sink.entities_of(record), sink.carried, sink.correlation.slice_us)
+        if sink.carried.apart:
+            gathering.add_apart(record, dataset, values)
+            return
         if not sink.carried.rule_times:
             slice_ = gathering.add(record, dataset)
-            if sink.values:
-                gathering.add_values(slice_, record, [read(record) for read in sink.values])
+            if values:
+                gathering.add_values(slice_, record, values)
             return
         if key not in counted:
             counted.add(key)
