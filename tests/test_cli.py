@@ -34,7 +34,7 @@ def test_without_arguments_it_says_what_there_is() -> None:
     "arguments",
     [
         *(("receive", kind) for kind in ("syslog", "beats", "netflow")),
-        *(("process", kind) for kind in ("syslog", "beats", "netflow", "detector")),
+        *(("process", kind) for kind in ("syslog", "beats", "netflow", "detector", "ledger")),
         *(("sink", kind) for kind in ("sentinel", "adx", "siem")),
     ],
     ids=" ".join,
@@ -47,7 +47,7 @@ def test_wrong_settings_stop_every_service_with_all_mistakes_named(arguments: tu
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("kind", ["syslog", "detector"])
+@pytest.mark.parametrize("kind", ["syslog", "detector", "ledger"])
 def test_a_folder_of_rules_that_is_not_there_is_named(kind: str) -> None:
     done = weir("process", kind, WEIR_KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:1", WEIR_RULES_DIR="/nowhere/rules")
     assert done.returncode == 2

@@ -24,6 +24,7 @@ from weir.local.trials.commands import trial_app
 from weir.tools.certs_commands import certs_app
 from weir.tools.enrich_commands import enrich_app
 from weir.tools.filter_commands import filters_app
+from weir.tools.rules_commands import rules_app
 
 __all__ = ["main"]
 
@@ -33,7 +34,8 @@ EXIT_DIFFERS = 1
 
 _ORDER = (
     *("receive", "process", "sink"),
-    *("doctor", "decode", "tap", "sources", "enrich", "filters", "certs", "conformance", "topics", "schemas", "settings"),
+    *("doctor", "decode", "tap", "sources", "enrich", "filters", "rules", "evidence", "certs", "conformance"),
+    *("topics", "schemas", "settings"),
     *("generate", "bench", "trial", "demo", "dev", "version"),
 )
 
@@ -73,6 +75,7 @@ app.add_typer(trial_app, name="trial")
 app.add_typer(certs_app, name="certs")
 app.add_typer(enrich_app, name="enrich")
 app.add_typer(filters_app, name="filters")
+app.add_typer(rules_app, name="rules")
 
 JsonOption = Annotated[bool, typer.Option("--json", help="print JSON for machines")]
 
@@ -92,6 +95,7 @@ class Processor(enum.StrEnum):
     BEATS = "beats"
     NETFLOW = "netflow"
     DETECTOR = "detector"
+    LEDGER = "ledger"
 
 
 class Sink(enum.StrEnum):
@@ -111,6 +115,7 @@ SETTINGS = {
     "weir.processors.beats": "weir.processors.settings:ProcessorSettings",
     "weir.processors.netflow": "weir.processors.settings:ProcessorSettings",
     "weir.processors.detector": "weir.processors.settings:ProcessorSettings",
+    "weir.processors.ledger": "weir.processors.settings:ProcessorSettings",
     "weir.sinks.sentinel": "weir.sinks.sentinel:SentinelSettings",
     "weir.sinks.adx": "weir.sinks.adx:AdxSettings",
     "weir.sinks.siem": "weir.sinks.siem:SiemSettings",
@@ -154,7 +159,7 @@ def receive(kind: Receiver) -> None:
 
 @app.command(short_help="Run a processor: from raw topics to events and alerts.", epilog=_SERVICE_EPILOG)
 def process(kind: Processor) -> None:
-    """Run a processor: from a raw topic to event topics, or from signals to alerts."""
+    """Run a processor: from a raw topic to event topics, from signals to alerts, or from the ledger to signals."""
     _run(f"weir.processors.{kind}")
 
 
@@ -214,6 +219,48 @@ def tap(
     )
     if mistakes:
         _fail(EXIT_UNAVAILABLE, mistakes)
+
+
+@app.command(
+    short_help="Fetch the raw lines and events that an alert rests on.",
+    epilog="Examples: weir evidence 3f0c8a1d · weir evidence 3f0c8a1d --json | jq .evidence · weir evidence 3f0c8a1d --out case-17",
+)
+def evidence(
+    alert: Annotated[str, typer.Argument(metavar="ALERT_ID", help="or its first characters, eight at least")],
+    since: Annotated[str, typer.Option(help="alerts told since: -2h, -7d or a time")] = "-30d",
+    out: Annotated[
+        Path | None, typer.Option(file_okay=False, help="write alert, events and raw units into this folder too")
+    ] = None,
+    full: Annotated[bool, typer.Option("--full", help="cut nothing, leave no field out")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Fetch the raw units and the events that an alert names, verify their ids, and show them as a case file.
+
+    Exit 0 where all are there, 1 where some are missing, 2 where there is no such alert, 3 where Kafka cannot be asked.
+    """
+    import time
+
+    from weir.bus.topics import TopicsUnavailable
+    from weir.ops.settings import SettingsError
+    from weir.tools.evidence_command import AlertError, run_evidence
+    from weir.tools.kafka_settings import kafka_settings
+    from weir.tools.tap import TapError, parse_since
+
+    if len(alert) < 8:
+        _fail(EXIT_SETTINGS, [f"{alert}: give eight characters of the alert's id at least"])
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
+    try:
+        begin = parse_since(since, time.time_ns() // 1000, "--since")
+        code = run_evidence(kafka_settings(), alert, begin, out=out, as_json=as_json, full=full, console=console)
+    except SettingsError as error:
+        _fail(EXIT_SETTINGS, error.mistakes)
+    except (AlertError, TapError) as error:
+        _fail(EXIT_SETTINGS, [str(error)])
+    except OSError as error:
+        _fail(EXIT_SETTINGS, [f"--out: {error}"])
+    except TopicsUnavailable as error:
+        _fail(EXIT_UNAVAILABLE, [str(error), "way out: check WEIR_KAFKA_BOOTSTRAP_SERVERS and that the cluster runs"])
+    raise typer.Exit(code)
 
 
 @app.command(

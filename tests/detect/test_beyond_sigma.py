@@ -24,7 +24,7 @@ id: 22222222-2222-4222-8222-222222222222
 level: high
 correlation: {{type: {type}, rules: [flow], group-by: [{group}], timespan: 1h, condition: {{gte: 1}}}}
 weir:
-  entities: {{source_address: source.ip, destination_address: destination.ip, port: destination.port}}
+  entities: {{source_address: source.ip, destination_address: destination.ip}}
   detect: {{{detect}}}
 """
 
@@ -78,7 +78,7 @@ def test_first_seen(tmp_path: Path) -> None:
     (alert,) = flows.alerts
     assert alert["summary"].startswith("Own kind: first seen destination.ip 203.0.113.9 for source.ip 10.0.0.1")
     assert alert["event_count"] == 3
-    assert alert["entities"] == {"source_address": "10.0.0.1", "destination_address": "203.0.113.9", "port": "8443"}
+    assert alert["entities"] == {"source_address": "10.0.0.1", "destination_address": "203.0.113.9"}
     assert [e["event_id"] for e in alert["evidence"]] == [f"{'a' * 32}-9-1"]
     flows.detection.tick(BEGIN + 9 * DAY)
     assert flows.alerts[-1]["state"] == "closed"
@@ -146,7 +146,7 @@ def test_what_is_wrong_in_a_rule_is_named(tmp_path: Path, detect: str, cause: st
 
 def test_the_correlation_stays_one_that_other_tools_read(tmp_path: Path) -> None:
     (problem,) = rules(tmp_path, "type: absence", kind="temporal").problems
-    assert "correlation.type must be event_count" in problem.cause
+    assert "correlation.type must be event_count or value_count" in problem.cause
 
 
 def test_a_rule_that_alerts_by_itself_has_no_kind(tmp_path: Path) -> None:

@@ -148,18 +148,18 @@ class TestSchedule:
 
 class TestDatagrams:
     def test_every_source_sends_its_share_from_its_own_address(self, udp: UdpServer) -> None:
-        done = run_load(load(udp.address[1], count=1001, sources=4, rate=20_000.0))
-        eventually(lambda: len(udp.datagrams) == 1001)
-        assert [state.sent for state in done.sources] == [251, 250, 250, 250]
-        assert numbers([data for data, _ in udp.datagrams]) == {source: list(range(250 + (not source))) for source in range(4)}
+        done = run_load(load(udp.address[1], count=201, sources=4, rate=20_000.0))
+        eventually(lambda: len(udp.datagrams) == 201)
+        assert [state.sent for state in done.sources] == [51, 50, 50, 50]
+        assert numbers([data for data, _ in udp.datagrams]) == {source: list(range(50 + (not source))) for source in range(4)}
         assert {peer for _, peer in udp.datagrams} == {source_address(LOOPBACK, source) for source in range(4)}
         assert done.record()["bytes"] == sum(len(data) for data, _ in udp.datagrams)
         assert done.failures == []
 
-    def test_the_rate_is_kept(self, udp: UdpServer) -> None:
-        done = run_load(load(udp.address[1], rate=2000.0, seconds=1.0))
-        assert done.sent == 2000
-        assert 1700 < done.rate <= 2100
+    def test_the_rate_is_not_exceeded_and_all_of_it_sent(self, udp: UdpServer) -> None:
+        done = run_load(load(udp.address[1], rate=2000.0, seconds=0.5))
+        assert done.sent == 1000
+        assert done.rate <= 2100
 
     @pytest.mark.parametrize(
         ("kind", "form"), [("netflow", "v5"), ("netflow", "v7"), ("netflow", "v9"), ("ipfix", "v10"), ("sflow", "v5")]

@@ -100,7 +100,7 @@ class TestSyslog:
         assert any(text.startswith("Nov 21 2026 ") and text.endswith(" UTC") for text in times)
         assert any(text.isdigit() and abs(int(text) - NOW // 1000) < 60_000 for text in times)
 
-    def test_all_kemp_classes_and_qumulo_operations_of_the_samples_occur(self, lines: list[Unit]) -> None:
+    def test_all_kemp_classes_and_the_qumulo_operations_of_an_ordinary_day_occur(self, lines: list[Unit]) -> None:
         classes, operations = set(), set()
         for unit in lines:
             message = syslog.parse(unit.data, received_us=NOW)
@@ -111,8 +111,12 @@ class TestSyslog:
                     assert event.virtual_service_ip or event.virtual_service_index is not None
             elif unit.makes == "file-audit":
                 operations.add(qumulo.parse(qumulo.recognise(message) or "").operation)
-        assert classes == set(range(18)) | {20}
-        assert len(operations) > 25
+        refusals = {3, 5, 9, 10, 13, 15, 16, 17, 20}
+        assert classes - refusals == set(range(18)) - refusals
+        assert len(classes & refusals) > 4
+        assert len(operations) > 20
+        # What an administrator does may be an alert by itself: the background has none of it.
+        assert not [name for name in operations if name.startswith(("audit_", "auth_", "cluster_"))]
 
     def test_the_running_number_is_in_nearly_every_line_and_is_the_right_one(self, lines: list[Unit]) -> None:
         found = 0
@@ -231,7 +235,7 @@ class TestBeats:
             else:
                 ways["message" if document["message"].startswith('{"timestamp"') else "log line"] += 1
         assert set(ways) == {"envelope with eve", "envelope", "root", "message", "log line"}
-        assert min(ways.values()) > 50
+        assert min(ways.values()) > 40
 
     def test_exactly_one_document_is_not_json(self, documents: list[Unit]) -> None:
         (bad,) = [unit for unit in documents if unit.makes == MALFORMED]

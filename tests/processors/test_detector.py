@@ -17,6 +17,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from tests.support import deliver_now
 from weir.bus import topics
 from weir.bus.codec import Decoder, Encoder
+from weir.bus.offsets import watermarks
 from weir.bus.producer import Delivery, DeliveryProducer
 from weir.detect.loading import load_rules
 from weir.detect.partials import SignalSource, partition_of
@@ -150,7 +151,7 @@ class Stage:
             try:
                 with _consumer(self.settings.kafka_bootstrap_servers, "ends") as consumer:
                     wanted = [TopicPartition(self.names[topic], p) for p in range(partitions)]
-                    return [consumer.get_watermark_offsets(tp, timeout=10)[1] for tp in wanted]
+                    return [watermarks(consumer, tp)[1] for tp in wanted]
             except KafkaException:  # the partitions of a topic just made have no leader for a moment
                 if time.monotonic() > deadline:
                     raise

@@ -19,6 +19,7 @@ from confluent_kafka import Consumer, TopicPartition
 from tests.support import deliver_now, eventually
 from weir.bus import topics
 from weir.bus.codec import Decoder, Encoder
+from weir.bus.offsets import watermarks
 from weir.bus.producer import DeliveryProducer
 from weir.enrich.filters.sampling import LABEL, in_sample
 from weir.local.ports import find_free_port
@@ -217,7 +218,7 @@ def read(settings: ProcessorSettings, topic: str) -> list[dict[str, Any]]:
     config = {"bootstrap.servers": settings.kafka_bootstrap_servers, "group.id": "read", "enable.auto.commit": False}
     with Consumer({**config, "auto.offset.reset": "earliest"}) as consumer:
         partition = TopicPartition(TopicNames(settings.topic_prefix)[topic], 0, 0)
-        end = consumer.get_watermark_offsets(partition, timeout=10)[1]
+        end = watermarks(consumer, partition)[1]
         consumer.assign([partition])
         while len(found) < end:
             message = consumer.poll(10)

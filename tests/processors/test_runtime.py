@@ -24,6 +24,7 @@ from tests.support import eventually
 from weir.bus import topics
 from weir.bus.codec import Decoder, Encoder
 from weir.bus.deadletter import reason_of
+from weir.bus.offsets import watermarks
 from weir.bus.producer import Delivery, DeliveryProducer
 from weir.local.kafka import Kafka
 from weir.local.ports import find_free_port
@@ -141,7 +142,7 @@ class Bench:
         with self._consumer("ends") as consumer:
             try:
                 return {
-                    (name, p): consumer.get_watermark_offsets(TopicPartition(self.names[name], p), timeout=5)[1]
+                    (name, p): watermarks(consumer, TopicPartition(self.names[name], p), 5)[1]
                     for name in short
                     for p in range(PARTITIONS if declarations()[name].scalable else 1)
                 }

@@ -12,6 +12,7 @@ from confluent_kafka.admin import AdminClient
 
 from weir.bus import topics
 from weir.bus.codec import Decoder
+from weir.bus.offsets import watermarks
 from weir.model.ledger import LedgerCounts, LedgerEntry
 from weir.model.topics import TopicNames
 from weir.sinks.destination import Destination
@@ -128,7 +129,7 @@ class KafkaBench:
         full = self.names[topic]
         with _reader(self.bootstrap, "ends") as reader:
             partitions = reader.list_topics(full, timeout=10).topics[full].partitions
-            return {p: reader.get_watermark_offsets(TopicPartition(full, p), timeout=10)[1] for p in partitions}
+            return {p: watermarks(reader, TopicPartition(full, p))[1] for p in partitions}
 
     def committed(self, destination: str = "fake", topic: str = "events.cef") -> dict[int, int]:
         """Committed offset of each partition, 0 where there is none."""
@@ -145,7 +146,7 @@ class KafkaBench:
         with _reader(self.bootstrap, "read") as reader:
             ends = self.ends(topic)
             reader.assign([TopicPartition(full, p, 0) for p in ends])
-            left = {p: end for p, end in ends.items() if end > reader.get_watermark_offsets(TopicPartition(full, p), timeout=10)[0]}
+            left = {p: end for p, end in ends.items() if end > watermarks(reader, TopicPartition(full, p))[0]}
             while left:
                 message = reader.poll(10)
                 assert message is not None, f"{full}: nothing more to read before {left}"

@@ -145,7 +145,8 @@ def test_the_program_that_holds_a_port_is_named() -> None:
 
 def test_marked_events_that_were_not_sent_are_no_failure() -> None:
     from weir.tools.doctor.finding import Status
-    from weir.tools.doctor.marked import Trail, _findings
+    from weir.tools.doctor.marked import _findings
+    from weir.tools.doctor.trails import Trail
 
     trail = Trail(Marked("beats 5044 (TLS)", b"x", 0.0, not_sent="it asks for a certificate", cure="--cert"))
     assert trail.ended

@@ -13,6 +13,7 @@ from typing import Any
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from weir.bus.config import consumer_config
+from weir.bus.offsets import offsets_for_times, watermarks
 from weir.ops.settings import ServiceSettings
 
 __all__ = ["BatchConsumer", "Expired"]
@@ -39,6 +40,7 @@ class BatchConsumer:
         topics: full topic names.
         on_revoked: called with (topic, partition) pairs before they go to another member: drop what is in hand for them.
         on_expired: called for ranges that were lost to retention.
+        first_since_ms: where the group has committed nothing, begin at records stamped since then; 0 for the earliest.
     """
 
     def __init__(
@@ -49,12 +51,16 @@ class BatchConsumer:
         *,
         on_revoked: Callable[[list[tuple[str, int]]], None] = lambda _: None,
         on_expired: Callable[[Expired], None] = lambda _: None,
+        first_since_ms: int = 0,
         **overrides: Any,
     ) -> None:
         options = {name.replace("_", "."): value for name, value in overrides.items()}
         self._consumer = Consumer(consumer_config(settings, group, **options))
         self._on_revoked = on_revoked
         self._on_expired = on_expired
+        self._first_since_ms = first_since_ms
+        # The offset at which each partition was begun.
+        self.starts: dict[tuple[str, int], int] = {}
         self._consumer.subscribe(topics, on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked)
         self.assigned: set[tuple[str, int]] = set()
         self._assign_error: KafkaException | None = None
@@ -70,12 +76,17 @@ class BatchConsumer:
     def _start(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         starts = []
         for committed in consumer.committed(partitions, timeout=30):
-            low, _high = consumer.get_watermark_offsets(committed, timeout=30)
+            low, high = watermarks(consumer, committed, 30)
             start = TopicPartition(committed.topic, committed.partition, OFFSET_BEGINNING)
             if committed.offset >= 0:
                 start.offset = max(committed.offset, low)
                 if committed.offset < low:
                     self._on_expired(Expired(committed.topic, committed.partition, committed.offset, low - 1))
+            elif self._first_since_ms:
+                wanted = TopicPartition(committed.topic, committed.partition, self._first_since_ms)
+                (found,) = offsets_for_times(consumer, [wanted], 30)
+                start.offset = found.offset if found.offset >= 0 else high
+            self.starts[committed.topic, committed.partition] = low if start.offset == OFFSET_BEGINNING else start.offset
             starts.append(start)
             self.assigned.add((committed.topic, committed.partition))
         consumer.incremental_assign(starts)
@@ -116,6 +127,14 @@ class BatchConsumer:
             for done in self._consumer.commit(offsets=wanted, asynchronous=False) or []:
                 if done.error is not None:
                     raise KafkaException(done.error)
+
+    def end(self, topic: str, partition: int) -> int | None:
+        """The end of a partition, as the broker's last answer said; None before the first one."""
+        try:
+            end = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), cached=True)[1]
+        except KafkaException:
+            return None
+        return end if end >= 0 else None
 
     def pause(self, partitions: list[tuple[str, int]]) -> None:
         """Stop fetching from these."""

@@ -9,7 +9,6 @@ correlation groups by, or that one of its `weir.entities` is taken from, can be 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -24,11 +23,12 @@ from sigma.correlations import (
     SigmaRuleReference,
 )
 
+from weir.detect.attack import attack_of
 from weir.detect.extension import Extension, read_extension
 from weir.detect.kinds import own_kind
 from weir.detect.logsources import DEFAULT_ENTITIES, DEFAULT_GROUP
 from weir.detect.matcher import UnsupportedError
-from weir.detect.rules import MAX_EXACT_COUNT, Condition, Correlation, Expression, Member, Rule, Source
+from weir.detect.rules import MAX_EXACT_COUNT, Condition, Correlation, Expression, Member, Rule, Source, ordered_steps
 
 __all__ = ["ALONE_TIMESPAN_US", "FINE_SLICES", "SLICES", "alone", "correlation_of"]
 
@@ -40,7 +40,6 @@ ALONE_TIMESPAN_US = 3600 * _SECOND
 OWN_SLICE_US = 3600 * _SECOND
 # Of a value_count. What is remembered of a group's distinct values is bounded, see `kinds.windows`.
 MAX_VALUE_COUNT = 4_096
-_TECHNIQUE = re.compile(r"t\d{4}(\.\d{3})?")
 _COUNTS = {"event_count", "value_count"}
 _NUMERIC = {"value_sum", "value_avg", "value_percentile", "value_median"}
 
@@ -74,6 +73,7 @@ def correlation_of(
     value_fields = _value_fields(parsed, kind, options)
     timespan_us = parsed.timespan.seconds * _SECOND
     found = tuple(_member(label, member, group_by, value_fields, aliases, extension) for label, member in members)
+    _check_entities(found, extension, aliases)
     inner = [member for _, member in members]
     made = Correlation(
         id=str(parsed.id),
@@ -93,6 +93,7 @@ def correlation_of(
         references=tuple(dict.fromkeys([*map(str, parsed.references), *(r for m in inner for r in m.references)])),
         author=parsed.author or "",
         tests=extension.tests,
+        name=parsed.name or "",
         file=file,
         line=line,
         **_attack([*map(str, parsed.tags), *(tag for m in inner if isinstance(m, Rule) for tag in m.tags)], inner),
@@ -118,12 +119,14 @@ def alone(rule: Rule, extension: Extension) -> Correlation:
     default = tuple(dict.fromkeys(name for variant in rule.variants for name in DEFAULT_GROUP[variant.dataset]))
     group_by = default if extension.group_by is None else extension.group_by
     timespan = extension.timespan_us or ALONE_TIMESPAN_US
+    member = _member(rule.name or rule.id, rule, group_by, (), {}, extension)
+    _check_entities((member,), extension, {})
     return Correlation(
         id=rule.id,
         title=rule.title,
         description=rule.description,
         level=rule.level or "medium",
-        members=(_member(rule.name or rule.id, rule, group_by, (), {}, extension),),
+        members=(member,),
         group_by=group_by,
         timespan_us=timespan,
         slice_us=max(1, round(timespan / _SECOND / SLICES)) * _SECOND,
@@ -131,6 +134,7 @@ def alone(rule: Rule, extension: Extension) -> Correlation:
         references=rule.references,
         author=rule.author,
         tests=tuple(test for test in rule.tests if test.get("expect") in {"alert", "none"} and "events" in test),
+        name=rule.name,
         file=rule.file,
         line=rule.line,
         **_attack(rule.tags, []),
@@ -169,10 +173,14 @@ def _member(
             tuple(variant.record_field(name_of(name)) for name in values),
             entities,
         )
-    missing = set(extension.entities or ()) - {name for source in sources.values() for name in source.entities}
-    if missing and len(member.variants) == 1 and not aliases:
-        raise UnsupportedError(f"weir.entities: no event has the field of {', '.join(sorted(missing))}")
     return Member(label, member.id, sources, member)
+
+
+def _check_entities(members: Sequence[Member], extension: Extension, aliases: Mapping[str, Any]) -> None:
+    """Refuse entities that events of no member have; some of the members may lack them."""
+    known = {name for member in members for source in member.sources.values() for name in source.entities}
+    if (missing := set(extension.entities or ()) - known) and not aliases:
+        raise UnsupportedError(f"weir.entities: no event has the field of {', '.join(sorted(missing))}")
 
 
 def _source_of_alerts(member: Correlation, group_by: Sequence[str], values: Sequence[str], extension: Extension) -> Source:
@@ -223,8 +231,8 @@ def _kind(parsed: SigmaCorrelationRule, extension: Extension) -> tuple[str, Mapp
     own = own_kind(kind)
     if own is None:
         raise UnsupportedError(f"weir.detect: there is no type {kind or '(none given)'}")
-    if parsed.type.name.lower() != "event_count":
-        raise UnsupportedError("weir.detect: correlation.type must be event_count, which is what other tools read")
+    if parsed.type.name.lower() not in _COUNTS:
+        raise UnsupportedError("weir.detect: correlation.type must be event_count or value_count, which is what other tools read")
     return kind, own.check({key: value for key, value in extension.detect.items() if key != "type"})
 
 
@@ -250,7 +258,10 @@ def _condition(parsed: SigmaCorrelationRule, kind: str, labels: Sequence[str]) -
     if isinstance(parsed.condition, SigmaExtendedCorrelationCondition):
         expression = _expression(parsed.condition.parsed)
         if kind == "temporal_ordered":
-            ordered_steps(expression)
+            try:
+                ordered_steps(expression)
+            except ValueError as error:
+                raise UnsupportedError(str(error)) from error
         return Condition("gte", 1), expression
     given = parsed.condition
     condition = Condition(given.op.name.lower(), given.count, given.percentile)
@@ -285,37 +296,6 @@ def _check_count(condition: Condition, kind: str) -> None:
         raise UnsupportedError(f"a condition of {op} {number} {what} is never true: windows without events are not judged")
 
 
-def ordered_steps(expression: Expression) -> tuple[list[frozenset[str]], frozenset[str]]:
-    """What an extended condition means where order counts: one after the other the operands of `and`, each a rule or several
-    joined by `or`; and the rules under `not`, which must not be in the window at all.
-
-    Raises:
-        UnsupportedError: another form, whose order would be a guess.
-    """
-    steps: list[frozenset[str]] = []
-    absent: list[str] = []
-
-    def labels(node: Expression) -> frozenset[str]:
-        if node[0] == "rule":
-            return frozenset({node[1]})
-        if node[0] == "or":
-            return frozenset().union(*map(labels, node[1:]))
-        raise UnsupportedError("an ordered condition has rules, or rules joined by or, one after the other by and")
-
-    for part in expression[1:] if expression[0] == "and" else (expression,):
-        if part[0] == "not":
-            absent.extend(labels(part[1]))
-        elif part[0] == "and":
-            inner, none = ordered_steps(part)
-            steps.extend(inner)
-            absent.extend(none)
-        else:
-            steps.append(labels(part))
-    if not steps:
-        raise UnsupportedError("an ordered condition needs a rule that is not under not")
-    return steps, frozenset(absent)
-
-
 def _expression(node: CorrelationConditionItem | SigmaRuleReference) -> Expression:
     if isinstance(node, SigmaRuleReference):
         return ("rule", node.reference)
@@ -325,9 +305,8 @@ def _expression(node: CorrelationConditionItem | SigmaRuleReference) -> Expressi
 
 
 def _attack(tags: Sequence[str], inner: Sequence[Rule | Correlation]) -> dict[str, Any]:
-    names = [tag.removeprefix("attack.").lower() for tag in dict.fromkeys(tags) if tag.startswith("attack.")]
-    techniques = [name.upper() for name in names if _TECHNIQUE.fullmatch(name)]
-    tactics = [name.replace("_", "-").replace("-", " ").title() for name in names if not re.match(r"[tgs]\d{4}", name)]
+    found = attack_of(tags)
+    techniques, tactics = list(found.techniques), list(found.tactics)
     for member in inner:
         if isinstance(member, Correlation):
             techniques += member.techniques

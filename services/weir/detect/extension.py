@@ -1,7 +1,7 @@
 """Weir's own part of a rule file: the mapping `weir`, which Sigma permits as a key of one's own.
 
 weir:
-  entities:            # what the alert names, and the event field each is taken from; a default by dataset where it is not given
+  entities:            # what the alert names (model.entities), and the event field each is taken from; a default by dataset if none
     user: user.name
   group-by: [source.ip]        # of a rule that alerts by itself: one alert for each; default: the first entity of the dataset
   timespan: 1h                 # of a rule that alerts by itself: how long its alert goes on collecting
@@ -18,6 +18,7 @@ from typing import Any
 from sigma.correlations import SigmaCorrelationTimespan
 
 from weir.detect.matcher import UnsupportedError
+from weir.model.entities import unknown_entity
 
 __all__ = ["Extension", "read_extension"]
 
@@ -49,6 +50,8 @@ def read_extension(attributes: Mapping[str, Any]) -> Extension:
     entities = found.get("entities")
     if entities is not None and not isinstance(entities, dict):
         raise UnsupportedError("weir.entities: must map a name to an event field")
+    if wrong := [mistake for mistake in map(unknown_entity, map(str, entities or ())) if mistake]:
+        raise UnsupportedError(f"weir.entities: {'; '.join(wrong)}")
     group_by = found.get("group-by")
     if group_by is not None and not isinstance(group_by, (str, list)):
         raise UnsupportedError("weir.group-by: must be a field or a list of fields")

@@ -1,27 +1,160 @@
-"""Reading record fields: `user_name`, or an entry of a map field, `cef_extensions.cs1`."""
+"""Reading record fields by name.
+
+| name                       | what it reads                                                                                    |
+|----------------------------|--------------------------------------------------------------------------------------------------|
+| `user_name`                | the record field                                                                                 |
+| `labels.team`              | an entry of a map field                                                                          |
+| `document.certificate.age` | an entry of a text field that holds JSON, nested or with dots in its own name                    |
+| `url_original:query`       | a part that is worked out: `path`, `query`, `extension`, or `forms` (with and without the host)  |
+| `timestamp|event_created`  | the first of several that is there                                                               |
+
+What a list of objects holds under a name is a list. An empty list counts as not there.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
-__all__ = ["Getter", "getter"]
+import orjson
+
+__all__ = ["PARTS", "Getter", "fold", "getter", "text_of"]
 
 Record = dict[str, Any]
 Getter = Callable[[Record], Any]
 
 
-def getter(name: str) -> Getter:
-    """What reads this field of a record; None where it is not there.
+def fold(text: str) -> str:
+    """Text as it is compared without regard to case: Unicode's full case folding, in which the German sharp s is ss."""
+    return text.casefold()
 
-    A name with a dot is looked up whole in the map that the part before the first dot names.
-    """
+
+def text_of(value: Any) -> str:
+    """A value as rules see its text: true and false in lower case, numbers as they are written."""
+    if value.__class__ is str:
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value)
+
+
+def getter(name: str) -> Getter:
+    """What reads this name from a record; None where nothing is there. Raises ValueError for a part that nobody works out."""
+    if "|" in name:
+        return _first([getter(one) for one in name.split("|")])
+    if ":" in name:
+        field, _, part = name.partition(":")
+        if part not in PARTS:
+            raise ValueError(f"{name}: parts are {', '.join(sorted(PARTS))}")
+        work_out = PARTS[part]
+
+        def worked_out(record: Record) -> Any:
+            found = record.get(field)
+            return work_out(found, record) if isinstance(found, str) else None
+
+        return worked_out
     field, dot, key = name.partition(".")
     if not dot:
-        return lambda record: record.get(field)
+        return lambda record: found if (found := record.get(field)) != [] else None
 
     def nested(record: Record) -> Any:
         found = record.get(field)
-        return found.get(key) if isinstance(found, dict) else None
+        if found.__class__ is str:
+            found = _parsed(found)
+        return _entry(found, key)
 
     return nested
+
+
+def _first(getters: list[Getter]) -> Getter:
+    def first(record: Record) -> Any:
+        for read in getters:
+            found = read(record)
+            if found is not None:
+                return found
+        return None
+
+    return first
+
+
+class _Parsed:
+    """The JSON text that was parsed last: the rules that an event is tried with ask for the same one."""
+
+    text = ""
+    value: Any = None
+
+
+_LAST: Final = _Parsed()
+
+
+def _parsed(text: str) -> Any:
+    if text is not _LAST.text:
+        value = None
+        if text.startswith("{"):
+            try:
+                value = orjson.loads(text)
+            except orjson.JSONDecodeError:
+                value = None
+        _LAST.value, _LAST.text = value, text
+    return _LAST.value
+
+
+def _entry(found: Any, key: str) -> Any:
+    """What stands under a dotted key: the longest name that is there is taken whole, the rest is looked up within it."""
+    if isinstance(found, list):
+        entries = [entry for item in found if (entry := _entry(item, key)) is not None]
+        return [one for entry in entries for one in (entry if isinstance(entry, list) else (entry,))] or None
+    if not isinstance(found, Mapping):
+        return None
+    if key in found:
+        value = found[key]
+        return None if value == [] else value
+    cut = key.rfind(".")
+    while cut > 0:
+        if (inner := found.get(key[:cut])) is not None:
+            return _entry(inner, key[cut + 1 :])
+        cut = key.rfind(".", 0, cut)
+    return None
+
+
+def _split(url: str) -> tuple[str, str, str, str | None]:
+    """Scheme with its slashes, host, path, query: of a whole URL or of a request's target. A fragment is dropped."""
+    scheme, slashes, rest = url.partition("://")
+    if slashes and scheme.isalnum():
+        host, slash, rest = rest.partition("/")
+        if "?" in host:
+            host, _, query = host.partition("?")
+            slash, rest = "", "?" + query
+        path, scheme = slash + rest, scheme + slashes
+    else:
+        scheme, host, path = "", "", url
+    path, question, query = path.partition("#")[0].partition("?")
+    return scheme, host, path, query if question else None
+
+
+def _path(url: str, record: Record) -> str | None:
+    return _split(url)[2] or None
+
+
+def _query(url: str, record: Record) -> str | None:
+    return _split(url)[3]
+
+
+def _extension(url: str, record: Record) -> str | None:
+    """What stands behind the last dot of the last name in the path, without the dot."""
+    _, dot, extension = _split(url)[2].rpartition("/")[2].rpartition(".")
+    return extension if dot else None
+
+
+def _forms(url: str, record: Record) -> list[str]:
+    """Both ways in which proxies write a URL: with scheme and host, and from the path on."""
+    scheme, _, path, query = _split(url)
+    if scheme:
+        return [url, path or "/"] if query is None else [url, f"{path or '/'}?{query}"]
+    host = record.get("url_domain")
+    return [url, f"http://{host}{'' if url.startswith('/') else '/'}{url}"] if host else [url]
+
+
+PARTS: Final[Mapping[str, Callable[[str, Record], Any]]] = {
+    "path": _path, "query": _query, "extension": _extension, "forms": _forms,
+}  # fmt: skip

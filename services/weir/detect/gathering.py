@@ -63,6 +63,7 @@ MAX_ORDERED_TIMES = 64
 MAX_BEACON_TIMES = 64
 # About what a slice with one value takes beside the value.
 APART_BYTES = 48
+MAX_SUM = 1e300
 SHOWN = 10
 SHOWN_FIRST_SEEN = 100
 
@@ -158,7 +159,7 @@ def values_of(found: Sequence[Any]) -> Iterable[str]:
     return (", ".join(map(_text, found)),) if found else ()
 
 
-def numbers_of(found: Sequence[Any]) -> Iterable[float]:
+def numbers_of(found: Sequence[Any]) -> list[float]:
     """The numbers of an event, given what the fields hold."""
     numbers = []
     for value in found:
@@ -343,7 +344,7 @@ class Gathering:
         if carried.sums:
             event = record.get("event_hash") or record["event_id"]
             for i, number_ in enumerate(numbers_of(found)):
-                slice_.sum += number_
+                slice_.sum = max(-MAX_SUM, min(MAX_SUM, slice_.sum + number_))
                 slice_.number_count += 1
                 if carried.numbers:
                     slice_.numbers[int.from_bytes(copy_hash(f"{event}{i or ''}"), "big")] = number_

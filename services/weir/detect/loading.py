@@ -2,7 +2,8 @@
 
 A file holds YAML documents: rules, and correlations that refer to rules or other correlations by name or id, in the same file or
 another. A rule raises alerts by itself unless a correlation refers to it; `generate: true` in that correlation lets it do both.
-Beside Sigma's own keys a document may have a mapping `weir` (`extension`).
+Beside Sigma's own keys a document may have a mapping `weir` (`extension`). A document may be a Sigma filter (`filters`), and the
+file `placeholders.yml` holds values for placeholders (`placeholders`).
 """
 
 from __future__ import annotations
@@ -17,15 +18,21 @@ import yaml
 from sigma.collection import SigmaCollection
 from sigma.correlations import SigmaCorrelationRule, SigmaExtendedCorrelationCondition
 from sigma.exceptions import SigmaError
+from sigma.filters import SigmaFilter
 from sigma.rule import SigmaRule
 
+from weir.detect.attack import attack_of
 from weir.detect.correlating import alone, correlation_of
 from weir.detect.extension import read_extension
-from weir.detect.logsources import LogSource, datasets_of
-from weir.detect.matcher import UnsupportedError, compile_rule
-from weir.detect.rules import Correlation, Problem, Rule, RuleSet, Variant
+from weir.detect.filters import filtered, unmet
+from weir.detect.folder import SUPPRESSIONS, read_folder
+from weir.detect.logsources import LogSource, NotApplicableError, datasets_of
+from weir.detect.matcher import Names, UnsupportedError, compile_rule, within
+from weir.detect.placeholders import FILE_NAME, NO_PLACEHOLDERS, Placeholders, read_placeholders
+from weir.detect.reloading import Replaced, with_previous
+from weir.detect.rules import Correlation, Loaded, Problem, Rule, RuleSet, Variant
 
-__all__ = ["DEFAULT_RULES", "load_rules"]
+__all__ = ["DEFAULT_RULES", "load_rules", "parsed_rules"]
 
 DEFAULT_RULES = Path(__file__).parent / "rules"
 MAX_FILE_BYTES = 1_000_000
@@ -35,35 +42,115 @@ MAX_FILE_BYTES = 1_000_000
 class _Document:
     file: str
     line: int
-    parsed: SigmaRule | SigmaCorrelationRule
+    parsed: SigmaRule | SigmaCorrelationRule | SigmaFilter
 
     @property
     def id(self) -> str:
         return str(self.parsed.id)
 
-    def problem(self, cause: str) -> Problem:
-        return Problem(self.file, self.line, self.parsed.title, cause)
+    def problem(self, cause: str, *, wrong: bool = True) -> Problem:
+        rule_id = "" if self.parsed.id is None else self.id
+        return Problem(self.file, self.line, self.parsed.title, cause, rule_id, wrong=wrong)
 
 
-def load_rules(folder: Path | str | None = None) -> RuleSet:
+class _LeftOutError(UnsupportedError):
+    """A correlation counts what is left out; `wrong` as in the problem that this one follows from."""
+
+    def __init__(self, message: str, *, wrong: bool) -> None:
+        super().__init__(message)
+        self.wrong = wrong
+
+
+def load_rules(folder: Path | str | None = None, previous: RuleSet | None = None) -> RuleSet:
     """The rules in a folder and its sub-folders, or those that come with Weir.
 
+    Args:
+        previous: what the folder came to before. Of rules that have become bad since, its version stays in force, and the problem
+            says so; rules that are no longer there are gone. A folder without any rule file is then taken for a mistake.
+
     Raises:
-        FileNotFoundError: there is no such folder.
+        FileNotFoundError: there is no such folder, or it has become empty.
+        OSError: it cannot be listed, or changes all the while.
     """
     root = Path(folder) if folder is not None else DEFAULT_RULES
-    if not root.is_dir():
-        raise FileNotFoundError(f"{root}: no such folder of rules; WEIR_RULES_DIR must name one with Sigma files (*.yml)")
-    digest = hashlib.sha256()
+    files = {name: content for name, content in read_folder(root).items() if name != SUPPRESSIONS}
+    if previous is None:
+        return _load(files, {})
+    if not set(files) - {FILE_NAME}:
+        raise FileNotFoundError(f"{root}: has no rule files any more; a folder on purpose without rules holds an empty .yml")
+    return with_previous(files, previous, _load)
+
+
+def parsed_rules(folder: Path | str | None = None) -> tuple[dict[str, SigmaRule], Placeholders]:
+    """The rules of a folder by id, as pySigma parsed them, narrowed by filters; for those who explain what a rule means.
+
+    A rule set does not keep them: thousands of parsed rules are too much to hold in every processor.
+
+    Raises:
+        OSError: as `load_rules`.
+    """
+    files = {name: content for name, content in read_folder(Path(folder or DEFAULT_RULES)).items() if name != SUPPRESSIONS}
+    _, documents, placeholders = _read(files, {}, [])
+    return {document.id: document.parsed for document in documents if isinstance(document.parsed, SigmaRule)}, placeholders
+
+
+def _load(files: Mapping[str, bytes | OSError], replaced: Replaced) -> RuleSet:
+    """The rules of these files; `replaced` are documents to take in place of those at a file and line."""
     problems: list[Problem] = []
+    version, kept, placeholders = _read(files, replaced, problems)
+    found = _Assembly(kept, placeholders, problems).rule_set(version)
+    return replace(found, loaded=Loaded({name: content for name, content in files.items() if isinstance(content, bytes)}))
+
+
+def _read(
+    files: Mapping[str, bytes | OSError], replaced: Replaced, problems: list[Problem]
+) -> tuple[str, list[_Document], Placeholders]:
+    """Version of the files, their documents with filters applied, and placeholders."""
+    digest = hashlib.sha256()
     documents: list[_Document] = []
-    for path in sorted(p for p in root.rglob("*") if p.suffix in {".yml", ".yaml"} and p.is_file()):
-        name = path.relative_to(root).as_posix()
-        content = path.read_bytes()
+    placeholders = NO_PLACEHOLDERS
+    for name, content in files.items():
+        if isinstance(content, OSError):
+            problems.append(Problem(name, 0, "", f"cannot be read: {content.strerror}", whole=True))
+            continue
         digest.update(f"{len(name)} {name} {len(content)} ".encode() + content)
-        documents.extend(_documents(name, content, problems))
-    kept = list(_with_ids_of_their_own(documents, problems))
-    return _Assembly(kept, problems).rule_set(digest.hexdigest()[:16])
+        if name == FILE_NAME:
+            placeholders = _placeholders(name, content, problems)
+        else:
+            documents.extend(_documents(name, content, replaced, problems))
+    filters = [document for document in documents if isinstance(document.parsed, SigmaFilter)]
+    kept = list(_with_ids_of_their_own([document for document in documents if document not in filters], problems))
+    return digest.hexdigest()[:16], _with_filters(kept, filters, placeholders, problems), placeholders
+
+
+def _placeholders(name: str, content: bytes, problems: list[Problem]) -> Placeholders:
+    try:
+        return read_placeholders(content)
+    except UnsupportedError as error:
+        problems.append(Problem(name, 0, "", str(error), whole=True))
+        return NO_PLACEHOLDERS
+
+
+def _with_filters(
+    documents: list[_Document], filters: list[_Document], placeholders: Placeholders, problems: list[Problem]
+) -> list[_Document]:
+    parsed = [document.parsed for document in filters if isinstance(document.parsed, SigmaFilter)]
+    places = {id(document.parsed): document for document in filters}
+    rules = [document.parsed for document in documents if isinstance(document.parsed, SigmaRule)]
+    problems.extend(places[id(one)].problem(cause) for one in parsed if (cause := unmet(one, rules)) is not None)
+
+    def narrowed(document: _Document) -> _Document:
+        rule = document.parsed
+        if not isinstance(rule, SigmaRule):
+            return document
+        title = rule.title
+
+        def refuse(one: SigmaFilter, cause: str) -> None:
+            problems.append(places[id(one)].problem(f"is left out for rule {title}: {cause}"))
+
+        return replace(document, parsed=filtered(rule, parsed, lambda rule: _variants(rule, placeholders), refuse))
+
+    return list(map(narrowed, documents))
 
 
 def _with_ids_of_their_own(documents: list[_Document], problems: list[Problem]) -> Iterator[_Document]:
@@ -81,8 +168,9 @@ def _with_ids_of_their_own(documents: list[_Document], problems: list[Problem]) 
 class _Assembly:
     """Documents on their way to a rule set: those referred to come before those that refer to them."""
 
-    def __init__(self, documents: list[_Document], problems: list[Problem]) -> None:
+    def __init__(self, documents: list[_Document], placeholders: Placeholders, problems: list[Problem]) -> None:
         self.documents = documents
+        self.placeholders = placeholders
         self.problems = problems
         self.by_reference: dict[str, _Document] = {}
         for document in documents:
@@ -90,7 +178,8 @@ class _Assembly:
             if document.parsed.name:
                 self.by_reference.setdefault(document.parsed.name, document)
         self.made: dict[str, Rule | Correlation] = {}
-        self.broken: set[str] = set()
+        # By id, whether what is left out is wrong, or only about other events than ours.
+        self.broken: dict[str, bool] = {}
         self.making: list[str] = []
         # By id of what is referred to, the correlations that do, and whether one of them leaves it its own alerts.
         self.feeds: dict[str, list[str]] = {}
@@ -98,7 +187,8 @@ class _Assembly:
 
     def rule_set(self, version: str) -> RuleSet:
         for document in self.documents:
-            self._make(document)
+            if self._make(document) is not None and (unknown := attack_of(map(str, document.parsed.tags)).unknown):
+                self.problems.append(document.problem(f"{', '.join(unknown)}: no tactic or technique of MITRE ATT&CK; left out"))
         correlations = []
         for document in self.documents:
             made = self.made.get(document.id)
@@ -119,10 +209,16 @@ class _Assembly:
         self.making.append(document.id)
         try:
             parsed = document.parsed
-            made = _rule(parsed, document) if isinstance(parsed, SigmaRule) else self._correlation(parsed, document)
+            made = (
+                self._correlation(parsed, document)
+                if isinstance(parsed, SigmaCorrelationRule)
+                else _rule(parsed, document, self.placeholders)
+            )
         except (UnsupportedError, SigmaError) as error:
-            self.problems.append(document.problem(_cause(error)))
-            self.broken.add(document.id)
+            elsewhere = isinstance(error, NotApplicableError) and isinstance(document.parsed, SigmaRule)
+            wrong = error.wrong if isinstance(error, _LeftOutError) else not elsewhere
+            self.problems.append(document.problem(_cause(error), wrong=wrong))
+            self.broken[document.id] = wrong
             return None
         finally:
             self.making.pop()
@@ -149,20 +245,12 @@ class _Assembly:
             raise UnsupportedError(f"refers to itself through {reference}")
         made = self._make(document)
         if made is None:
-            raise UnsupportedError(f"its rule {reference} is left out")
+            raise _LeftOutError(f"its rule {reference} is left out", wrong=self.broken[document.id])
         return made
 
 
-def _rule(parsed: SigmaRule, document: _Document) -> Rule:
-    variants: list[Variant] = []
-    causes: list[str] = []
-    for source in datasets_of(parsed.logsource):
-        try:
-            variants.append(_variant(parsed, source))
-        except UnsupportedError as error:
-            causes.append(str(error))
-    if not variants:
-        raise UnsupportedError("; ".join(dict.fromkeys(causes)))
+def _rule(parsed: Any, document: _Document, placeholders: Placeholders) -> Rule:
+    variants = _variants(parsed, placeholders)
     return Rule(
         id=document.id,
         title=parsed.title,
@@ -180,24 +268,30 @@ def _rule(parsed: SigmaRule, document: _Document) -> Rule:
     )
 
 
-def _variant(parsed: SigmaRule, source: LogSource) -> Variant:
-    compiled = compile_rule(parsed, source.record_field)
-    where, inner = tuple(source.where.items()), compiled.matches
+def _variants(parsed: SigmaRule, placeholders: Placeholders) -> list[Variant]:
+    """A rule compiled for each dataset that has its fields. Raises UnsupportedError where none has."""
+    variants: list[Variant] = []
+    errors: list[UnsupportedError] = []
+    for source in datasets_of(parsed.logsource):
+        try:
+            variants.append(_variant(parsed, source, placeholders))
+        except UnsupportedError as error:
+            errors.append(error)
+    if not variants:
+        elsewhere = all(isinstance(error, NotApplicableError) for error in errors)
+        raise (NotApplicableError if elsewhere else UnsupportedError)("; ".join(dict.fromkeys(map(str, errors))))
+    return variants
 
-    def matches(record: Mapping[str, Any]) -> bool:
-        return all(record.get(name) == value for name, value in where) and inner(record)  # type: ignore[arg-type]
 
-    return Variant(
-        dataset=source.dataset,
-        matches=matches if where else inner,
-        required={name: frozenset({value.lower()}) for name, value in where} | compiled.required,
-        record_field=source.record_field,
-    )
+def _variant(parsed: SigmaRule, source: LogSource, placeholders: Placeholders) -> Variant:
+    compiled = compile_rule(parsed, Names(source.record_field, source.keywords, placeholders))
+    compiled = within(compiled, source.where, source.there)
+    return Variant(source.dataset, compiled.matches, compiled.required, source.record_field, compiled.cover)
 
 
-def _documents(name: str, content: bytes, problems: list[Problem]) -> Iterator[_Document]:
+def _documents(name: str, content: bytes, replaced: Replaced, problems: list[Problem]) -> Iterator[_Document]:
     if len(content) > MAX_FILE_BYTES:
-        problems.append(Problem(name, 0, "", f"{len(content)} bytes; a rule file has at most {MAX_FILE_BYTES}"))
+        problems.append(Problem(name, 0, "", f"{len(content)} bytes; a rule file has at most {MAX_FILE_BYTES}", whole=True))
         return
     try:
         text = content.decode("utf-8-sig")
@@ -207,25 +301,26 @@ def _documents(name: str, content: bytes, problems: list[Problem]) -> Iterator[_
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark is not None else 0
         detail = str(getattr(error, "problem", "") or error).replace("\n", " ")
-        problems.append(Problem(name, line, "", f"not YAML: {detail}"))
+        problems.append(Problem(name, line, "", f"not YAML: {detail}", whole=True))
         return
-    for line, raw in zip(lines, loaded, strict=True):
+    for line, written in zip(lines, loaded, strict=True):
+        raw = replaced.get((name, line), written)
         if raw is None:
             continue
         title = str(raw.get("title", "")) if isinstance(raw, dict) else ""
         cause: str | None = _refusal(raw)
         if cause is None:
             try:
-                parsed = SigmaCollection.from_dicts([raw], collect_errors=True, resolve_references=False)
+                parsed = SigmaCollection.from_dicts([raw], collect_errors=True, collect_filters=True, resolve_references=False)
             except Exception as error:  # pySigma raises many kinds for rules of unexpected shape
                 cause = f"not a Sigma rule: {_cause(error)}"
             else:
                 if parsed.errors:
                     cause = "; ".join(dict.fromkeys(_cause(error) for error in parsed.errors))
                 else:
-                    yield from (_Document(name, line, rule) for rule in parsed.rules)
+                    yield from (_Document(name, line, rule) for rule in [*parsed.rules, *parsed.filters])
         if cause is not None:
-            problems.append(Problem(name, line, title, cause))
+            problems.append(Problem(name, line, title, cause, str(raw.get("id", "")).lower() if isinstance(raw, dict) else ""))
 
 
 def _refusal(raw: Any) -> str | None:
@@ -233,8 +328,6 @@ def _refusal(raw: Any) -> str | None:
         return "a document that is not a mapping"
     if "action" in raw:
         return f"collection action {raw['action']} is not supported; write each rule out"
-    if "filter" in raw:
-        return "Sigma filters are not supported yet"
     return None
 
 

@@ -1,18 +1,17 @@
 """Sigma detections compiled to Python predicates over event records.
 
 pySigma parses the rule and resolves its condition to a tree of field comparisons; this module turns the tree into closures. Meaning
-follows the Sigma specification 2.1: text compares without regard to case unless `cased`, `*` and `?` are wildcards, a list of
-values is any of them unless `all`, a field that holds a list matches where any of its elements does, and a keyword matches where
-it occurs anywhere in any text of the event.
+follows the Sigma specification 2.1, see docs/sigma.md: text compares without regard to case unless `cased`, `*` and `?` are
+wildcards, a list of values is any of them unless `all`, a field that holds a list matches where any of its elements does, and a
+keyword matches where it occurs anywhere in any text of the event.
 """
 
 from __future__ import annotations
 
-import ipaddress
-import re
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+from zoneinfo import ZoneInfo
 
 from sigma.conditions import (
     ConditionAND,
@@ -23,298 +22,325 @@ from sigma.conditions import (
 )
 from sigma.rule import SigmaRule
 from sigma.types import (
-    CompareOperators,
-    SigmaBool,
     SigmaCasedString,
-    SigmaCIDRExpression,
-    SigmaCompareExpression,
     SigmaExists,
     SigmaExpansion,
+    SigmaFieldReference,
     SigmaNull,
     SigmaNumber,
     SigmaRegularExpression,
-    SigmaRegularExpressionFlag,
     SigmaString,
-    SigmaTimestampPart,
-    SpecialChars,
 )
 
-__all__ = ["Compiled", "Predicate", "UnsupportedError", "compile_rule"]
+from weir.detect.covers import KEYWORDS, Clue, Cover, all_of, any_of
+from weir.detect.fields import Getter, fold, getter, text_of
+from weir.detect.placeholders import NO_PLACEHOLDERS, Placeholders
+from weir.detect.values import UTC, UnsupportedError, any_value, plain_text, regex_of, text_pattern
+
+__all__ = ["Compiled", "Names", "Predicate", "UnsupportedError", "compile_rule", "event_text", "texts_of", "within"]
 
 Record = dict[str, Any]
 Predicate = Callable[[Record], bool]
-ValueTest = Callable[[Any], bool]
 
-_FLAGS = {
-    SigmaRegularExpressionFlag.IGNORECASE: re.IGNORECASE,
-    SigmaRegularExpressionFlag.MULTILINE: re.MULTILINE,
-    SigmaRegularExpressionFlag.DOTALL: re.DOTALL,
-}
+NOT_OF_THE_EVENT: Final = frozenset(
+    {
+        "event_id", "event_hash", "raw_topic", "raw_partition", "raw_offset", "site", "organization_id", "log_source_name",
+        "log_source_ip", "timestamp", "event_created", "event_kind", "event_module", "event_dataset", "event_category",
+        "event_type",
+        "observer_vendor", "observer_product",
+    }
+)  # fmt: skip
+"""Fields in which keywords are not looked for: what Weir itself says of an event, not its sender."""
+
+_BETWEEN: Final = "\x1e\x1f"
+"""Between texts that are searched as one, so that no keyword is found across two of them."""
 
 
-class UnsupportedError(ValueError):
-    """A construct this matcher does not evaluate; the message names it."""
+@dataclass(frozen=True, slots=True)
+class Names:
+    """How a rule's names are read: `record_field` gives the name for `fields.getter` of a Sigma field, or raises UnsupportedError.
+
+    `keywords` are the fields in which keywords are looked for, all of the event's own where it is None.
+    """
+
+    record_field: Callable[[str], str]
+    keywords: tuple[str, ...] | None = None
+    placeholders: Placeholders = NO_PLACEHOLDERS
 
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
     """A rule's detection, compiled.
 
-    `required` holds what every matching event must have: a field and the lower-case texts it may equal. It serves as an index
-    key and may be empty. `fields` are the record fields the detection reads.
+    `cover` are the clues by which an index finds it. `required` holds what every matching event must have: a field and the folded
+    texts it may equal. `fields` are the record fields the detection reads.
     """
 
     matches: Predicate
+    cover: Cover
     required: dict[str, frozenset[str]]
     fields: frozenset[str]
 
 
-def compile_rule(rule: SigmaRule, field_name: Callable[[str], str]) -> Compiled:
+def compile_rule(rule: SigmaRule, names: Names) -> Compiled:
     """Compile the detection of a rule.
-
-    Args:
-        rule: as pySigma parsed it.
-        field_name: record field of a Sigma field name; may raise UnsupportedError.
 
     Raises:
         UnsupportedError: the rule uses something that is not evaluated here.
         sigma.exceptions.SigmaError: the condition does not parse or names a selection that is not there.
     """
-    fields: set[str] = set()
-
-    def name_of(sigma_name: str) -> str:
-        found = field_name(sigma_name)
-        fields.add(found)
-        return found
-
+    compiler = _Compiler(names)
     parts = []
     for condition in rule.detection.parsed_condition:
         tree = condition.parsed
         if tree is None:
             raise UnsupportedError(f"condition {condition.condition!r} is empty")
-        parts.append(_compile(tree, name_of))
+        parts.append(compiler.node(tree))
     if not parts:
         raise UnsupportedError("the detection has no condition")
     # Several conditions are several ways to match.
-    matches, required = parts[0] if len(parts) == 1 else (_any([p for p, _ in parts]), _common([r for _, r in parts]))
-    return Compiled(matches, required, frozenset(fields))
+    whole = _either(parts)
+    return Compiled(whole.matches, whole.cover, whole.required, frozenset(compiler.fields))
 
 
-_Part = tuple[Predicate, dict[str, frozenset[str]]]
+def within(compiled: Compiled, where: Mapping[str, tuple[str, ...]], there: str | None) -> Compiled:
+    """A detection for the events alone in which each field of `where` has one of its texts, and the field `there` is there."""
+    parts = [_Part(compiled.matches, compiled.cover, compiled.required)]
+    if there is not None:
+        read = getter(there)
+        parts.insert(0, _Part(lambda record: read(record) is not None, frozenset({Clue("there", there)})))
+    for name, texts in reversed(list(where.items())):
+        test, cover = any_value([SigmaString.from_str(text) for text in texts], name)
+        required = {name: frozenset(map(fold, texts))}
+        parts.insert(0, _Part(_of_any_element(getter(name), test), cover, required))
+    if len(parts) == 1:
+        return compiled
+    whole = _both(parts)
+    return Compiled(whole.matches, whole.cover, whole.required, compiled.fields | set(where))
 
 
-def _compile(node: Any, name_of: Callable[[str], str]) -> _Part:
-    if isinstance(node, ConditionAND):
-        parts = [_compile(arg, name_of) for arg in node.args]
-        required: dict[str, frozenset[str]] = {}
-        for _, need in parts:
-            for field, values in need.items():
-                # Of two demands on one field the narrower serves better; a list-valued field may satisfy both differently.
-                if field not in required or len(values) < len(required[field]):
-                    required[field] = values
-        return _all([p for p, _ in parts]), required
-    if isinstance(node, ConditionOR):
-        parts = [_compile(arg, name_of) for arg in node.args]
-        return _any([p for p, _ in parts]), _common([need for _, need in parts])
-    if isinstance(node, ConditionNOT):
-        inner, _ = _compile(node.args[0], name_of)
-        return (lambda record: not inner(record)), {}
-    if isinstance(node, ConditionFieldEqualsValueExpression):
-        return _field(name_of(node.field), node.value)
-    if isinstance(node, ConditionValueExpression):
-        return _keyword(node.value), {}
-    raise UnsupportedError(f"condition element {type(node).__name__}")
+@dataclass(frozen=True, slots=True)
+class _Part:
+    matches: Predicate
+    cover: Cover = None
+    required: dict[str, frozenset[str]] = field(default_factory=dict)
 
 
-def _all(parts: list[Predicate]) -> Predicate:
-    return lambda record: all(part(record) for part in parts)
-
-
-def _any(parts: list[Predicate]) -> Predicate:
-    return lambda record: any(part(record) for part in parts)
-
-
-def _common(needs: list[dict[str, frozenset[str]]]) -> dict[str, frozenset[str]]:
-    """What holds whichever of the alternatives does."""
-    shared = set(needs[0]).intersection(*needs[1:])
-    return {field: frozenset().union(*(need[field] for need in needs)) for field in sorted(shared)}
-
-
-def _field(name: str, value: Any) -> _Part:
-    if isinstance(value, SigmaExists):
-        wanted = bool(value)
-        return (lambda record: (record.get(name) is not None) == wanted), {}
-    if isinstance(value, SigmaNull):
-        return (lambda record: record.get(name) is None), {}
-    if isinstance(value, SigmaExpansion):
-        parts = [_field(name, item) for item in value.values]
-        return _any([p for p, _ in parts]), _common([need for _, need in parts])
-    test = _value_test(value)
+def _both(parts: list[_Part]) -> _Part:
+    required: dict[str, frozenset[str]] = {}
+    for part in parts:
+        for name, values in part.required.items():
+            # Of two demands on one field the narrower serves better; a list-valued field may satisfy both differently.
+            if name not in required or len(values) < len(required[name]):
+                required[name] = values
+    predicates = [part.matches for part in parts]
+    if len(predicates) == 2:
+        one, two = predicates
+        return _Part(lambda record: one(record) and two(record), all_of(part.cover for part in parts), required)
 
     def matches(record: Record) -> bool:
-        found = record.get(name)
+        for predicate in predicates:  # noqa: SIM110  # all() takes three times as long
+            if not predicate(record):
+                return False
+        return True
+
+    return _Part(matches, all_of(part.cover for part in parts), required)
+
+
+def _either(parts: list[_Part]) -> _Part:
+    if len(parts) == 1:
+        return parts[0]
+    predicates = [part.matches for part in parts]
+
+    def matches(record: Record) -> bool:
+        for predicate in predicates:  # noqa: SIM110  # any() takes three times as long
+            if predicate(record):
+                return True
+        return False
+
+    shared = set(parts[0].required).intersection(*(part.required for part in parts[1:]))
+    required = {name: frozenset().union(*(part.required[name] for part in parts)) for name in sorted(shared)}
+    return _Part(matches, any_of(part.cover for part in parts), required)
+
+
+class _Compiler:
+    def __init__(self, names: Names) -> None:
+        self.names = names
+        self.zone: ZoneInfo = names.placeholders.zone or UTC
+        self.fields: set[str] = set()
+
+    def node(self, node: Any) -> _Part:
+        if isinstance(node, ConditionAND):
+            return _both([self.node(arg) for arg in node.args])
+        if isinstance(node, ConditionOR):
+            return self._or(node.args)
+        if isinstance(node, ConditionNOT):
+            inner = self.node(node.args[0]).matches
+            return _Part(lambda record: not inner(record))
+        if isinstance(node, ConditionFieldEqualsValueExpression):
+            return self._field(node.field, [node.value])
+        if isinstance(node, ConditionValueExpression):
+            return self._keywords([node.value])
+        raise UnsupportedError(f"condition element {type(node).__name__}")
+
+    def _or(self, args: Iterable[Any]) -> _Part:
+        """Alternatives for one field, and keywords, are tried together."""
+        by_field: dict[str, list[Any]] = {}
+        keywords: list[Any] = []
+        others: list[_Part] = []
+        for arg in args:
+            if isinstance(arg, ConditionFieldEqualsValueExpression):
+                by_field.setdefault(arg.field, []).append(arg.value)
+            elif isinstance(arg, ConditionValueExpression):
+                keywords.append(arg.value)
+            else:
+                others.append(self.node(arg))
+        parts = [self._field(name, values) for name, values in by_field.items()]
+        return _either([*parts, *([self._keywords(keywords)] if keywords else []), *others])
+
+    def _values(self, values: Iterable[Any]) -> list[Any]:
+        """Values with what stands for several put in their place, and placeholders filled in."""
+        found: list[Any] = []
+        for value in values:
+            if isinstance(value, SigmaExpansion):
+                found += self._values(value.values)
+            else:
+                found += self.names.placeholders.filled(value)
+        return found
+
+    def _field(self, sigma_name: str, values: list[Any]) -> _Part:
+        name = self.names.record_field(sigma_name)
+        self.fields.add(name)
+        read = getter(name)
+        plain: list[Any] = []
+        parts: list[_Part] = []
+        for value in self._values(values):
+            if isinstance(value, SigmaExists):
+                there: Cover = frozenset({Clue("there", name)})
+                parts.append(_Part(lambda record: read(record) is not None, there) if value else _Part(_missing(read)))
+            elif isinstance(value, SigmaNull):
+                parts.append(_Part(_missing(read)))
+            elif isinstance(value, SigmaFieldReference):
+                parts.append(self._reference(name, read, value))
+            else:
+                plain.append(value)
+        if plain:
+            test, cover = any_value(plain, name, self.zone)
+            equal = cover is not None and all(clue.kind == "equals" for clue in cover)
+            required = {name: frozenset(clue.text for clue in cover)} if cover is not None and equal else {}
+            parts.insert(0, _Part(_of_any_element(read, test), cover, required))
+        return _either(parts)
+
+    def _reference(self, name: str, read: Getter, value: SigmaFieldReference) -> _Part:
+        other_name = self.names.record_field(value.field)
+        self.fields.add(other_name)
+        read_other = getter(other_name)
+        if value.starts_with and value.ends_with:
+            compare: Callable[[str, str], bool] = lambda text, other: other in text  # noqa: E731  # one of four alike
+        elif value.starts_with:
+            compare = str.startswith
+        elif value.ends_with:
+            compare = str.endswith
+        else:
+            compare = str.__eq__
+
+        def matches(record: Record) -> bool:
+            others = [fold(text_of(other)) for other in _elements(read_other(record))]
+            return bool(others) and any(
+                compare(text, other) for item in _elements(read(record)) for text in (fold(text_of(item)),) for other in others
+            )
+
+        return _Part(matches, frozenset({Clue("there", name)}))
+
+    def _keywords(self, values: list[Any]) -> _Part:
+        folded: list[str] = []
+        cased: list[str] = []
+        tests: list[Callable[[str], bool]] = []
+        covers: list[Cover] = []
+        # What is looked for in a few fields only is in the event as well, so the clue holds.
+        for given in self._values(values):
+            value = SigmaString.from_str(str(given.number)) if isinstance(given, SigmaNumber) else given
+            if isinstance(value, SigmaRegularExpression):
+                search, needed = regex_of(value)
+                tests.append(search)
+                covers.append(None if needed is None else frozenset(Clue("contains", KEYWORDS, fold(text)) for text in needed))
+            elif isinstance(value, SigmaString) and not value.contains_special():
+                text = plain_text(value.s)
+                (cased if isinstance(value, SigmaCasedString) else folded).append(
+                    text if isinstance(value, SigmaCasedString) else fold(text)
+                )
+                covers.append(frozenset({Clue("contains", KEYWORDS, fold(text))}) if text else None)
+            elif isinstance(value, SigmaString):
+                tests.append(text_pattern(value, whole=False))
+                longest = max((fold(part) for part in value.s if isinstance(part, str)), key=len, default="")
+                covers.append(frozenset({Clue("contains", KEYWORDS, longest)}) if longest else None)
+            else:
+                raise UnsupportedError(f"keyword of type {type(value).__name__}")
+        return _Part(_keyword_test(self.names.keywords, folded, cased, tests), any_of(covers))
+
+
+def _missing(read: Getter) -> Predicate:
+    return lambda record: read(record) is None
+
+
+def _elements(found: Any) -> Iterable[Any]:
+    if found is None:
+        return ()
+    return [item for item in found if item is not None] if isinstance(found, (list, tuple)) else (found,)
+
+
+def _of_any_element(read: Getter, test: Callable[[Any], bool]) -> Predicate:
+    def matches(record: Record) -> bool:
+        found = read(record)
         if found is None:
             return False
+        if found.__class__ is str:
+            return test(found)
         if isinstance(found, (list, tuple)):
-            return any(test(item) for item in found if item is not None)
-        return test(found)
+            return any(test(item) for item in found if item is not None and not isinstance(item, (dict, list)))
+        return not isinstance(found, dict) and test(found)
 
-    plain = isinstance(value, SigmaString) and not value.contains_special()
-    return matches, {name: frozenset({_plain_text(value).lower()})} if plain else {}
+    return matches
 
 
-def _keyword(value: Any) -> Predicate:
-    if isinstance(value, SigmaExpansion):
-        return _any([_keyword(item) for item in value.values])
-    if isinstance(value, SigmaRegularExpression):
-        search = _regex(value).search
-        return lambda record: any(search(text) for text in _texts(record.values()))
-    if isinstance(value, SigmaString):
-        cased = isinstance(value, SigmaCasedString)
-        if not value.contains_special():
-            needle = _plain_text(value)
-            if cased:
-                return lambda record: any(needle in text for text in _texts(record.values()))
-            needle = needle.lower()
-            return lambda record: any(needle in text.lower() for text in _texts(record.values()))
-        pattern = re.compile(_wildcards(value), re.DOTALL | (0 if cased else re.IGNORECASE))
-        return lambda record: any(pattern.search(text) for text in _texts(record.values()))
-    if isinstance(value, SigmaNumber):
-        needle = str(value)
-        return lambda record: any(needle in text for text in _texts(record.values()))
-    raise UnsupportedError(f"keyword of type {type(value).__name__}")
+def _keyword_test(
+    names: tuple[str, ...] | None, folded: list[str], cased: list[str], tests: list[Callable[[str], bool]]
+) -> Predicate:
+    def matches(record: Record) -> bool:
+        texts = list(texts_of(record, names))
+        if folded:
+            # What joins the texts is in no needle, so none is found across two of them.
+            text = fold(_BETWEEN.join(texts))
+            for needle in folded:
+                if needle in text:
+                    return True
+        for needle in cased:
+            if any(needle in text for text in texts):
+                return True
+        return any(test(text) for test in tests for text in texts)
+
+    return matches
+
+
+def event_text(record: Record) -> str:
+    """All the texts of an event in one, folded: where an index looks for keywords."""
+    return fold(_BETWEEN.join(texts_of(record)))
+
+
+def texts_of(record: Mapping[str, Any], names: tuple[str, ...] | None = None) -> Iterator[str]:
+    """The texts of an event in which keywords are looked for: of the fields named, or of all that are the event's own."""
+    if names is not None:
+        return _texts(getter(name)(record) for name in names)  # type: ignore[arg-type]
+    return _texts(value for name, value in record.items() if name not in NOT_OF_THE_EVENT)
 
 
 def _texts(values: Iterable[Any]) -> Iterator[str]:
     for value in values:
-        if isinstance(value, str):
+        if value.__class__ is str:
             yield value
         elif isinstance(value, dict):
             yield from _texts(value.values())
         elif isinstance(value, (list, tuple)):
             yield from _texts(value)
-        elif isinstance(value, (int, float)):
+        elif isinstance(value, (int, float)) and not isinstance(value, bool):
             yield str(value)
-
-
-def _value_test(value: Any) -> ValueTest:
-    if isinstance(value, SigmaTimestampPart):  # to pySigma a kind of number
-        raise UnsupportedError("parts of a timestamp (minute, hour, day, week, month, year)")
-    if isinstance(value, SigmaString):
-        return _string_test(value)
-    if isinstance(value, SigmaBool):
-        wanted = bool(value)
-        text = str(wanted).lower()
-        return lambda found: found is wanted if isinstance(found, bool) else str(found).lower() == text
-    if isinstance(value, SigmaNumber):
-        number = value.number
-        digits = str(number)
-        return lambda found: found == number if isinstance(found, (int, float)) else str(found) == digits
-    if isinstance(value, SigmaRegularExpression):
-        search = _regex(value).search
-        return lambda found: search(_text(found)) is not None
-    if isinstance(value, SigmaCIDRExpression):
-        return _cidr_test(value.network)
-    if isinstance(value, SigmaCompareExpression):
-        return _compare_test(value)
-    raise UnsupportedError(f"value of type {type(value).__name__.removeprefix('Sigma')}")
-
-
-def _string_test(value: SigmaString) -> ValueTest:
-    cased = isinstance(value, SigmaCasedString)
-    parts = list(value.s)
-    star = SpecialChars.WILDCARD_MULTI
-    if not value.contains_special():
-        whole = _plain_text(value)
-        if cased:
-            return lambda found: _text(found) == whole
-        lower = whole.lower()
-        return lambda found: _text(found).lower() == lower
-    literals = [part for part in parts if isinstance(part, str)]
-    if len(literals) == 1 and not cased and all(isinstance(part, str) or part == star for part in parts):
-        needle = literals[0].lower()
-        if parts[0] == star and parts[-1] == star:
-            return lambda found: needle in _text(found).lower()
-        if parts[-1] == star:
-            return lambda found: _text(found).lower().startswith(needle)
-        return lambda found: _text(found).lower().endswith(needle)
-    fullmatch = re.compile(_wildcards(value), re.DOTALL | (0 if cased else re.IGNORECASE)).fullmatch
-    return lambda found: fullmatch(_text(found)) is not None
-
-
-def _text(found: Any) -> str:
-    if isinstance(found, str):
-        return found
-    if isinstance(found, bool):
-        return "true" if found else "false"
-    return str(found)
-
-
-def _plain_text(value: SigmaString) -> str:
-    return "".join(_literal(part) for part in value.s)
-
-
-def _literal(part: Any) -> str:
-    if isinstance(part, str):
-        return part
-    raise UnsupportedError(f"placeholder {part}; placeholders (expand) are not filled in")
-
-
-def _wildcards(value: SigmaString) -> str:
-    pattern = []
-    for part in value.s:
-        if part == SpecialChars.WILDCARD_MULTI:
-            pattern.append(".*")
-        elif part == SpecialChars.WILDCARD_SINGLE:
-            pattern.append(".")
-        else:
-            pattern.append(re.escape(_literal(part)))
-    return "".join(pattern)
-
-
-def _regex(value: SigmaRegularExpression) -> re.Pattern[str]:
-    flags = 0
-    for flag in value.flags:
-        flags |= _FLAGS[flag]
-    text = value.regexp.to_plain(True)
-    try:
-        return re.compile(text, flags)
-    except re.error as error:
-        raise UnsupportedError(f"regular expression {text!r}: {error}") from error
-
-
-def _cidr_test(network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> ValueTest:
-    def test(found: Any) -> bool:
-        try:
-            address = ipaddress.ip_address(found if isinstance(found, int) else str(found))
-        except ValueError:
-            return False
-        if address.version == 6 and network.version == 4 and address.ipv4_mapped is not None:
-            return address.ipv4_mapped in network
-        return address in network
-
-    return test
-
-
-def _compare_test(value: SigmaCompareExpression) -> ValueTest:
-    limit = value.number.number
-    compare: dict[CompareOperators, Callable[[float], bool]] = {
-        CompareOperators.LT: lambda n: n < limit,
-        CompareOperators.LTE: lambda n: n <= limit,
-        CompareOperators.GT: lambda n: n > limit,
-        CompareOperators.GTE: lambda n: n >= limit,
-        CompareOperators.NEQ: lambda n: n != limit,
-    }
-    if value.op not in compare:
-        raise UnsupportedError(f"comparison {value.op.name.lower()}")
-    test = compare[value.op]
-
-    def compared(found: Any) -> bool:
-        if isinstance(found, bool):
-            return False
-        try:
-            return test(found if isinstance(found, (int, float)) else float(found))
-        except (TypeError, ValueError):
-            return False
-
-    return compared

@@ -11,19 +11,40 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from weir.detect.covers import Cover
 from weir.detect.matcher import Predicate
 
-__all__ = ["MAX_EXACT_COUNT", "Condition", "Correlation", "Expression", "Member", "Problem", "Rule", "RuleSet", "Source", "Variant"]
+__all__ = [
+    "MAX_EXACT_COUNT",
+    "Condition",
+    "Correlation",
+    "Expression",
+    "Loaded",
+    "Member",
+    "Problem",
+    "Rule",
+    "RuleSet",
+    "Source",
+    "Variant",
+    "ordered_steps",
+]
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something in a rule file that is left out, and why. `line` counts from 1; 0 where no line can be named."""
+    """Something in a rule file that is left out, and why. `line` counts from 1; 0 where no line can be named.
+
+    `rule_id` is the document's, where it has one; `whole` says that nothing in the file can be read. `wrong` is False where the
+    rule is sound, and none of our datasets has what it speaks of.
+    """
 
     file: str
     line: int
     title: str
     cause: str
+    rule_id: str = ""
+    whole: bool = False
+    wrong: bool = True
 
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}" if self.line else self.file
@@ -34,14 +55,15 @@ class Problem:
 class Variant:
     """A rule's detection compiled for one dataset.
 
-    `required` are texts that a field of every matching event must equal, in lower case. `record_field` gives the record field of a
-    Sigma field name here; it raises UnsupportedError where the dataset has none.
+    `required` are folded texts that a field of every matching event must equal. `record_field` gives the name, for `fields.getter`,
+    of a Sigma field name here; it raises UnsupportedError where the dataset has none. `cover` is what an index finds it by.
     """
 
     dataset: str
     matches: Predicate
     required: dict[str, frozenset[str]]
     record_field: Callable[[str], str]
+    cover: Cover = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -122,6 +144,7 @@ class Correlation:
         feeds: correlations that its alerts count in, by id.
         once_us: a processor need not say again within this time (of receipt) what it has said of the same group and values; 0 where
             each event counts.
+        name: what other correlations, and suppressions, may call it by.
     """
 
     id: str
@@ -145,6 +168,7 @@ class Correlation:
     references: tuple[str, ...] = ()
     author: str = ""
     tests: tuple[dict[str, Any], ...] = ()
+    name: str = ""
     file: str = ""
     line: int = 0
 
@@ -178,6 +202,13 @@ def _has_not(expression: Expression | None) -> bool:
     return expression[0] == "not" or any(map(_has_not, expression[1:]))
 
 
+class Loaded(NamedTuple):
+    """Where a rule set came from: content by file, and by id the documents that another version of their file had."""
+
+    files: Mapping[str, bytes] = {}
+    kept: Mapping[str, Mapping[str, Any]] = {}
+
+
 @dataclass(frozen=True, slots=True)
 class RuleSet:
     """What a folder of rules came to. `version` is a hash of its files' names and content."""
@@ -186,7 +217,39 @@ class RuleSet:
     rules: tuple[Rule, ...]
     correlations: tuple[Correlation, ...]
     problems: tuple[Problem, ...]
+    loaded: Loaded = field(default=Loaded(), repr=False, compare=False)
 
     def correlation(self, correlation_id: str) -> Correlation | None:
         """The correlation with this id."""
         return next((c for c in self.correlations if c.id == correlation_id), None)
+
+
+def ordered_steps(expression: Expression) -> tuple[list[frozenset[str]], frozenset[str]]:
+    """What an extended condition means where order counts: one after the other the operands of `and`, each a rule or several
+    joined by `or`; and the rules under `not`, which must not be in the window at all.
+
+    Raises:
+        ValueError: another form, whose order would be a guess.
+    """
+    steps: list[frozenset[str]] = []
+    absent: list[str] = []
+
+    def labels(node: Expression) -> frozenset[str]:
+        if node[0] == "rule":
+            return frozenset({node[1]})
+        if node[0] == "or":
+            return frozenset().union(*map(labels, node[1:]))
+        raise ValueError("an ordered condition has rules, or rules joined by or, one after the other by and")
+
+    for part in expression[1:] if expression[0] == "and" else (expression,):
+        if part[0] == "not":
+            absent.extend(labels(part[1]))
+        elif part[0] == "and":
+            inner, none = ordered_steps(part)
+            steps.extend(inner)
+            absent.extend(none)
+        else:
+            steps.append(labels(part))
+    if not steps:
+        raise ValueError("an ordered condition needs a rule that is not under not")
+    return steps, frozenset(absent)

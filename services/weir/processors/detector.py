@@ -1,9 +1,9 @@
 """signals → alerts: a Faust app whose table holds one value for each group of each correlation.
 
-For each record, in this order: Kafka acknowledges its alerts, the table is written, Kafka acknowledges the changelog's records, the
-ledger is told, the offset is committed. Killed anywhere in between, the detector does the record again and comes to the same
-alerts: what was counted is in the same table value as the counts. Faust only reads, `member` commits, and Faust's position is not
-trusted.
+For each record, in this order: Kafka acknowledges its alerts, and what they are worth as signals of other correlations; the table
+is written, Kafka acknowledges the changelog's records, the ledger is told, the offset is committed. Killed anywhere in between,
+the detector does the record again and comes to the same alerts: what was counted is in the same table value as the counts. Faust
+only reads, `member` commits, and Faust's position is not trusted.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from weir.bus.deadletter import dead_letter_headers, fitting
 from weir.bus.producer import DeliveryProducer
 from weir.detect.alerts import Origin
 from weir.detect.engine import Effects, Engine, key_partition
-from weir.detect.rules import RuleSet
 from weir.model.ledger import LedgerCounts
 from weir.model.topics import TopicNames
 from weir.ops import logging as ops_logging
@@ -32,17 +31,19 @@ from weir.ops import telemetry
 from weir.processors.faust_app import make_app
 from weir.processors.gaps import first_from
 from weir.processors.member import RAW, Member, Partition, Ready, Work, endless_producer, headers_of, run_member
+from weir.processors.rules import LiveRules, load_live_rules
 from weir.processors.settings import ProcessorSettings
-from weir.processors.signals import load_rule_set
 from weir.processors.window import InFlight
 
 __all__ = ["SERVICE", "Detector", "DurableTable", "main"]
 
 SERVICE = "process.detector"
+TURN_SECONDS = 1.0
 MEND_SECONDS = 0.5
 MEND_ATTEMPTS = 60
 DAY_MS = 86_400_000
 MAX_ANNOUNCED = 10_000
+RULES_SECONDS = 120.0
 
 log = ops_logging.get("weir.detector")
 
@@ -73,23 +74,40 @@ class Detector(Member):
     """Everything between the stream of signals, the table and the alerts."""
 
     def __init__(
-        self, settings: ProcessorSettings, app: faust.App, table: DurableTable, producer: DeliveryProducer, rule_set: RuleSet
+        self,
+        settings: ProcessorSettings,
+        app: faust.App,
+        table: DurableTable,
+        producer: DeliveryProducer,
+        rules: LiveRules,
+        partitions: int,
     ) -> None:
         super().__init__(app, settings, SERVICE, producer, log)
         self.table = table
         self.signals_topic, self.alerts_topic = self.names["signals"], self.names["alerts"]
         self.dead_topic = self.names["signals.dlq"]
-        self.engine = Engine(rule_set, Origin(settings.site, settings.instance), self._load, self._items)
+        self.rules = rules
+        self.engine = Engine(rules.rule_set, Origin(settings.site, settings.instance), self._load, self._items, partitions)
         self.decode = Decoder()
         self.encode_alert = Encoder("alert")
+        self.encode_signals = Encoder("signals")
         self.slots = asyncio.Semaphore(settings.processor_max_in_flight)
         self.skipped: dict[TP, int] = {}
         self.announced: OrderedDict[str, int] = OrderedDict()
-        self.unknown: set[str] = set()
+        # Correlation and version of the rules its signals were made with: nothing is to be waited for.
+        self.unknown: set[tuple[str, str]] = set()
+        # By alert id, the suppression that was last told of.
+        self.held: OrderedDict[str, str] = OrderedDict()
         meter = telemetry.meter("weir.detector")
         self.count_signals = meter.create_counter("weir.detect.partials", description="partials merged")
         self.count_repeats = meter.create_counter("weir.detect.repeats", description="partials seen before")
         self.count_alerts = meter.create_counter("weir.detect.alerts", description="alert records written")
+        self.count_held = meter.create_counter(
+            "weir.detect.suppressed", description="alert records not published, by rule and suppression"
+        )
+        self.count_unknown = meter.create_counter(
+            "weir.detect.unknown", description="partials of correlations that the rules here do not have, which are lost"
+        )
 
     def _load(self, key: bytes) -> bytes | None:
         value: bytes | None = self.table.get(key)
@@ -155,22 +173,34 @@ class Detector(Member):
                 if (expected := self.next.get((tp.topic, tp.partition))) is not None and not self.app.rebalancing:
                     await self.app.consumer.seek_wait({tp: expected})
 
+    async def turn(self) -> None:
+        """Take a turn of the event loop every second, for ever."""
+        while True:
+            self.last_turn = time.monotonic()
+            await asyncio.sleep(TURN_SECONDS)
+
     async def take(self, message: Any) -> None:
         """Merge a signals record: its alerts first, then the table."""
         partition = message.tp.partition
         append_ms = int(message.timestamp * 1000) if message.timestamp else time.time_ns() // 1_000_000
         work = Work(message.offset, append_ms * 1000, counts=LedgerCounts(events_in=1))
-        entry = self.begin(message, work)
         try:
             record = self._decode(message)
         except WireFormatError as error:
+            entry = self.begin(message, work)
             await self._dead_letter(message, error)
             work.counts.dead = 1
             self._finished(entry)
             return
-        effects = self.engine.apply(partition, record)
+        await self._wait_for_rules(record, append_ms / 1000)
+        if self.is_stale(message):
+            self.pass_over()
+            return
+        entry = self.begin(message, work)
+        effects = self.engine.apply(partition, record, message.offset)
         work.source, work.received_at = record["processor"], record["received_at"]
-        await self._publish(effects, append_ms)
+        published = self._unsuppressed(effects.alerts)
+        await self._publish(published, self._unsuppressed(effects.repeats), effects.signals, append_ms)
         if entry.dropped:
             # The partition has gone to another member while Kafka took the alerts; its table is no longer ours to write.
             self.slots.release()
@@ -181,11 +211,13 @@ class Detector(Member):
             elif key in self.table:
                 del self.table[key]
         work.counts.filtered, work.counts.delivered = (0, 1) if effects.counted else (1, 0)
-        if effects.alerts:
-            work.counts.events_out = {"alerts": len(effects.alerts)}
+        if published:
+            work.counts.events_out = {"alerts": len(published)}
+        if held := len(effects.alerts) - len(published):
+            work.datasets["alerts"] = LedgerCounts(filtered=held)
         self.count_signals.add(effects.counted)
         self.count_repeats.add(effects.seen)
-        self._warn_of_unknown(effects)
+        self._warn_of_unknown(effects, record)
         sent = self.table.take_sent()
         if not sent:
             self._finished(entry)
@@ -195,8 +227,8 @@ class Detector(Member):
 
     def _decode(self, message: Any) -> dict[str, Any]:
         name, record = self.decode.named(message.value, headers_of(message))
-        if name != "signals" or record["kind"] not in {"partials", "tick"}:
-            raise WireFormatError(f"neither partials nor a tick, but {record.get('kind', '')!r} of schema {name}")
+        if name != "signals" or record["kind"] not in {"partials", "alerts", "tick"}:
+            raise WireFormatError(f"neither partials, alerts nor a tick, but {record.get('kind', '')!r} of schema {name}")
         return record
 
     def _changelog_settled(self, entry: InFlight[Work], done: asyncio.Future[Any]) -> None:
@@ -211,22 +243,38 @@ class Detector(Member):
         self.slots.release()
         self.wake.set()
 
-    async def _publish(self, effects: Effects, append_ms: int) -> None:
-        alerts = effects.alerts + [a for a in effects.repeats if self.announced.get(a["alert_id"], 0) < a["revision"]]
-        if not alerts:
+    async def _publish(
+        self, new: list[dict[str, Any]], repeats: list[dict[str, Any]], signals: list[tuple[int, dict[str, Any]]], append_ms: int
+    ) -> None:
+        alerts = new + [a for a in repeats if self.announced.get(a["alert_id"], 0) < a["revision"]]
+        if not alerts and not signals:
             return
         now_ms = time.time_ns() // 1_000_000
+
+        def stamp(created_us: int) -> int:
+            return min(max(created_us // 1000, append_ms - DAY_MS), now_ms)
+
         await asyncio.gather(
             *(
                 self.producer.deliver(
                     self.alerts_topic,
                     self.encode_alert(alert),
                     key=alert["alert_id"],
-                    timestamp_ms=min(max(alert["alert_created"] // 1000, append_ms - DAY_MS), now_ms),
+                    timestamp_ms=stamp(alert["alert_created"]),
                     blocking_seconds=math.inf,
                 )
                 for alert in alerts
-            )
+            ),
+            *(
+                self.producer.deliver(
+                    self.signals_topic,
+                    self.encode_signals(record),
+                    partition=partition,
+                    timestamp_ms=stamp(record["received_at"]),
+                    blocking_seconds=math.inf,
+                )
+                for partition, record in signals
+            ),
         )
         for alert in alerts:
             self.announced[alert["alert_id"]] = alert["revision"]
@@ -246,12 +294,70 @@ class Detector(Member):
         )
         await self.producer.deliver(self.dead_topic, value or b"", key=message.key, headers=headers, blocking_seconds=math.inf)
 
-    def _warn_of_unknown(self, effects: Effects) -> None:
-        for correlation_id in effects.unknown - self.unknown:
-            self.unknown.add(correlation_id)
-            log.warning(
-                "signals of a correlation that is not in the rules here; give all services the same rules", id=correlation_id
-            )
+    # --- suppressions --------------------------------------------------------------------------------------------------------
+
+    def _unsuppressed(self, alerts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The alerts that are to be published; the others are counted, and each is logged once."""
+        passed = []
+        for alert in alerts:
+            entry = self.rules.suppressions.suppressing(alert)
+            if entry is None:
+                passed.append(alert)
+                continue
+            self.count_held.add(1, {"rule": alert["rule_id"], "suppression": entry.id})
+            if self.held.get(alert["alert_id"]) != entry.id:
+                self.held[alert["alert_id"]] = entry.id
+                log.info(
+                    "alert suppressed",
+                    alert_id=alert["alert_id"],
+                    suppression=entry.id,
+                    owner=entry.owner,
+                    summary=alert["summary"],
+                )
+                while len(self.held) > MAX_ANNOUNCED:
+                    self.held.popitem(last=False)
+        return passed
+
+    # --- rules that change ---------------------------------------------------------------------------------------------------
+
+    def take_rules(self) -> None:
+        """Merge by the rules as they are now, from the next record on."""
+        self.engine.replace_rules(self.rules.rule_set)
+
+    async def _wait_for_rules(self, record: dict[str, Any], appended: float) -> None:
+        """Wait until the rules here have the correlations of this record.
+
+        Services take over a changed folder at different moments, and a ConfigMap reaches one node up to two minutes after another.
+        So that no signal of a new rule is lost, the folder is looked at at once, and again until RULES_SECONDS after the record
+        was appended (`appended`, seconds UTC): meanwhile all signals wait in Kafka. What is unknown then is counted and logged, and
+        not waited for again in signals made with the same rules. A backlog of a rule that is gone is older than that and
+        delays nothing; neither does a rule that was removed here while processors still count for it.
+        """
+        while any((one, record["rule_set"]) not in self.unknown for one in self._not_known(record)):
+            if await self.rules.look(self.take_rules):
+                continue
+            left = appended + RULES_SECONDS - time.time()
+            if left <= 0:
+                return
+            await asyncio.sleep(min(left, self.settings.rules_poll_seconds, 1.0))
+
+    def _not_known(self, record: dict[str, Any]) -> set[str]:
+        return {one for one in {p["correlation_id"] for p in record["partials"]} if not self.engine.knows(one)}
+
+    def _warn_of_unknown(self, effects: Effects, record: dict[str, Any]) -> None:
+        if not effects.unknown:
+            return
+        self.count_unknown.add(sum(partial["correlation_id"] in effects.unknown for partial in record["partials"]))
+        if len(self.unknown) > MAX_ANNOUNCED:
+            self.unknown.clear()
+        for correlation_id in effects.unknown:
+            if (correlation_id, record["rule_set"]) not in self.unknown:
+                self.unknown.add((correlation_id, record["rule_set"]))
+                log.warning(
+                    "signals of a correlation that is not in the rules here; give all services the same rules",
+                    id=correlation_id,
+                    rules=record["rule_set"],
+                )
 
     def drop(self, partitions: set[Partition]) -> None:
         """These go to another member, which does their uncommitted records again."""
@@ -262,7 +368,7 @@ class Detector(Member):
 
     def background(self) -> list[Coroutine[Any, Any, None]]:
         """What runs beside the agent for as long as the process does."""
-        return [self.flush(), self.mend()]
+        return [self.flush(), self.mend(), self.turn(), self.rules.follow(self.take_rules)]
 
 
 def make_detector_app(settings: ProcessorSettings) -> tuple[faust.App, DurableTable, Any]:
@@ -285,8 +391,12 @@ def make_detector_app(settings: ProcessorSettings) -> tuple[faust.App, DurableTa
     return app, table, signals
 
 
-def _look_at_topics(producer: DeliveryProducer, names: TopicNames) -> None:
-    """Raises DeliveryFailed where a topic is missing, or the table's has not as many partitions as the signals'."""
+def _look_at_topics(producer: DeliveryProducer, names: TopicNames) -> int:
+    """Number of partitions of the signals topic.
+
+    Raises:
+        DeliveryFailed: a topic is missing, or the table's has not as many partitions as the signals'.
+    """
     needed = ("signals", "state.detector", "alerts", "signals.dlq", "ledger")
     counts = {name: producer.partitions(names[name]) for name in needed}
     if counts["signals"] != counts["state.detector"]:
@@ -294,21 +404,23 @@ def _look_at_topics(producer: DeliveryProducer, names: TopicNames) -> None:
             f"{names['signals']} has {counts['signals']} partitions and {names['state.detector']} {counts['state.detector']}; "
             "they must have the same number"
         )
+    return counts["signals"]
 
 
 def main(settings: ProcessorSettings) -> int:
     """Run the detector until it is told to stop; the exit code: 0, EXIT_UNAVAILABLE at start, EXIT_FATAL later.
 
     Raises:
-        SettingsError: the folder of rules is not there.
+        SettingsError: the folder of rules is not there, or the suppressions have mistakes.
     """
 
     async def make() -> Ready:
-        rule_set = load_rule_set(settings.rules_dir)
+        rules = load_live_rules(settings)
         producer = endless_producer(settings)
-        await asyncio.to_thread(_look_at_topics, producer, TopicNames(settings.topic_prefix))
+        partitions = await asyncio.to_thread(_look_at_topics, producer, TopicNames(settings.topic_prefix))
         app, table, signals = make_detector_app(settings)
-        detector = Detector(settings, app, table, producer, rule_set)
-        return Ready(detector, signals, {"rules": rule_set.version, "correlations": len(rule_set.correlations)})
+        detector = Detector(settings, app, table, producer, rules, partitions)
+        about = {"rules": rules.rule_set.version, "correlations": len(rules.rule_set.correlations)}
+        return Ready(detector, signals, about)
 
     return run_member(settings, SERVICE, log, make)

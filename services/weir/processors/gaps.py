@@ -8,6 +8,7 @@ from typing import NamedTuple
 from confluent_kafka import Consumer, TopicPartition
 
 from weir.bus.config import DeliveryFailed, consumer_config
+from weir.bus.offsets import watermarks
 from weir.ops.settings import ServiceSettings
 
 __all__ = ["Found", "first_from"]
@@ -33,7 +34,7 @@ def first_from(settings: ServiceSettings, topic: str, partition: int, offset: in
     consumer = Consumer(config)
     deadline = time.monotonic() + timeout
     try:
-        low, _ = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=timeout)
+        low, _ = watermarks(consumer, TopicPartition(topic, partition), timeout)
         consumer.assign([TopicPartition(topic, partition, max(low, offset))])
         while time.monotonic() < deadline:
             message = consumer.poll(1.0)

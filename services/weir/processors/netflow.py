@@ -82,9 +82,7 @@ def main(settings: ProcessorSettings) -> int:
     """Run the NetFlow processor until it is told to stop."""
     # Imported here: who but decodes, such as `weir decode`, needs neither Faust nor the rules.
     from weir.processors.enrichment import load_enrichment  # noqa: PLC0415
+    from weir.processors.rules import load_live_rules  # noqa: PLC0415
     from weir.processors.runtime import run_processor  # noqa: PLC0415
-    from weir.processors.signals import load_signal_source  # noqa: PLC0415
 
-    return run_processor(
-        settings, "process.netflow", "raw.netflow", process, load_signal_source(settings.rules_dir), load_enrichment(settings)
-    )
+    return run_processor(settings, "process.netflow", "raw.netflow", process, load_live_rules(settings), load_enrichment(settings))

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import faust
 
@@ -37,7 +37,7 @@ from weir.processors.settings import ProcessorSettings
 from weir.processors.ticks import Ticks
 from weir.processors.window import InFlight
 
-__all__ = ["ProcessorSettings", "SignalSource", "run_processor"]
+__all__ = ["ProcessorSettings", "Rules", "SignalSource", "run_processor"]
 
 MAX_EVENT_BYTES = 950_000
 # Events are some three to six times their raw units; with the producer's queue of 64 MB this much may be on its way.
@@ -65,6 +65,17 @@ class SignalSource(Protocol):
         """Partials (records of type Partial) of one raw batch, by signals partition."""
 
 
+class Rules(Protocol):
+    """Rules that may change while the process runs."""
+
+    @property
+    def source(self) -> SignalSource | None:
+        """Their single-event part as it is now; None where there are no rules."""
+
+    async def follow(self, changed: Callable[[], None]) -> NoReturn:
+        """Follow their changes for ever; `changed` is called after each."""
+
+
 class Processor(Member):
     """Everything between Faust's stream and the producer for one raw topic.
 
@@ -73,7 +84,7 @@ class Processor(Member):
         service: name in the ledger, dead letters and logs, such as "process.syslog".
         raw_topic: short name of the topic read, such as "raw.syslog".
         process: pure function from a batch and its coordinates to its outcome.
-        signal_source: the rules' single-event part; None where there are no rules.
+        rules: whose single-event part matches the events; None for no rules.
         enrichment: what is done to events before they are published; None does nothing.
     """
 
@@ -84,7 +95,7 @@ class Processor(Member):
         service: str,
         raw_topic: str,
         process: Callable[[RawBatch, RawCoordinates], Outcome],
-        signal_source: SignalSource | None,
+        rules: Rules | None,
         enrichment: Enrichment | None = None,
     ) -> None:
         super().__init__(app, settings, service, endless_producer(settings), log)
@@ -93,7 +104,8 @@ class Processor(Member):
         self.dead_topic = self.names[f"{raw_topic}.dlq"]
         self.signals_topic = self.names["signals"]
         self.event_topics = {dataset: self.names[f"events.{dataset}"] for dataset in DATASETS}
-        self.signal_source = signal_source
+        self.rules = rules
+        self.signal_source: SignalSource | None = None
         self.enrichment = enrichment
         self.filtering = Filtering(settings.filters_file, settings.filters_poll_seconds)
         self.signal_partitions = 0
@@ -105,9 +117,7 @@ class Processor(Member):
         self.in_flight_bytes = 0
         self.room = asyncio.Event()
         self.ticks: Ticks | None = None
-        if signal_source is not None:
-            self.ticks = Ticks(self, self.raw_topic, signal_source.version, self.encode_signals)
-        self.last_turn = time.monotonic()
+        self._take_rules()
         meter = telemetry.meter("weir.processors")
         self.count_units = meter.create_counter("weir.process.units", description="raw units read")
         self.count_events = meter.create_counter("weir.process.events", description="events written")
@@ -328,13 +338,17 @@ class Processor(Member):
         self.room.set()
         self.wake.set()
 
-    # --- as a member of its group --------------------------------------------------------------------------------------------
+    def _take_rules(self) -> None:
+        """Match with the rules as they are now, from the next record on."""
+        source = self.signal_source = None if self.rules is None else self.rules.source
+        if source is None:
+            # Ticks go on if there were rules: their windows are still to be closed.
+            return
+        if self.ticks is None:
+            self.ticks = Ticks(self, self.raw_topic, source.version, self.encode_signals)
+        self.ticks.rule_set = source.version
 
-    def before_entering(self) -> None:
-        """Leave where this process stood still for so long that others may have its partitions and their ledger entries."""
-        stood = time.monotonic() - self.last_turn
-        if stood > self.settings.processor_session_seconds * 0.75:
-            self.fail(RuntimeError(f"stood still for {stood:.0f} s; its partitions may be with others"))
+    # --- as a member of its group --------------------------------------------------------------------------------------------
 
     def committed(self, runs: dict[Partition, list[InFlight[Work]]]) -> None:
         """There is room again, and receive time has come further."""
@@ -359,7 +373,8 @@ class Processor(Member):
 
     def background(self) -> list[Coroutine[Any, Any, None]]:
         """What runs beside the agent for as long as the process does."""
-        return [self.flush(), self.tick()]
+        own = [self.flush(), self.tick()]
+        return own if self.rules is None else [*own, self.rules.follow(self._take_rules)]
 
 
 def _batch(record: dict[str, Any]) -> RawBatch:
@@ -401,7 +416,7 @@ def run_processor(
     service: str,
     raw_topic: str,
     process: Callable[[RawBatch, RawCoordinates], Outcome],
-    signal_source: SignalSource | None,
+    rules: Rules | None,
     enrichment: Enrichment | None = None,
 ) -> int:
     """Run one processor until it is told to stop; the exit code: 0, EXIT_UNAVAILABLE at start, EXIT_FATAL later.
@@ -413,11 +428,12 @@ def run_processor(
     async def make() -> Ready:
         await asyncio.to_thread(enrichment.start)
         app = make_app(settings, service)
-        processor = Processor(app, settings, service, raw_topic, process, signal_source, enrichment)
+        processor = Processor(app, settings, service, raw_topic, process, rules, enrichment)
         processor.signal_partitions = await asyncio.to_thread(_look_at_topics, processor)
         # Without acks: Faust commits nothing of this topic by itself.
         topic = app.topic(processor.raw_topic, **RAW, acks=False, allow_empty=True)
-        return Ready(processor, topic, {"topic": processor.raw_topic, "rules": signal_source.version if signal_source else None})
+        version = processor.signal_source.version if processor.signal_source else None
+        return Ready(processor, topic, {"topic": processor.raw_topic, "rules": version})
 
     try:
         return run_member(settings, service, log, make)

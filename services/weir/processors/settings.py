@@ -37,6 +37,12 @@ class ProcessorSettings(ServiceSettings):
     )
     community_id_seed: int = Field(0, ge=0, le=65_535, description="seed of Community IDs, the same as in sensors and other tools")
     rules_dir: str | None = Field(None, description="folder of Sigma rules instead of those that come with Weir")
+    suppressions_file: Path | None = Field(
+        None, description="suppressions of alerts and allow-lists of events, YAML (docs/alerts.md); read anew when it changes"
+    )
+    rules_poll_seconds: float = Field(
+        10.0, ge=0.05, le=3600, description="how often rules and suppressions are looked at for changes"
+    )
     plugins: str = Field("", description="names of the plug-ins to load, comma separated; no other is, even if installed")
     utc_offset_minutes: int = Field(
         0, ge=-1439, le=1439, description="zone of RFC 3164 times, which name none, in minutes east of UTC"

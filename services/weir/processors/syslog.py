@@ -103,10 +103,8 @@ def main(settings: ProcessorSettings) -> int:
     """Run the syslog processor until it is told to stop."""
     # Imported here: who but decodes, such as `weir decode`, needs neither Faust nor the rules.
     from weir.processors.enrichment import load_enrichment  # noqa: PLC0415
+    from weir.processors.rules import load_live_rules  # noqa: PLC0415
     from weir.processors.runtime import run_processor  # noqa: PLC0415
-    from weir.processors.signals import load_signal_source  # noqa: PLC0415
 
     process = make_process(settings.utc_offset_minutes)
-    return run_processor(
-        settings, "process.syslog", "raw.syslog", process, load_signal_source(settings.rules_dir), load_enrichment(settings)
-    )
+    return run_processor(settings, "process.syslog", "raw.syslog", process, load_live_rules(settings), load_enrichment(settings))

@@ -18,7 +18,7 @@ class Ticks:
 
     Args:
         raw_topic: full name of the topic the member reads.
-        rule_set: hash of the rule set the signals are made with.
+        rule_set: hash of the rule set the signals are made with; another when the rules change.
         encode: of records with the schema of signals.
     """
 

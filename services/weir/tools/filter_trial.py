@@ -17,7 +17,7 @@ from weir.enrich.filters.rules import fields_of
 from weir.model.topics import DATASETS
 from weir.processors.derived import derived_steps
 
-__all__ = ["KEPT", "Trial", "read_events"]
+__all__ = ["KEPT", "Trial", "as_read", "read_events"]
 
 KEPT = "-"
 """Stands for no rule: what no rule decides on is kept."""
@@ -92,10 +92,10 @@ def read_events(lines: Iterable[bytes], name: str) -> Iterator[tuple[str, dict[s
             raise ValueError(f"{name}:{number}: no event: it must be an object with `dataset`, one of {', '.join(DATASETS)}")
         record.setdefault("event_id", str(number))
         kinds = fields_of(dataset)
-        yield dataset, {field: _as_read(kinds.get(field), value) for field, value in record.items()}
+        yield dataset, {field: as_read(kinds.get(field), value) for field, value in record.items()}
 
 
-def _as_read(kind: Kind | None, value: Any) -> Any:
+def as_read(kind: Kind | None, value: Any) -> Any:
     """A value as a processor has it: what decoding prints as a time is a number, and what it prints as an object is text."""
     if kind is Kind.NUMBER and isinstance(value, str):
         try:

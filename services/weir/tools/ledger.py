@@ -15,6 +15,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from weir.bus.codec import Decoder, WireFormatError
 from weir.bus.config import client_config
+from weir.bus.offsets import offsets_for_times, watermarks
 from weir.bus.topics import TopicsUnavailable
 from weir.model.ledger import LedgerEntry
 from weir.model.topics import TopicNames
@@ -46,10 +47,10 @@ def read_topic(settings: ServiceSettings, topic: str, since_ms: int = 0) -> Iter
             raise TopicsUnavailable(f"{topic}: {found.error}; `weir topics apply` creates it")
         wanted = [TopicPartition(topic, partition, since_ms) for partition in found.partitions]
         if since_ms:
-            starts = consumer.offsets_for_times(wanted, _SECONDS)
+            starts = offsets_for_times(consumer, wanted, _SECONDS)
         else:
-            starts = [TopicPartition(topic, tp.partition, consumer.get_watermark_offsets(tp, _SECONDS)[0]) for tp in wanted]
-        ends = {tp.partition: consumer.get_watermark_offsets(tp, _SECONDS)[1] for tp in wanted}
+            starts = [TopicPartition(topic, tp.partition, watermarks(consumer, tp, _SECONDS)[0]) for tp in wanted]
+        ends = {tp.partition: watermarks(consumer, tp, _SECONDS)[1] for tp in wanted}
         # Nothing at or after that time: an offset below zero.
         starts = [tp for tp in starts if 0 <= tp.offset < ends[tp.partition]]
         consumer.assign(starts)

@@ -20,6 +20,7 @@ from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 from weir.bus.codec import Decoder, WireFormatError
 from weir.bus.config import client_config
 from weir.bus.deadletter import reason_of
+from weir.bus.offsets import offsets_for_times, watermarks
 from weir.model.batch import RawBatch
 from weir.model.ids import parse_event_id
 from weir.model.topics import TopicNames, declarations
@@ -109,8 +110,11 @@ def resolve(what: str, names: TopicNames) -> What:
         return What(raw, name=what.lower())
 
 
-def parse_since(text: str, now_us: int) -> int:
-    """Microseconds UTC of "-5m" (s, m, h, d back from now) or of an ISO 8601 time, UTC where it names no zone. Raises TapError."""
+def parse_since(text: str, now_us: int, option: str = "--from") -> int:
+    """Microseconds UTC of "-5m" (s, m, h, d back from now) or of an ISO 8601 time, UTC where it names no zone.
+
+    Raises TapError, naming the option.
+    """
     from datetime import UTC, datetime  # noqa: PLC0415
 
     if found := _DURATION.fullmatch(text):
@@ -118,7 +122,7 @@ def parse_since(text: str, now_us: int) -> int:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise TapError(f"--from {text}: write -30s, -5m, -2h, -1d or a time such as 2026-03-01T12:00:00") from None
+        raise TapError(f"{option} {text}: write -30s, -5m, -2h, -1d or a time such as 2026-03-01T12:00:00") from None
     return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1_000_000)
 
 
@@ -253,9 +257,9 @@ class Tap:
             raise TapError(f"there are no raw topics with the prefix {self._settings.topic_prefix}; `weir topics apply` makes them")
         if self._since_us is not None:
             asked = [TopicPartition(start.topic, start.partition, max(0, self._since_us // 1000)) for start in starts]
-            starts = consumer.offsets_for_times(asked, 30)
+            starts = offsets_for_times(consumer, asked, 30)
         for start in starts:
-            end = consumer.get_watermark_offsets(TopicPartition(start.topic, start.partition), timeout=10)[1]
+            end = watermarks(consumer, TopicPartition(start.topic, start.partition))[1]
             self._ends[start.topic, start.partition] = end
             if self._since_us is None or start.offset < 0:
                 start.offset = end

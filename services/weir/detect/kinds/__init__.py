@@ -12,9 +12,10 @@ from typing import Any, Protocol, cast
 from weir.detect.alerts import Origin
 from weir.detect.kinds import absence, baseline, beacon, first_seen, windows
 from weir.detect.kinds.common import Merged, SignalsHeader, State
+from weir.detect.kinds.state import StateError
 from weir.detect.rules import Correlation
 
-__all__ = ["Kind", "Merged", "OwnKind", "State", "kind_of", "own_kind"]
+__all__ = ["Kind", "Merged", "OwnKind", "State", "is_of_some_kind", "kind_of", "own_kind"]
 
 
 class Kind(Protocol):
@@ -56,3 +57,14 @@ def kind_of(correlation: Correlation) -> Kind:
 def own_kind(name: str) -> OwnKind | None:
     """One of Weir's own kinds, by what `weir.detect.type` calls it."""
     return _KINDS.get(name)
+
+
+def is_of_some_kind(value: bytes) -> bool:
+    """Whether a table value is a state that this release reads at all."""
+    for kind in (cast("Kind", windows), *_KINDS.values()):
+        try:
+            kind.load(value)
+        except StateError:
+            continue
+        return True
+    return False

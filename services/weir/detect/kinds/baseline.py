@@ -26,8 +26,8 @@ from math import sqrt
 from typing import Any
 
 from weir.detect.alerts import Origin, Told, alert_record
-from weir.detect.kinds.base import BaseState, Heads, Notes, add_count, pack, trusted_time, unpack
-from weir.detect.kinds.common import Merged, SignalsHeader
+from weir.detect.kinds.base import BaseState, Notes, add_count, pack, trusted_time, unpack
+from weir.detect.kinds.common import Heads, Merged, SignalsHeader
 from weir.detect.kinds.options import Reading
 from weir.detect.kinds.state import StateError
 from weir.detect.rules import Correlation

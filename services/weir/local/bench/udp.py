@@ -26,6 +26,7 @@ from confluent_kafka.admin import AdminClient
 from weir.bus import topics
 from weir.bus.codec import Decoder
 from weir.bus.config import client_config, kafka_logger
+from weir.bus.offsets import watermarks
 from weir.local import dev
 from weir.local.demo.supervisor import Supervisor
 from weir.local.downloads import fetch_kafka
@@ -194,7 +195,7 @@ class _Reading:
                     f"topic {topic} cannot be read: {found.error.str()}", "run `weir topics apply`, or name the prefix"
                 )
             for partition in found.partitions:
-                end = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=20)[1]
+                end = watermarks(self._consumer, TopicPartition(topic, partition), 20)[1]
                 starts.append(TopicPartition(topic, partition, end))
         self._consumer.assign(starts)
 

@@ -19,6 +19,7 @@ from confluent_kafka.admin import AdminClient
 from weir.bus.codec import Decoder, Encoder
 from weir.bus.config import client_config
 from weir.bus.deadletter import reason_of
+from weir.bus.offsets import watermarks
 from weir.local.generate import marks
 from weir.model.batch import RawBatch
 from weir.model.ids import parse_event_id
@@ -115,7 +116,7 @@ class Oracle:
         found = self._admin.list_topics(timeout=15).topics
         try:
             return {
-                (topic, partition): consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=15)[1]
+                (topic, partition): watermarks(consumer, TopicPartition(topic, partition), 15)[1]
                 for topic in topics
                 for partition in found[topic].partitions
             }
@@ -257,7 +258,7 @@ class Oracle:
                     continue
                 total = 0
                 for partition in topic.partitions:
-                    low, high = consumer.get_watermark_offsets(TopicPartition(name, partition), timeout=15)
+                    low, high = watermarks(consumer, TopicPartition(name, partition), 15)
                     total += high - low
                 counts[name] = total
         finally:
@@ -271,7 +272,7 @@ class Oracle:
         partitions = self._admin.list_topics(full, timeout=15).topics[full].partitions
         left = {}
         for partition in partitions:
-            low, high = consumer.get_watermark_offsets(TopicPartition(full, partition), timeout=15)
+            low, high = watermarks(consumer, TopicPartition(full, partition), 15)
             if high > low:
                 left[partition] = high
         try:

@@ -40,6 +40,7 @@ SERVICES = {
     "process-beats": ("process", "beats"),
     "process-netflow": ("process", "netflow"),
     "detector": ("process", "detector"),
+    "process-ledger": ("process", "ledger"),
     "sink-sentinel": ("sink", "sentinel"),
     "sink-adx": ("sink", "adx"),
     "sink-siem": ("sink", "siem"),

@@ -24,7 +24,18 @@ _Json = dict[str, Any]
 EVE_SAMPLES: Final[tuple[_Json, ...]] = tuple(orjson.loads(line) for line in sample_lines("suricata-eve.ndjson"))
 """Suricata records of all kinds there are."""
 
-_FLEET: Final[tuple[_Json, ...]] = tuple(orjson.loads(line) for line in sample_lines("sensorfleet.ndjson"))
+
+def _is_routine(record: _Json) -> bool:
+    """Whether it is an ordinary day's: an alert of the two gravest severities is not, nor an error of an instrument."""
+    return record.get("alert", {}).get("severity", 9) > 2 and record.get("severity") != "error" and "anomaly" not in record
+
+
+_ROUTINE_EVE: Final = tuple(record for record in EVE_SAMPLES if _is_routine(record))
+_FLEET: Final[tuple[_Json, ...]] = tuple(
+    record
+    for record in map(orjson.loads, sample_lines("sensorfleet.ndjson"))
+    if _is_routine(record) and _is_routine(record["data"])
+)
 _GENERIC: Final[tuple[_Json, ...]] = tuple(orjson.loads(line) for line in sample_lines("filebeat-syslog.ndjson"))
 _DATASETS: Final = {"alert": "ids-alert", "flow": "network-flow", "netflow": "network-flow"}
 
@@ -93,7 +104,7 @@ def around_eve(dice: Dice, number: int, now_us: int) -> _Json:
 
 
 def _eve_in_message(dice: Dice, number: int, now_us: int) -> tuple[_Json, str]:
-    record = eve_record(dice.pick(EVE_SAMPLES), dice, number, now_us)
+    record = eve_record(dice.pick(_ROUTINE_EVE), dice, number, now_us)
     document = around_eve(dice, number, now_us)
     document["event"] = {"module": "suricata", "dataset": "suricata.eve"}
     document["message"] = orjson.dumps(record).decode()
@@ -101,7 +112,7 @@ def _eve_in_message(dice: Dice, number: int, now_us: int) -> tuple[_Json, str]:
 
 
 def _eve_at_root(dice: Dice, number: int, now_us: int) -> tuple[_Json, str]:
-    record = eve_record(dice.pick(EVE_SAMPLES), dice, number, now_us)
+    record = eve_record(dice.pick(_ROUTINE_EVE), dice, number, now_us)
     # Some EVE records have a `host` of their own; Filebeat's keys do not overwrite those of a decoded line.
     return around_eve(dice, number, now_us) | record, _dataset(record)
 

@@ -176,7 +176,12 @@ def _iso_us(now_us: int) -> str:
 
 # Qumulo
 
-_AUDITS: Final = tuple(qumulo.parse(line) for line in sample_lines("qumulo-audit.csv"))
+_ALL_AUDITS: Final = tuple(qumulo.parse(line) for line in sample_lines("qumulo-audit.csv"))
+# What an administrator does to the cluster is no background: one event of it may be an alert.
+_ADMINISTRATION: Final = ("audit_", "begin_audit_", "auth_", "cluster_", "remote_syslog_", "fs_set_quota", "smb_create_share")
+_ORDINARY: Final = tuple(audit for audit in _ALL_AUDITS if not audit.operation.startswith(_ADMINISTRATION))
+_AUDITS: Final = tuple(audit for audit in _ORDINARY if audit.error_status == "ok")
+_REFUSED_AUDITS: Final = tuple(audit for audit in _ORDINARY if audit.error_status != "ok")
 
 
 def qumulo_head(host: str, envelope: str, now_us: int) -> str:
@@ -188,7 +193,7 @@ def qumulo_head(host: str, envelope: str, now_us: int) -> str:
 
 def qumulo_body(dice: Dice, name: str, users: int) -> str:
     """An audit record with `name` as a folder of its path, where it has a path, by one of so many users."""
-    audit = dice.pick(_AUDITS)
+    audit = dice.pick_mostly(_AUDITS, _REFUSED_AUDITS)
     user, number = audit.user_id, dice.below(users)
     if user.startswith("EXAMPLE\\"):
         user = f"EXAMPLE\\{NAMES[number % len(NAMES)]}{number}"
@@ -225,8 +230,14 @@ def _cef_samples(name: str) -> tuple[_CefSample, ...]:
     return tuple(samples)
 
 
-_KEMP: Final = _cef_samples("kemp-esp.cef")
-_VENDOR: Final = _cef_samples("vendor.cef")
+_ALL_KEMP: Final = _cef_samples("kemp-esp.cef")
+_REFUSALS: Final = re.compile(r"\|(?:Connection timed out|Connection failed|Access \w+|DT code|Resource \w+|User AAA)\|")
+_KEMP: Final = tuple(sample for sample in _ALL_KEMP if not _REFUSALS.search(sample.head))
+_KEMP_REFUSALS: Final = tuple(sample for sample in _ALL_KEMP if _REFUSALS.search(sample.head))
+_ALL_VENDOR: Final = _cef_samples("vendor.cef")
+_BLOCKS: Final = re.compile(r"DENY|FAIL|blocked|quarantined")
+_VENDOR: Final = tuple(sample for sample in _ALL_VENDOR if not _BLOCKS.search(sample.head))
+_VENDOR_BLOCKS: Final = tuple(sample for sample in _ALL_VENDOR if _BLOCKS.search(sample.head))
 
 _AGENTS: Final = (
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/122.0.0.0 Safari/537.36",
@@ -238,7 +249,7 @@ _AGENTS: Final = (
 
 def kemp_body(dice: Dice, name: str) -> str:
     """A CEF record of a Kemp load balancer, with `name` where its keys leave room for text."""
-    sample = dice.pick(_KEMP)
+    sample = dice.pick_mostly(_KEMP, _KEMP_REFUSALS)
     return sample.head + " ".join(f"{key}={_kemp_value(key, value, dice, name)}" for key, value in sample.pairs)
 
 
@@ -268,7 +279,7 @@ def _kemp_value(key: str, value: str, dice: Dice, name: str) -> str:
 
 def vendor_body(dice: Dice, name: str, now_us: int) -> str:
     """A CEF record of some other device, with `name` as its externalId."""
-    sample = dice.pick(_VENDOR)
+    sample = dice.pick_mostly(_VENDOR, _VENDOR_BLOCKS)
     pairs = [f"{key}={_vendor_value(key, value, dice, now_us)}" for key, value in sample.pairs if key != "externalId"]
     return f"{sample.head}{' '.join(pairs)} externalId={name}"
 
@@ -309,6 +320,9 @@ _SLOT = re.compile(
 )
 
 
+_REFUSED = re.compile(r"Failed password|authenticating user root|SYN flooding|DROP IN|card refused|query failed")
+
+
 class _PlainSample(NamedTuple):
     """A line cut at what varies: literal text and slots in turns. `pid` of "-" or "" is none."""
 
@@ -331,7 +345,8 @@ def _cut(body: str) -> tuple[tuple[str, str], ...]:
 
 
 @lru_cache(maxsize=2)
-def _plain_samples(envelope: str) -> tuple[_PlainSample, ...]:
+def _plain_samples(envelope: str) -> tuple[tuple[_PlainSample, ...], tuple[_PlainSample, ...]]:
+    """Lines of daemons at work, and lines about what was refused."""
     samples = []
     for line in sample_lines(f"rfc{envelope}.log"):
         priority, _, rest = line.partition(">")
@@ -344,12 +359,14 @@ def _plain_samples(envelope: str) -> tuple[_PlainSample, ...]:
             found = re.match(r"([^\s:\[]+)\[([0-9]+)\]: ", text)
             tag, pid = (found[1], found[2]) if found else ("", "")
             samples.append(_PlainSample(f"{priority}>", True, host, tag, pid, "", _cut(text[found.end() :] if found else text)))
-    return tuple(samples)
+    refused = tuple(sample for sample in samples if _REFUSED.search("".join(text for text, _ in sample.body)))
+    return tuple(sample for sample in samples if sample not in refused), refused
 
 
 def plain_line(dice: Dice, name: str, envelope: str, now_us: int) -> tuple[str, str]:
     """Head and rest of a daemon's line, `name` at its end; `envelope` is "5424" or "3164"."""
-    sample = dice.pick(_plain_samples(envelope))
+    usual, refused = _plain_samples(envelope)
+    sample = dice.pick_mostly(usual, refused)
     pid = str(dice.between(300, 32_000)) if sample.pid.isdigit() and sample.pid != "1" else sample.pid
     if envelope == "5424":
         stamp = _iso_us(now_us) if sample.timed else "-"

@@ -33,6 +33,9 @@ __all__ = [
 
 T = TypeVar("T")
 
+RARE: Final = 50
+"""One event in so many of the background is a refusal, an error or a block: an ordinary day, on which no rule finds anything."""
+
 EMPTY: Final = "empty"
 MALFORMED: Final = "malformed"
 
@@ -131,6 +134,10 @@ class Dice:
     def pick(self, choices: Sequence[T]) -> T:
         """One of them."""
         return choices[self.below(len(choices))]
+
+    def pick_mostly(self, usual: Sequence[T], rare: Sequence[T]) -> T:
+        """One of the usual, and every so often one of the rare."""
+        return self.pick(rare if rare and not self.below(RARE) else usual)
 
 
 def mark(seed: int, kind: str, number: int) -> str:

@@ -15,6 +15,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from weir.bus.codec import Decoder, WireFormatError
 from weir.bus.config import client_config
+from weir.bus.offsets import offsets_for_times, watermarks
 from weir.local.generate import stamp
 from weir.local.generate.intervals import IntervalSet
 from weir.ops.settings import ServiceSettings
@@ -236,7 +237,7 @@ def read_topics(
     records = 0
     try:
         starts = [TopicPartition(topic, number, since_us // 1000) for topic in topics for number in _partitions(consumer, topic)]
-        consumer.assign([_from(consumer, start) for start in consumer.offsets_for_times(starts, 30)])
+        consumer.assign([_from(consumer, start) for start in offsets_for_times(consumer, starts, 30)])
         heard = time.monotonic()
         while time.monotonic() - heard < silence_s:
             messages = consumer.consume(500, _POLL_S)
@@ -271,13 +272,13 @@ def _partitions(consumer: Consumer, topic: str) -> list[int]:
 def _from(consumer: Consumer, start: TopicPartition) -> TopicPartition:
     """Where to read from; with nothing as young yet, the end as it is now, so that what comes from now on is read."""
     if start.offset < 0:
-        start.offset = consumer.get_watermark_offsets(TopicPartition(start.topic, start.partition), timeout=10)[1]
+        start.offset = watermarks(consumer, TopicPartition(start.topic, start.partition))[1]
     return start
 
 
 def _at_end(consumer: Consumer) -> bool:
     for position in consumer.position(consumer.assignment()):
-        _, high = consumer.get_watermark_offsets(TopicPartition(position.topic, position.partition), timeout=10)
+        _, high = watermarks(consumer, TopicPartition(position.topic, position.partition))
         # A position is -1001 until something has been read.
         if 0 <= position.offset < high:
             return False

@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 from weir.bus import topics
 from weir.bus.codec import Decoder
 from weir.bus.config import client_config
+from weir.bus.offsets import watermarks
 from weir.local.demo.supervisor import Supervisor
 from weir.local.errors import LocalError
 from weir.local.generate.kinds import KINDS
@@ -343,7 +344,7 @@ def _dropped(settings: ServiceSettings) -> dict[str, int]:
     decode = Decoder()
     entries: dict[str, LedgerEntry] = {}
     try:
-        _, end = consumer.get_watermark_offsets(TopicPartition(name, 0), timeout=10)
+        _, end = watermarks(consumer, TopicPartition(name, 0))
         consumer.assign([TopicPartition(name, 0, OFFSET_BEGINNING)])
         position = 0
         while position < end:

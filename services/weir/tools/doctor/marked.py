@@ -8,62 +8,30 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
 
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from weir.bus.codec import Decoder, Encoder, WireFormatError
 from weir.bus.config import DeliveryFailed, client_config
-from weir.bus.deadletter import reason_of
+from weir.bus.offsets import watermarks
 from weir.bus.producer import Delivery, DeliveryProducer
 from weir.model.ids import stable_id
 from weir.model.topics import DATASETS, TopicNames
 from weir.ops.settings import ServiceSettings
 from weir.tools.doctor.finding import Finding, failed, good, skipped, warning
 from weir.tools.doctor.senders import Marked
+from weir.tools.doctor.trails import RAW, Place, Trail, Trails
 
-__all__ = ["Trail", "follow", "publish_test_alert"]
+__all__ = ["follow", "publish_test_alert"]
 
 _AREA = "marked event"
-_RAW = ("raw.syslog", "raw.beats", "raw.netflow", "raw.quarantine")
-
-
-@dataclass(slots=True)
-class Trail:
-    """How far one marked event has come; `sinks` are those that should deliver it and have not said so yet."""
-
-    marked: Marked
-    batch: str = ""
-    unit: int = -1
-    raw: str = ""
-    raw_after: float = 0.0
-    event: tuple[str, int, int] | None = None
-    event_after: float = 0.0
-    dead: str = ""
-    quarantined: bool = False
-    waiting: set[str] = field(default_factory=set)
-    delivered: dict[str, float] = field(default_factory=dict)
-    refused: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def ended(self) -> bool:
-        """Whether nothing more is to come."""
-        return bool(
-            self.marked.not_sent
-            or self.marked.error
-            or self.dead
-            or self.quarantined
-            or (self.event is not None and not self.waiting)
-        )
 
 
 class _Reader:
     """Reads from now on what the stages write, without joining a group or committing."""
 
     def __init__(self, settings: ServiceSettings, names: TopicNames) -> None:
-        self._names = names
-        wanted = {*_RAW, *(f"{raw}.dlq" for raw in _RAW[:3]), *(f"events.{name}" for name in DATASETS), "alerts", "ledger"}
+        wanted = {*RAW, *(f"{raw}.dlq" for raw in RAW[:3]), *(f"events.{name}" for name in DATASETS), "alerts", "ledger"}
         self._short = {names[name]: name for name in sorted(wanted)}
         self._consumer = Consumer(
             {**client_config(settings), "group.id": f"weir-doctor-{settings.instance}", "enable.auto.commit": False}
@@ -74,9 +42,10 @@ class _Reader:
             if full not in here:
                 continue
             for partition in here[full].partitions:
-                _, high = self._consumer.get_watermark_offsets(TopicPartition(full, partition), timeout=10)
+                _, high = watermarks(self._consumer, TopicPartition(full, partition))
                 places.append(TopicPartition(full, partition, high))
         self._consumer.assign(places)
+        self.starts = {(one.topic, one.partition): one.offset for one in places if self._short[one.topic] in RAW}
 
     def poll(self) -> tuple[str, Message] | None:
         message = self._consumer.poll(0.1)
@@ -110,13 +79,12 @@ def follow(
     except KafkaException as error:
         return [failed(_AREA, "all", f"the topics cannot be read: {error.args[0].str()}", "see what was said of Kafka above")]
     try:
-        trails = [Trail(marked) for marked in send()]
-        if not trails:
+        trails = Trails(send(), sinks, reader.starts, told)
+        if not trails.trails:
             return [skipped(_AREA, "all", "no receiver listens on this host")]
         deadline = time.monotonic() + seconds
-        entries: list[dict[str, Any]] = []
         decode = Decoder()
-        while time.monotonic() < deadline and not all(trail.ended for trail in trails):
+        while time.monotonic() < deadline and not trails.ended:
             found = reader.poll()
             if found is None:
                 continue
@@ -125,70 +93,11 @@ def follow(
                 record = decode(message.value(), message.headers())
             except WireFormatError:
                 continue
-            _note(topic, message, record, trails, sinks, entries, names, told)
+            place = Place(message.topic(), message.partition(), message.offset())
+            trails.note(topic, place, record, message.headers(), time.monotonic())
     finally:
         reader.close()
-    return [finding for trail in trails for finding in _findings(trail, seconds)]
-
-
-def _note(
-    topic: str,
-    message: Message,
-    record: dict[str, Any],
-    trails: list[Trail],
-    sinks: Mapping[str, set[str]],
-    entries: list[dict[str, Any]],
-    names: TopicNames,
-    told: Callable[[str], None],
-) -> None:
-    now = time.monotonic()
-    if topic == "ledger":
-        if str(record["service"]).startswith("sink."):
-            entries.append(record)
-            for trail in trails:
-                _settle(trail, record, now)
-        return
-    for trail in trails:
-        if topic in _RAW:
-            at = next((i for i, unit in enumerate(record["units"]) if trail.marked.is_in(unit)), None)
-            if at is not None:
-                trail.batch, trail.unit = record["batch_id"].hex(), at
-                trail.raw = f"{message.topic()}/{message.partition()}@{message.offset()}"
-                trail.raw_after = now - trail.marked.sent_at
-                trail.quarantined = topic == "raw.quarantine"
-                told(f"{trail.marked.name}: in {trail.raw}")
-        elif topic == "alerts":
-            if trail.marked.needle == str(record["alert_id"]).encode():
-                trail.event = (message.topic(), message.partition(), message.offset())
-                trail.raw, trail.batch = f"{message.topic()}/{message.partition()}@{message.offset()}", trail.marked.needle.decode()
-                trail.raw_after = trail.event_after = now - trail.marked.sent_at
-                trail.waiting = {sink for sink, topics in sinks.items() if topic in topics}
-        elif not trail.batch:
-            continue
-        elif topic.endswith(".dlq"):
-            if record["batch_id"].hex() == trail.batch and any(trail.marked.is_in(unit) for unit in record["units"]):
-                trail.dead = reason_of(message.headers()) or "no reason given"
-        elif str(record.get("event_id", "")).startswith(f"{trail.batch}-{trail.unit}-") and trail.event is None:
-            trail.event = (message.topic(), message.partition(), message.offset())
-            trail.event_after = now - trail.marked.sent_at
-            trail.waiting = {sink for sink, topics in sinks.items() if topic in topics}
-            told(f"{trail.marked.name}: in {names[topic]}")
-            for entry in entries:  # a sink may have been quicker than we
-                _settle(trail, entry, now)
-
-
-def _settle(trail: Trail, entry: dict[str, Any], now: float) -> None:
-    service = str(entry["service"])
-    if trail.event is None or service not in trail.waiting:
-        return
-    topic, partition, offset = trail.event
-    if entry["topic"] == topic and entry["partition"] == partition and entry["first_offset"] <= offset <= entry["last_offset"]:
-        trail.waiting.discard(service)
-        dead = sum(line["dead"] for line in entry["lines"])
-        if dead and not sum(line["delivered"] for line in entry["lines"]):
-            trail.refused[service] = f"dead-lettered ({dead} in this range)"
-        else:
-            trail.delivered[service] = now - trail.marked.sent_at
+    return [finding for trail in trails.trails for finding in _findings(trail, seconds)]
 
 
 def _findings(trail: Trail, seconds: float) -> list[Finding]:
@@ -214,10 +123,10 @@ def _findings(trail: Trail, seconds: float) -> list[Finding]:
             )
         ]
     if trail.event is None:
-        kind = next((raw.removeprefix("raw.") for raw in _RAW[:3] if raw in trail.raw), "…")
+        kind = next((raw.removeprefix("raw.") for raw in RAW[:3] if raw in trail.raw), "…")
         cure = f"start `weir process {kind}`, or give it time: is it behind? (its /readyz, its consumer group)"
         return [failed(_AREA, name, f"{first}, but no event within {seconds:.0f} s", cure)]
-    text = f"{first}, event in {trail.event[0]} after {trail.event_after:.1f} s"
+    text = f"{first}, event in {trail.event.topic} after {trail.event_after:.1f} s"
     if trail.delivered:
         text += "".join(f", {sink} delivered it after {after:.1f} s" for sink, after in sorted(trail.delivered.items()))
     findings = [good(_AREA, name, text)]

@@ -1,0 +1,263 @@
+"""What rules would have told of events of the past: the detection of the services in one process, on what the event topics hold.
+
+Live state is not touched: nothing is written, and the tables are this process's own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from weir.bus.codec import Decoder, WireFormatError
+from weir.detect.alerts import SEVERITIES
+from weir.detect.offline import Offline
+from weir.detect.rules import RuleSet
+from weir.model.topics import TopicNames
+from weir.ops.settings import ServiceSettings
+from weir.tools.past import Past
+from weir.tools.rules_report import datasets_of
+
+__all__ = ["Backtest", "Reading", "Told", "differences", "run_backtest"]
+
+_SECOND_US: Final = 1_000_000
+
+# Events of so many, or of so long a time of receipt, are merged as one raw batch would be.
+_BATCH: Final = 2_000
+_BATCH_US: Final = _SECOND_US
+
+# How far behind the latest event's receipt receive time is taken to be: partitions are read side by side, not in step.
+_BEHIND_US: Final = 30 * _SECOND_US
+
+# How far past the end it goes on, so that counts of the last alerts are told.
+_AFTER_US: Final = 6 * _SECOND_US
+
+# Events written so much later than they were received are still found, as of a processor that was behind.
+_SLACK_US: Final = 900 * _SECOND_US
+
+# Event ids that are remembered: a processor that crashed publishes the latest ones again. Of older ones a repeat would count twice.
+_REMEMBERED: Final = 1_000_000
+
+# All is taken to come from one raw topic; that of each event stays in its evidence.
+_TOPIC: Final = "backtest"
+
+# Alerts of which more than the number is kept.
+MAX_ALERTS: Final = 200_000
+
+Record = dict[str, Any]
+
+
+@dataclass(slots=True)
+class Told:
+    """One alert as last told. Times in microseconds UTC."""
+
+    rule_id: str
+    events: int
+    group: tuple[str, ...]
+    first: int
+    last: int
+    summary: str
+
+
+@dataclass(slots=True)
+class Reading:
+    """What was read: records of Kafka, events taken, repeats and records of no known format left out."""
+
+    records: int = 0
+    events: int = 0
+    repeats: int = 0
+    unreadable: int = 0
+    seconds: float = 0.0
+    absent: list[str] = field(default_factory=list)
+    stopped: bool = False
+
+    @property
+    def rate(self) -> float:
+        """Records a second."""
+        return self.records / self.seconds if self.seconds else 0.0
+
+
+class Backtest:
+    """One rule set over events in the order of their receipt.
+
+    Args:
+        rule_set: what to look for.
+        report_from: alerts that begin earlier in receive time, microseconds UTC, are not reported.
+    """
+
+    def __init__(self, rule_set: RuleSet, report_from: int = 0) -> None:
+        self.rule_set = rule_set
+        self.alerts: dict[str, Told] = {}
+        self.unkept: dict[str, int] = {}
+        self._early: set[str] = set()
+        self._report_from = report_from
+        self._announced = {c.id for c in rule_set.correlations if c.announce}
+        self._offline = Offline(rule_set, on_alert=self._alert)
+        self._batch: dict[str, list[Record]] = {}
+        self._size = self._number = 0
+        self._begun = self._latest = 0
+
+    def add(self, dataset: str, record: Record, received: int) -> None:
+        """One event, received at this time, microseconds UTC."""
+        if self._size and (self._size == _BATCH or received - self._begun > _BATCH_US):
+            self._feed()
+        if not self._size:
+            self._begun = received
+        self._batch.setdefault(dataset, []).append(record)
+        self._size += 1
+        self._latest = max(self._latest, received)
+
+    def finish(self, now: int) -> None:
+        """No more events come; time goes on to `now`, microseconds UTC, and a few seconds further."""
+        self._feed()
+        end = max(now, self._latest)
+        self._offline.tick(end, _TOPIC)
+        self._offline.tick(end + _AFTER_US, _TOPIC)
+
+    def _feed(self) -> None:
+        if not self._size:
+            return
+        self._offline.feed(self._batch, self._latest, _TOPIC, 0, self._number)
+        self._offline.tick(self._latest - _BEHIND_US, _TOPIC)
+        self._number += 1
+        self._batch, self._size = {}, 0
+
+    def _alert(self, alert: Record) -> None:
+        alert_id = alert["alert_id"]
+        if alert["rule_id"] not in self._announced:
+            return
+        told = self.alerts.get(alert_id)
+        if told is None:
+            if alert_id in self._early or alert["alert_created"] < self._report_from:
+                self._early.add(alert_id)
+                return
+            if len(self.alerts) >= MAX_ALERTS:
+                self.unkept[alert["rule_id"]] = self.unkept.get(alert["rule_id"], 0) + (alert["revision"] == 1)
+                return
+        group = tuple(alert["group_by"].values())
+        self.alerts[alert_id] = Told(
+            alert["rule_id"], alert["event_count"], group, alert["first_seen"], alert["last_seen"], alert["summary"]
+        )
+
+    def rows(self) -> list[dict[str, Any]]:
+        """What each rule that alerts would have told, the gravest and most frequent first; those that told nothing as well."""
+        by_rule: dict[str, list[Told]] = {}
+        for told in self.alerts.values():
+            by_rule.setdefault(told.rule_id, []).append(told)
+        rows = []
+        for correlation in self.rule_set.correlations:
+            if not correlation.announce:
+                continue
+            alerts = by_rule.get(correlation.id, [])
+            most = max(alerts, key=lambda told: told.events, default=None)
+            rows.append(
+                {
+                    "rule_id": correlation.id,
+                    "title": correlation.title,
+                    "level": correlation.level,
+                    "alerts": len(alerts) + self.unkept.get(correlation.id, 0),
+                    "events": sum(told.events for told in alerts),
+                    "groups": len({told.group for told in alerts}),
+                    "first": min((told.first for told in alerts), default=None),
+                    "last": max((told.last for told in alerts), default=None),
+                    "sample": most.summary if most is not None else "",
+                }
+            )
+        return sorted(rows, key=lambda row: (-SEVERITIES.get(row["level"], 3), -row["alerts"], row["title"]))
+
+
+def differences(old: Backtest, new: Backtest) -> list[dict[str, Any]]:
+    """Rules whose alerts differ, by id: numbers of alerts and events of both, and alerts that only one of them told."""
+    before, after = ({row["rule_id"]: row for row in one.rows()} for one in (old, new))
+    rows = []
+    for rule_id in dict.fromkeys([*after, *before]):
+        ids = [{key for key, told in one.alerts.items() if told.rule_id == rule_id} for one in (old, new)]
+        counts = [{key: one.alerts[key].events for key in found} for one, found in zip((old, new), ids, strict=True)]
+        if counts[0] == counts[1] and (rule_id in before) == (rule_id in after):
+            continue
+        known = after.get(rule_id) or before[rule_id]
+        only_old, only_new = ids[0] - ids[1], ids[1] - ids[0]
+        rows.append(
+            {
+                "rule_id": rule_id,
+                "title": known["title"],
+                "level": known["level"],
+                "in": "both" if rule_id in before and rule_id in after else "old" if rule_id in before else "new",
+                "alerts_old": before.get(rule_id, {}).get("alerts", 0),
+                "alerts_new": after.get(rule_id, {}).get("alerts", 0),
+                "events_old": before.get(rule_id, {}).get("events", 0),
+                "events_new": after.get(rule_id, {}).get("events", 0),
+                "only_old": len(only_old),
+                "only_new": len(only_new),
+                "sample_old": old.alerts[min(only_old)].summary if only_old else "",
+                "sample_new": new.alerts[min(only_new)].summary if only_new else "",
+            }
+        )
+    return rows
+
+
+def run_backtest(
+    settings: ServiceSettings,
+    tests: list[Backtest],
+    since: int,
+    until: int,
+    progress: Callable[[int, int], None] = lambda done, of: None,
+) -> Reading:
+    """Give the events that were received from `since` to before `until`, microseconds UTC, to each of the tests.
+
+    Args:
+        settings: brokers, prefix.
+        tests: only topics of datasets that their rules look at are read.
+        since: begin.
+        until: end.
+        progress: called with the number of records read and of all.
+
+    Returns:
+        What was read. Interrupted from the keyboard, it is what was read until then.
+
+    Raises:
+        TopicsUnavailable: no broker answers, there is no such topic, or reading breaks off.
+    """
+    datasets = {name for test in tests for c in test.rule_set.correlations for name in datasets_of(c, test.rule_set)}
+    names = TopicNames(settings.topic_prefix)
+    began = time.monotonic()
+    reading = Reading()
+    past = Past(settings, [names[f"events.{one}"] for one in sorted(datasets)], since // 1000, -(-until // 1000), _SLACK_US // 1000)
+    reading.absent = past.absent
+    decode = Decoder()
+    seen: OrderedDict[str, None] = OrderedDict()
+    reached = since
+    try:
+        for message in past:
+            if not reading.events % 500:
+                progress(past.read, past.total)
+            received = message.timestamp()[1] * 1000
+            try:
+                dataset, record = decode.named(message.value(), message.headers())
+            except WireFormatError:
+                reading.unreadable += 1
+                continue
+            event_id = record.get("event_id")
+            if event_id in seen or event_id is None:
+                reading.repeats += 1
+                continue
+            seen[event_id] = None
+            if len(seen) > _REMEMBERED:
+                seen.popitem(last=False)
+            reading.events += 1
+            reached = max(reached, received)
+            for test in tests:
+                test.add(dataset, record, received)
+        reached = until
+    except KeyboardInterrupt:
+        reading.stopped = True
+    finally:
+        reading.records = past.read
+        past.close()
+    for test in tests:
+        test.finish(reached)
+    progress(past.read, past.total)
+    reading.seconds = time.monotonic() - began
+    return reading
