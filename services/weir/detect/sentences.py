@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from weir.detect.rules import Correlation, Expression
 
@@ -24,6 +24,8 @@ _SPANS: Final = ((86_400_000_000, "d"), (3_600_000_000, "h"), (60_000_000, "min"
 # The last word of a field's name as people say it. Those that count something say what the number is.
 _WORDS: Final = {"ip": "address", "id": "id", "mac": "hardware address", "hostname": "host name"}
 _BYTES: Final = frozenset({"bytes", "size"})
+# Options of Weir's own kinds that are times, in microseconds.
+_DURATIONS: Final = frozenset({"after", "forget", "learn", "longest", "shortest"})
 _COUNTS: Final = frozenset({"packets", "count", "length"})
 
 
@@ -71,7 +73,7 @@ def what_happened(correlation: Correlation, told: Told) -> str:
     if kind == "beacon":
         return f"{events} at regular intervals {within}"
     if kind == "absence":
-        return f"silent for more than {correlation.options.get('after') or duration_text(correlation.timespan_us)}"
+        return f"silent for {duration_text(told.last - told.first)}"
     if kind == "baseline":
         return f"{quantity_text(measured, named) if named else events} {within}, which is far from what is usual at this hour"
     return events if told.first == told.last and told.events == 1 else f"{events} {within}"
@@ -83,12 +85,18 @@ def condition_text(correlation: Correlation) -> str:
     if correlation.expression is not None:
         return _expression_text(correlation.expression, {})
     if correlation.options:
-        return ", ".join(f"{name} {value}" for name, value in correlation.options.items())
+        return ", ".join(f"{name} {_option_text(name, value)}" for name, value in correlation.options.items())
     if correlation.kind in {"temporal", "temporal_ordered"} and condition.number >= len(correlation.members):
         order = " in this order" if correlation.kind == "temporal_ordered" else ""
         return f"all of {', '.join(member.label for member in correlation.members)}{order}"
     percentile = "" if condition.percentile is None else f" at percentile {condition.percentile}"
     return f"{_SIGNS[condition.op]} {condition.number:.15g}{percentile}"
+
+
+def _option_text(name: str, value: Any) -> str:
+    if name in _DURATIONS and isinstance(value, int):
+        return duration_text(value)
+    return ", ".join(value) if isinstance(value, tuple) else str(value)
 
 
 def duration_text(duration_us: int) -> str:
