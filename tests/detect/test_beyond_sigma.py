@@ -156,6 +156,31 @@ def test_a_rule_that_alerts_by_itself_has_no_kind(tmp_path: Path) -> None:
     assert "weir.detect belongs to a correlation" in problem.cause
 
 
+@pytest.mark.parametrize(
+    ("selection", "hits"),
+    [
+        ("threat.enrichments.indicator.type: ipv4-addr", ["one", "both"]),
+        ("threat.enrichments.indicator.confidence|gte: 80", ["both"]),
+        ("threat.enrichments.indicator.provider|startswith: abuse", ["both"]),
+        ("threat.enrichments.matched.field: destination_ip", ["one"]),
+        ("threat.enrichments.matched.atomic|cidr: 203.0.113.0/24", ["one", "both"]),
+        ("threat.enrichments.expires: null", ["one", "both", "none", "broken"]),
+        ("threat.enrichments.indicator|exists: true", ["one", "both"]),
+    ],
+)
+def test_a_hit_of_threat_intelligence_can_be_matched_by_what_the_list_says(tmp_path: Path, selection: str, hits: list[str]) -> None:
+    text = RULES.split("---", maxsplit=1)[0].format().replace("{sel: {network.transport: [tcp, udp]}", "{sel: {" + selection + "}")
+    (tmp_path / "a.yml").write_text(text, encoding="utf-8")
+    found = load_rules(tmp_path)
+    assert found.problems == ()
+    matches = found.rules[0].variants[0].matches
+    one = '{"indicator":"203.0.113.66","type":"ipv4-addr","field":"destination_ip","provider":"own","confidence":40}'
+    two = '{"indicator":"203.0.113.7","type":"ipv4-addr","field":"source_ip","provider":"own"}'
+    three = '{"indicator":"evil.example","type":"domain","field":"domain","provider":"abuse.ch","confidence":90}'
+    events = {"one": [one], "both": [two, three], "none": [], "broken": ["not JSON", "[1]"]}
+    assert [name for name, texts in events.items() if matches({"threat_enrichments": texts})] == hits
+
+
 def test_partials_of_first_seen_count_each_value_and_are_bounded(tmp_path: Path) -> None:
     source = SignalSource(rules(tmp_path, "type: first_seen, field: destination.ip"))
     base = {
