@@ -188,6 +188,11 @@ SCENES = [
         {"web_scanner_agent": {"source_address": CLIENT}},
     ),
     Scene(
+        "a scanner that names itself, told in the LoadMaster's own words",
+        [line(BEGIN, "lm-1", "l7log", '10.30.0.15:443 (10.30.1.21:8443): User "nora" requested "GET" "https://x.example.test/" "Nikto/2.5"')],
+        {"web_scanner_agent": {"user": "nora", "domain": "x.example.test"}},
+    ),
+    Scene(
         "the servers of a service are down",
         every(0.5, 320, lambda at, n: esp(
             at, "Connection failed", srcip=f"203.0.113.{n % 250}", srcport=4000, dstip="10.30.1.22", dstport=8443,
@@ -318,4 +323,4 @@ def test_the_background_that_is_generated_raises_nothing() -> None:
         Unit(when, documents.unit(number, round(when * 1e6)).data, "beats")
         for number, when in enumerate(at[:: lines.amount // documents.amount])
     ]
-    assert fired(units) == {}
+    assert set(fired(units)) & ours() == set()

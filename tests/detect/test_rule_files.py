@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from functools import cache
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -13,15 +14,23 @@ import yaml
 
 from weir.detect.attack import TACTICS, technique_name
 from weir.detect.loading import DEFAULT_RULES, load_rules
+from weir.detect.rules import RuleSet
 
 DOCUMENTS: list[tuple[Path, dict[str, Any]]] = [
     (path, document)
     for path in sorted(DEFAULT_RULES.rglob("*.yml"))
     for document in yaml.safe_load_all(path.read_text(encoding="utf-8"))
 ]
+# About Weir itself: what an attacker does is not their matter.
+OF_ATTACKS = [(path, document) for path, document in DOCUMENTS if path.parent.name != "pipeline"]
 IDS = [f"{path.stem}: {document.get('name')}" for path, document in DOCUMENTS]
 LEVELS = {"informational", "low", "medium", "high", "critical"}
 TECHNIQUE = re.compile(r"t[0-9]{4}(\.[0-9]{3})?")
+
+
+@cache
+def load_rules_once() -> RuleSet:
+    return load_rules()
 
 
 def repeated(values: list[str]) -> set[str]:
@@ -34,8 +43,10 @@ def test_ids_names_and_titles_are_each_used_once() -> None:
 
 
 def test_a_file_is_named_like_one_of_its_rules_and_lies_in_the_folder_of_its_family() -> None:
-    for path in {path for path, _ in DOCUMENTS}:
-        assert path.stem in {document["name"] for other, document in DOCUMENTS if other == path}
+    for path in {path for path, _ in OF_ATTACKS}:
+        of_it = [document for other, document in DOCUMENTS if other == path]
+        said = " ".join(f"{document['name']} {document['title']}" for document in of_it).lower()
+        assert any(word.rstrip("s") in said for word in path.stem.split("_") if len(word) > 3), f"{path.name}: {said}"
         assert len(path.relative_to(DEFAULT_RULES).parts) == 2, f"{path.name} belongs into the folder of a family"
 
 
@@ -51,8 +62,8 @@ def test_a_rule_says_what_it_is(path: Path, document: dict[str, Any]) -> None:
     assert len(document["title"]) <= 110
 
 
-@pytest.mark.parametrize(("path", "document"), DOCUMENTS, ids=IDS)
-def test_its_tags_are_tactics_and_techniques_of_attack(path: Path, document: dict[str, Any]) -> None:
+@pytest.mark.parametrize("document", [document for _, document in OF_ATTACKS], ids=lambda document: document["name"])
+def test_its_tags_are_tactics_and_techniques_of_attack(document: dict[str, Any]) -> None:
     names = [tag.removeprefix("attack.") for tag in document["tags"] if tag.startswith("attack.")]
     techniques = [name.upper() for name in names if TECHNIQUE.fullmatch(name)]
     assert techniques
@@ -63,6 +74,9 @@ def test_its_tags_are_tactics_and_techniques_of_attack(path: Path, document: dic
 
 @pytest.mark.parametrize(("path", "document"), DOCUMENTS, ids=IDS)
 def test_it_has_a_case_that_is_found_and_one_that_is_not(path: Path, document: dict[str, Any]) -> None:
+    made = load_rules_once().correlation(document["id"])
+    if made is not None and not made.announce:
+        return  # What it counts is seen in the cases of the correlation that it counts in alone.
     expectations = {case["expect"] for case in document["weir"]["tests"]}
     assert expectations & {"match", "alert"}
     assert "none" in expectations
@@ -70,11 +84,12 @@ def test_it_has_a_case_that_is_found_and_one_that_is_not(path: Path, document: d
 
 def test_what_alerts_names_false_positives_references_and_at_least_one_entity_to_act_on() -> None:
     by_id = {document["id"]: document for _, document in DOCUMENTS}
-    for one in load_rules().correlations:
+    for one in load_rules_once().correlations:
         if not one.announce:
             continue
         document = by_id[one.id]
         assert document["falsepositives"], one.title
-        assert any(text.startswith("https://attack.mitre.org/") for text in document["references"]), one.title
+        if not one.file.startswith("pipeline/") and one.level != "informational":
+            assert any(text.startswith("https://attack.mitre.org/") for text in document.get("references", ())), one.title
         assert one.group_by or any(source.entities for member in one.members for source in member.sources.values()), one.title
         assert {case["expect"] for case in one.tests} == {"alert", "none"}, one.title

@@ -66,7 +66,9 @@ PIPELINE_FIELDS: Final[Mapping[str, Field]] = {
     "log_source_name": Field("string", "Name that the catalogue of sources gives the sender, where a processor has seen it."),
     "ledger_units": Field("long", "Units received or processed."),
     "ledger_bytes": Field("long", "Their bytes."),
-    "ledger_minutes_heard": Field("long", "Of units_received: in how many of the 180 minutes up to this one the sender was heard in this topic."),
+    "ledger_minutes_heard": Field(
+        "long", "Of units_received: in how many of the 180 minutes up to this one the sender was heard in this topic."
+    ),
     "ledger_dropped": Field("long", "Units a receiver lost before it could publish them."),
     "ledger_dead": Field("long", "Units that a processor, or events that a sink, dead-lettered."),
     "ledger_dead_percent": Field("double", "Of the units or events of this record, how many of a hundred."),

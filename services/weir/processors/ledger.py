@@ -11,6 +11,7 @@ receivers, which are few, of the last three hours.
 
 from __future__ import annotations
 
+import asyncio
 import queue
 import time
 from collections.abc import Iterable, Iterator
@@ -32,9 +33,9 @@ from weir.ops import logging as ops_logging
 from weir.ops import telemetry
 from weir.ops.shutdown import StopSignal
 from weir.processors.faust_app import EXIT_FATAL, EXIT_UNAVAILABLE
+from weir.processors.rules import LiveRules, load_live_rules
 from weir.processors.runtime import SignalSource
 from weir.processors.settings import ProcessorSettings
-from weir.processors.signals import load_signal_source
 
 __all__ = ["SERVICE", "LedgerReader", "main"]
 
@@ -61,10 +62,19 @@ class LedgerReader:
         source: the rules' single-event part.
         producer: of the signals.
         stop: asks to stop.
+        rules: what `source` was made of, looked at again and again; None where they stay as they are.
     """
 
-    def __init__(self, settings: ProcessorSettings, source: SignalSource, producer: DeliveryProducer, stop: StopSignal) -> None:
+    def __init__(
+        self,
+        settings: ProcessorSettings,
+        source: SignalSource,
+        producer: DeliveryProducer,
+        stop: StopSignal,
+        rules: LiveRules | None = None,
+    ) -> None:
         self.settings = settings
+        self.rules = rules
         self.stop = stop
         self.source = source
         self.producer = producer
@@ -78,7 +88,7 @@ class LedgerReader:
         self.next: dict[Partition, int] = {}
         self.received: dict[Partition, int] = {}
         self.uncommitted: dict[Partition, int] = {}
-        self.last_commit = self.last_tick = self.last_turn = time.monotonic()
+        self.last_commit = self.last_tick = self.last_turn = self.last_look = time.monotonic()
         self.ticking: queue.SimpleQueue[DeliveryFailed | None] | None = None
         self.consumer = BatchConsumer(
             settings,
@@ -120,6 +130,14 @@ class LedgerReader:
         if now - self.last_tick >= TICK_SECONDS:
             self.last_tick = now
             self.tick()
+        if self.rules is not None and now - self.last_look >= self.rules.poll_seconds:
+            self.last_look = now
+            asyncio.run(self._look(self.rules))
+
+    async def _look(self, rules: LiveRules) -> None:
+        """Take over rules that have changed."""
+        await rules.look(lambda: None)
+        self.source = rules.source or _NoRules()
 
     def not_ready(self) -> str | None:
         """Why it cannot work, or None where it can."""
@@ -346,23 +364,23 @@ def main(settings: ProcessorSettings) -> int:
     """Run it until it is told to stop; the exit code: 0, EXIT_UNAVAILABLE at start, EXIT_FATAL later.
 
     Raises:
-        SettingsError: the folder of rules is not there.
+        SettingsError: the folder of rules is not there, or the suppressions have mistakes.
     """
     ops_logging.configure(SERVICE, settings.instance, level=settings.log_level, form=settings.log_format)
     telemetry.setup_metrics(SERVICE, settings.instance)
-    source = load_signal_source(settings.rules_dir) or _NoRules()
+    rules = load_live_rules(settings)
     # Never gives up: while Kafka is away nothing is read, and nothing is lost.
     producer = DeliveryProducer(settings, message_timeout_ms=0, delivery_timeout_ms=0)
     stop = StopSignal()
     stop.install()
-    reader = LedgerReader(settings, source, producer, stop)
+    reader = LedgerReader(settings, rules.source or _NoRules(), producer, stop, rules)
     try:
         reader.look_at_topics()
     except DeliveryFailed as error:
         log.error("cannot start", error=str(error), brokers=settings.kafka_bootstrap_servers)  # noqa: TRY400
         return EXIT_UNAVAILABLE
     health = telemetry.HealthServer(settings.health_host, settings.health_port, reader.not_ready)
-    log.info("starting", topics=[reader.ledger_topic, reader.dead_topic], rules=source.version)
+    log.info("starting", topics=[reader.ledger_topic, reader.dead_topic], rules=reader.source.version)
     try:
         reader.run()
     except (DeliveryFailed, KafkaException) as error:
