@@ -25,8 +25,9 @@ import orjson
 
 from weir.detect.alerts import Origin, Told, alert_record
 from weir.detect.fields import getter
+from weir.detect.gathering import value_hash
 from weir.detect.kinds.base import BaseState, Heads, Notes, add_count, pack, trusted_time, unpack
-from weir.detect.kinds.common import Merged, SignalsHeader, value_hash
+from weir.detect.kinds.common import Merged, SignalsHeader
 from weir.detect.kinds.options import Reading
 from weir.detect.kinds.state import StateError
 from weir.detect.rules import Correlation, Source
@@ -103,7 +104,7 @@ def check(options: Mapping[str, Any]) -> Mapping[str, Any]:
     """Times in microseconds. Raises UnsupportedError naming all mistakes."""
     reading = Reading("first_seen", options)
     found: dict[str, Any] = {
-        "field": reading.text("field"),
+        "field": reading.names("field"),
         "learn": reading.duration("learn", "7d", "1m", "365d"),
         "forget": reading.duration("forget", "30d", "1h", "365d"),
     }
@@ -276,7 +277,7 @@ def _own_part(sighting: _Sighting, partial: dict[str, Any], correlation: Correla
         of_group = dict(zip(source.group, partial["group"], strict=False))
         for name, record_field in source.entities.items():
             read = of_group.get(record_field) if event is None else getter(record_field)(event)
-            if record_field in source.values:
+            if source.values == (record_field,):
                 read = sighting.text
             if isinstance(read, (str, int)) and read != "":
                 entities[name] = str(read)
@@ -298,7 +299,7 @@ def _tell(
     if not again:
         alert.revision += 1
         alert.announced = alert.number
-    name, text = correlation.options["field"], alert.texts[0] if alert.texts else "(not kept)"
+    name, text = ", ".join(correlation.options["field"]), alert.texts[0] if alert.texts else "(not kept)"
     if alert.value == _OTHERS:
         sentence = f"{alert.number} more new values of {name}, among them {', '.join(alert.texts[:3]) or '(not kept)'},"
     else:
