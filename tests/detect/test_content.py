@@ -188,11 +188,6 @@ SCENES = [
         {"web_scanner_agent": {"source_address": CLIENT}},
     ),
     Scene(
-        "a scanner that names itself, told in the LoadMaster's own words",
-        [line(BEGIN, "lm", "l7log", '10.30.0.15:443 (10.30.1.21:8443): User "nora" requested "GET" "https://x.test/" "Nikto/2.5"')],
-        {"web_scanner_agent": {"user": "nora", "domain": "x.test"}},
-    ),
-    Scene(
         "the servers of a service are down",
         every(0.5, 320, lambda at, n: esp(
             at, "Connection failed", srcip=f"203.0.113.{n % 250}", srcport=4000, dstip="10.30.1.22", dstport=8443,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from functools import cache
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -12,9 +11,9 @@ from uuid import UUID
 import pytest
 import yaml
 
+from tests.detect.scenes import rule_set
 from weir.detect.attack import TACTICS, technique_name
-from weir.detect.loading import DEFAULT_RULES, load_rules
-from weir.detect.rules import RuleSet
+from weir.detect.loading import DEFAULT_RULES
 
 DOCUMENTS: list[tuple[Path, dict[str, Any]]] = [
     (path, document)
@@ -26,11 +25,6 @@ OF_ATTACKS = [(path, document) for path, document in DOCUMENTS if path.parent.na
 IDS = [f"{path.stem}: {document.get('name')}" for path, document in DOCUMENTS]
 LEVELS = {"informational", "low", "medium", "high", "critical"}
 TECHNIQUE = re.compile(r"t[0-9]{4}(\.[0-9]{3})?")
-
-
-@cache
-def load_rules_once() -> RuleSet:
-    return load_rules()
 
 
 def repeated(values: list[str]) -> set[str]:
@@ -74,7 +68,7 @@ def test_its_tags_are_tactics_and_techniques_of_attack(document: dict[str, Any])
 
 @pytest.mark.parametrize(("path", "document"), DOCUMENTS, ids=IDS)
 def test_it_has_a_case_that_is_found_and_one_that_is_not(path: Path, document: dict[str, Any]) -> None:
-    made = load_rules_once().correlation(document["id"])
+    made = rule_set().correlation(document["id"])
     if made is not None and not made.announce:
         return  # What it counts is seen in the cases of the correlation that it counts in alone.
     expectations = {case["expect"] for case in document["weir"]["tests"]}
@@ -84,7 +78,7 @@ def test_it_has_a_case_that_is_found_and_one_that_is_not(path: Path, document: d
 
 def test_what_alerts_names_false_positives_references_and_at_least_one_entity_to_act_on() -> None:
     by_id = {document["id"]: document for _, document in DOCUMENTS}
-    for one in load_rules_once().correlations:
+    for one in rule_set().correlations:
         if not one.announce:
             continue
         document = by_id[one.id]
