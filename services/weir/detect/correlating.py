@@ -28,7 +28,7 @@ from weir.detect.extension import Extension, read_extension
 from weir.detect.kinds import own_kind
 from weir.detect.logsources import DEFAULT_ENTITIES, DEFAULT_GROUP
 from weir.detect.matcher import UnsupportedError
-from weir.detect.rules import MAX_EXACT_COUNT, Condition, Correlation, Expression, Member, Rule, Source
+from weir.detect.rules import MAX_EXACT_COUNT, Condition, Correlation, Expression, Member, Rule, Source, ordered_steps
 
 __all__ = ["ALONE_TIMESPAN_US", "FINE_SLICES", "SLICES", "alone", "correlation_of"]
 
@@ -36,6 +36,8 @@ SLICES = 12
 FINE_SLICES = 60
 _SECOND = 1_000_000
 ALONE_TIMESPAN_US = 3600 * _SECOND
+# Of Weir's own kinds: what they need is in times and values, and a baseline counts by hours.
+OWN_SLICE_US = 3600 * _SECOND
 # Of a value_count. What is remembered of a group's distinct values is bounded, see `kinds.windows`.
 MAX_VALUE_COUNT = 4_096
 _COUNTS = {"event_count", "value_count"}
@@ -60,6 +62,8 @@ def correlation_of(
     if not members:
         raise UnsupportedError("names no rule")
     kind, options = _kind(parsed, extension)
+    if extension.detect and any(isinstance(member, Correlation) for _, member in members):
+        raise UnsupportedError("weir.detect: events of rules are looked at, not alerts of other correlations")
     group_by = tuple(parsed.group_by or ())
     aliases = {
         name: {reference.reference: field for reference, field in alias.mapping.items()}
@@ -98,6 +102,8 @@ def correlation_of(
 
 
 def _slice_us(made: Correlation) -> int:
+    if own_kind(made.kind) is not None:
+        return OWN_SLICE_US
     exact = made.kind not in {"event_count", "value_sum"} or (made.kind == "event_count" and made.threshold <= MAX_EXACT_COUNT)
     return max(1, round(made.timespan_us / _SECOND / (SLICES if exact else FINE_SLICES))) * _SECOND
 
@@ -108,6 +114,8 @@ def alone(rule: Rule, extension: Extension) -> Correlation:
     Raises:
         UnsupportedError: a field of the extension is in none of the rule's datasets.
     """
+    if extension.detect:
+        raise UnsupportedError("weir.detect belongs to a correlation, whose rules say which events it looks at")
     default = tuple(dict.fromkeys(name for variant in rule.variants for name in DEFAULT_GROUP[variant.dataset]))
     group_by = default if extension.group_by is None else extension.group_by
     timespan = extension.timespan_us or ALONE_TIMESPAN_US
@@ -223,9 +231,9 @@ def _kind(parsed: SigmaCorrelationRule, extension: Extension) -> tuple[str, Mapp
     own = own_kind(kind)
     if own is None:
         raise UnsupportedError(f"weir.detect: there is no type {kind or '(none given)'}")
-    options: Mapping[str, Any] = {key: value for key, value in extension.detect.items() if key != "type"}
-    check = getattr(own, "check", None)
-    return kind, options if check is None else check(options)
+    if parsed.type.name.lower() not in _COUNTS:
+        raise UnsupportedError("weir.detect: correlation.type must be event_count or value_count, which is what other tools read")
+    return kind, own.check({key: value for key, value in extension.detect.items() if key != "type"})
 
 
 def _once_us(kind: str, options: Mapping[str, Any]) -> int:
@@ -235,9 +243,9 @@ def _once_us(kind: str, options: Mapping[str, Any]) -> int:
 
 def _value_fields(parsed: SigmaCorrelationRule, kind: str, options: Mapping[str, Any]) -> tuple[str, ...]:
     if kind == "first_seen":
-        found = options.get("field")
+        found = options["field"]
     elif kind == "baseline":
-        found = None if options.get("of", "count") == "count" else options["of"]
+        found = None if options["of"] == "count" else options["of"]
     else:
         found = parsed.condition.fieldref if isinstance(parsed.condition, SigmaCorrelationCondition) else None
     fields = () if found is None else (found,) if isinstance(found, str) else tuple(found)
@@ -250,7 +258,10 @@ def _condition(parsed: SigmaCorrelationRule, kind: str, labels: Sequence[str]) -
     if isinstance(parsed.condition, SigmaExtendedCorrelationCondition):
         expression = _expression(parsed.condition.parsed)
         if kind == "temporal_ordered":
-            ordered_steps(expression)
+            try:
+                ordered_steps(expression)
+            except ValueError as error:
+                raise UnsupportedError(str(error)) from error
         return Condition("gte", 1), expression
     given = parsed.condition
     condition = Condition(given.op.name.lower(), given.count, given.percentile)
@@ -283,37 +294,6 @@ def _check_count(condition: Condition, kind: str) -> None:
         raise UnsupportedError(f"a condition of {op} {number} {what} is always true")
     if (op == "lt" and number <= 1) or (op in {"lte", "eq"} and number < 1):
         raise UnsupportedError(f"a condition of {op} {number} {what} is never true: windows without events are not judged")
-
-
-def ordered_steps(expression: Expression) -> tuple[list[frozenset[str]], frozenset[str]]:
-    """What an extended condition means where order counts: one after the other the operands of `and`, each a rule or several
-    joined by `or`; and the rules under `not`, which must not be in the window at all.
-
-    Raises:
-        UnsupportedError: another form, whose order would be a guess.
-    """
-    steps: list[frozenset[str]] = []
-    absent: list[str] = []
-
-    def labels(node: Expression) -> frozenset[str]:
-        if node[0] == "rule":
-            return frozenset({node[1]})
-        if node[0] == "or":
-            return frozenset().union(*map(labels, node[1:]))
-        raise UnsupportedError("an ordered condition has rules, or rules joined by or, one after the other by and")
-
-    for part in expression[1:] if expression[0] == "and" else (expression,):
-        if part[0] == "not":
-            absent.extend(labels(part[1]))
-        elif part[0] == "and":
-            inner, none = ordered_steps(part)
-            steps.extend(inner)
-            absent.extend(none)
-        else:
-            steps.append(labels(part))
-    if not steps:
-        raise UnsupportedError("an ordered condition needs a rule that is not under not")
-    return steps, frozenset(absent)
 
 
 def _expression(node: CorrelationConditionItem | SigmaRuleReference) -> Expression:

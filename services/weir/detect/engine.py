@@ -1,8 +1,9 @@
 """The detector without Kafka: a signals record and a table in, alerts and table writes out.
 
-The caller owns the table. For each record it calls `apply`, publishes the alerts, and when they are safe makes the writes, in
-their order. Because alerts are safe before the state that implies them is written, a crash between the two repeats an alert
-and never loses one. Because the log position of what has been forgotten is in the table too, a repeat of it is known as one.
+The caller owns the table. For each record it calls `apply`, publishes the alerts and what they are worth as signals of other
+correlations, and when both are safe makes the writes, in their order. Because alerts are safe before the state that implies them
+is written, a crash between the two repeats an alert and never loses one. Because the log position of what has been forgotten is
+in the table too, a repeat of it is known as one.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 import orjson
 
 from weir.detect.alerts import Origin
+from weir.detect.feeding import signals_of_alerts
 from weir.detect.kinds import is_of_some_kind, kind_of
 from weir.detect.kinds.common import SignalsHeader, State
 from weir.detect.kinds.state import StateError
@@ -56,16 +58,17 @@ class Marks:
         """Whether signals of this raw record came before.
 
         A processor publishes in the order of its raw partition, so an offset below the highest is a repeat. A later receive time
-        at a lower offset means that the raw topic was created anew.
+        at a lower offset means that the raw topic was created anew. So does a detector with signals made of alerts: their
+        position is that of the signals record that led to them.
         """
-        offset, received = self.heads.get(header.raw_topic, {}).get(str(header.raw_partition), (-1, 0))
+        offset, received = self.heads.get(header.log, {}).get(str(header.raw_partition), (-1, 0))
         return header.raw_offset <= offset and header.received_at <= received
 
     def note(self, header: SignalsHeader) -> None:
         """Signals of this raw record have come."""
         if self.is_repeat(header):
             return
-        heads = self.heads.setdefault(header.raw_topic, {})
+        heads = self.heads.setdefault(header.log, {})
         _, received = heads.get(str(header.raw_partition), (-1, 0))
         heads[str(header.raw_partition)] = (header.raw_offset, max(received, header.received_at))
 
@@ -87,16 +90,20 @@ class Marks:
 class Effects:
     """What one signals record leads to.
 
-    `alerts` are to be published and safe before the `writes` (None deletes the key) are made. `repeats` say again what stands
-    already, for signals seen before; `counted` and `seen` are numbers of partials; `unknown` names correlations not in the rules.
+    `alerts` are to be published and `signals` (partition of the topic of signals, record) too, and both are to be safe before the
+    `writes` (None deletes the key) are made. `repeats` say again what stands already, for signals seen before; `counted` and
+    `seen` are numbers of partials; `unknown` names correlations not in the rules.
     """
 
     alerts: list[dict[str, Any]] = field(default_factory=list)
     repeats: list[dict[str, Any]] = field(default_factory=list)
+    signals: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
     writes: list[tuple[bytes, bytes | None]] = field(default_factory=list)
     counted: int = 0
     seen: int = 0
     unknown: set[str] = field(default_factory=set)
+    told: list[tuple[dict[str, Any], list[str]]] = field(default_factory=list)
+    """What the groups told, announced or not, with the raw topics it came from."""
 
 
 @dataclass(slots=True)
@@ -125,6 +132,7 @@ class Engine:
         origin: names the detector in alerts.
         load: value of a table key, None where there is none.
         items: all keys and values of the table, for the index of a partition that is new here.
+        partitions: of the topic of signals.
     """
 
     def __init__(
@@ -133,10 +141,12 @@ class Engine:
         origin: Origin,
         load: Callable[[bytes], bytes | None],
         items: Callable[[], Iterable[tuple[bytes, bytes]]],
+        partitions: int = 1,
     ) -> None:
         self._origin = origin
         self._load = load
         self._items = items
+        self._partitions = partitions
         self._indexes: dict[int, _Index] = {}
         self.replace_rules(rule_set)
 
@@ -159,18 +169,23 @@ class Engine:
         """Drop all that is not in the table: partitions may have moved."""
         self._indexes.clear()
 
-    def apply(self, partition: int, record: dict[str, Any]) -> Effects:
-        """What a signals record of this signals partition leads to, given the table as it is.
+    def apply(self, partition: int, record: dict[str, Any], offset: int = 0) -> Effects:
+        """What the signals record at this offset of this signals partition leads to, given the table as it is.
 
         Raises:
             StateError: the table holds something this release does not read.
-            ValueError: `kind` is neither partials nor tick.
+            ValueError: `kind` is none that there is.
         """
         if record["kind"] == "tick":
-            return self._tick(partition, record)
-        if record["kind"] != "partials":
-            raise ValueError(f"kind {record['kind']!r} of signals; there are partials and tick")
-        return self._partials(partition, record)
+            effects = self._tick(partition, record)
+        elif record["kind"] in {"partials", "alerts"}:
+            effects = self._partials(partition, record)
+        else:
+            raise ValueError(f"kind {record['kind']!r} of signals; there are partials, alerts and tick")
+        effects.alerts = [alert for alert, _ in effects.told if self._correlations[alert["rule_id"]].announce]
+        effects.repeats = [alert for alert in effects.repeats if self._correlations[alert["rule_id"]].announce]
+        effects.signals = signals_of_alerts(effects.told, self._correlations, partition, offset, self._partitions)
+        return effects
 
     def _partials(self, partition: int, record: dict[str, Any]) -> Effects:
         index = self._index(partition)
@@ -190,14 +205,14 @@ class Engine:
                 # It was counted in a state that has since been forgotten, and perhaps begun anew.
                 effects.seen += 1
                 continue
-            topics = {header.raw_topic, *(state.sources if state else ())}
+            topics = {*header.topics, *(state.sources if state else ())}
             merged = kind.merge(state, header, partial, correlation, index.marks.watermark(topics), self._origin)
             if not merged.changed:
                 effects.seen += 1
                 effects.repeats += merged.alerts
                 continue
             effects.counted += 1
-            effects.alerts += merged.alerts
+            effects.told += [(alert, merged.state.sources) for alert in merged.alerts]
             if not merged.write:
                 continue
             effects.writes.append((key, merged.state.to_bytes()))
@@ -243,8 +258,9 @@ class Engine:
         watermark = marks.watermark(state.sources)
         if kind.due(state, correlation) > watermark:
             return topic, kind.due(state, correlation)
+        sources = state.sources
         state, alerts = kind.advance(state, correlation, watermark, self._origin)
-        effects.alerts += alerts
+        effects.told += [(alert, sources) for alert in alerts]
         effects.writes.append((key, None if state is None else state.to_bytes()))
         return None if state is None else (topic, kind.due(state, correlation))
 

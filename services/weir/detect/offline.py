@@ -38,6 +38,7 @@ class Offline:
         self.table: dict[bytes, bytes] = {}
         self.engine = Engine(rule_set, origin, self.table.get, lambda: list(self.table.items()))
         self.alerts: list[Record] = []
+        self._offset = 0
         self._on_alert = on_alert or self.alerts.append
 
     def feed(
@@ -81,7 +82,9 @@ class Offline:
         writes = 0
         waiting = deque([record])
         while waiting:
-            effects = self.engine.apply(0, waiting.popleft())
+            effects = self.engine.apply(0, waiting.popleft(), self._offset)
+            self._offset += 1
+            waiting.extend(record for _, record in effects.signals)
             for alert in effects.alerts:
                 self._on_alert(alert)
             for key, value in effects.writes:

@@ -26,6 +26,7 @@ __all__ = [
     "RuleSet",
     "Source",
     "Variant",
+    "ordered_steps",
 ]
 
 
@@ -221,3 +222,34 @@ class RuleSet:
     def correlation(self, correlation_id: str) -> Correlation | None:
         """The correlation with this id."""
         return next((c for c in self.correlations if c.id == correlation_id), None)
+
+
+def ordered_steps(expression: Expression) -> tuple[list[frozenset[str]], frozenset[str]]:
+    """What an extended condition means where order counts: one after the other the operands of `and`, each a rule or several
+    joined by `or`; and the rules under `not`, which must not be in the window at all.
+
+    Raises:
+        ValueError: another form, whose order would be a guess.
+    """
+    steps: list[frozenset[str]] = []
+    absent: list[str] = []
+
+    def labels(node: Expression) -> frozenset[str]:
+        if node[0] == "rule":
+            return frozenset({node[1]})
+        if node[0] == "or":
+            return frozenset().union(*map(labels, node[1:]))
+        raise ValueError("an ordered condition has rules, or rules joined by or, one after the other by and")
+
+    for part in expression[1:] if expression[0] == "and" else (expression,):
+        if part[0] == "not":
+            absent.extend(labels(part[1]))
+        elif part[0] == "and":
+            inner, none = ordered_steps(part)
+            steps.extend(inner)
+            absent.extend(none)
+        else:
+            steps.append(labels(part))
+    if not steps:
+        raise ValueError("an ordered condition needs a rule that is not under not")
+    return steps, frozenset(absent)

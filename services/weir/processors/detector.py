@@ -1,9 +1,9 @@
 """signals → alerts: a Faust app whose table holds one value for each group of each correlation.
 
-For each record, in this order: Kafka acknowledges its alerts, the table is written, Kafka acknowledges the changelog's records, the
-ledger is told, the offset is committed. Killed anywhere in between, the detector does the record again and comes to the same
-alerts: what was counted is in the same table value as the counts. Faust only reads, `member` commits, and Faust's position is not
-trusted.
+For each record, in this order: Kafka acknowledges its alerts, and what they are worth as signals of other correlations; the table
+is written, Kafka acknowledges the changelog's records, the ledger is told, the offset is committed. Killed anywhere in between,
+the detector does the record again and comes to the same alerts: what was counted is in the same table value as the counts. Faust
+only reads, `member` commits, and Faust's position is not trusted.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from weir.processors.window import InFlight
 __all__ = ["SERVICE", "Detector", "DurableTable", "main"]
 
 SERVICE = "process.detector"
+TURN_SECONDS = 1.0
 MEND_SECONDS = 0.5
 MEND_ATTEMPTS = 60
 DAY_MS = 86_400_000
@@ -73,16 +74,23 @@ class Detector(Member):
     """Everything between the stream of signals, the table and the alerts."""
 
     def __init__(
-        self, settings: ProcessorSettings, app: faust.App, table: DurableTable, producer: DeliveryProducer, rules: LiveRules
+        self,
+        settings: ProcessorSettings,
+        app: faust.App,
+        table: DurableTable,
+        producer: DeliveryProducer,
+        rules: LiveRules,
+        partitions: int,
     ) -> None:
         super().__init__(app, settings, SERVICE, producer, log)
         self.table = table
         self.signals_topic, self.alerts_topic = self.names["signals"], self.names["alerts"]
         self.dead_topic = self.names["signals.dlq"]
         self.rules = rules
-        self.engine = Engine(rules.rule_set, Origin(settings.site, settings.instance), self._load, self._items)
+        self.engine = Engine(rules.rule_set, Origin(settings.site, settings.instance), self._load, self._items, partitions)
         self.decode = Decoder()
         self.encode_alert = Encoder("alert")
+        self.encode_signals = Encoder("signals")
         self.slots = asyncio.Semaphore(settings.processor_max_in_flight)
         self.skipped: dict[TP, int] = {}
         self.announced: OrderedDict[str, int] = OrderedDict()
@@ -165,6 +173,12 @@ class Detector(Member):
                 if (expected := self.next.get((tp.topic, tp.partition))) is not None and not self.app.rebalancing:
                     await self.app.consumer.seek_wait({tp: expected})
 
+    async def turn(self) -> None:
+        """Take a turn of the event loop every second, for ever."""
+        while True:
+            self.last_turn = time.monotonic()
+            await asyncio.sleep(TURN_SECONDS)
+
     async def take(self, message: Any) -> None:
         """Merge a signals record: its alerts first, then the table."""
         partition = message.tp.partition
@@ -183,10 +197,10 @@ class Detector(Member):
             self.pass_over()
             return
         entry = self.begin(message, work)
-        effects = self.engine.apply(partition, record)
+        effects = self.engine.apply(partition, record, message.offset)
         work.source, work.received_at = record["processor"], record["received_at"]
         published = self._unsuppressed(effects.alerts)
-        await self._publish(published, self._unsuppressed(effects.repeats), append_ms)
+        await self._publish(published, self._unsuppressed(effects.repeats), effects.signals, append_ms)
         if entry.dropped:
             # The partition has gone to another member while Kafka took the alerts; its table is no longer ours to write.
             self.slots.release()
@@ -213,8 +227,8 @@ class Detector(Member):
 
     def _decode(self, message: Any) -> dict[str, Any]:
         name, record = self.decode.named(message.value, headers_of(message))
-        if name != "signals" or record["kind"] not in {"partials", "tick"}:
-            raise WireFormatError(f"neither partials nor a tick, but {record.get('kind', '')!r} of schema {name}")
+        if name != "signals" or record["kind"] not in {"partials", "alerts", "tick"}:
+            raise WireFormatError(f"neither partials, alerts nor a tick, but {record.get('kind', '')!r} of schema {name}")
         return record
 
     def _changelog_settled(self, entry: InFlight[Work], done: asyncio.Future[Any]) -> None:
@@ -229,22 +243,38 @@ class Detector(Member):
         self.slots.release()
         self.wake.set()
 
-    async def _publish(self, new: list[dict[str, Any]], repeats: list[dict[str, Any]], append_ms: int) -> None:
+    async def _publish(
+        self, new: list[dict[str, Any]], repeats: list[dict[str, Any]], signals: list[tuple[int, dict[str, Any]]], append_ms: int
+    ) -> None:
         alerts = new + [a for a in repeats if self.announced.get(a["alert_id"], 0) < a["revision"]]
-        if not alerts:
+        if not alerts and not signals:
             return
         now_ms = time.time_ns() // 1_000_000
+
+        def stamp(created_us: int) -> int:
+            return min(max(created_us // 1000, append_ms - DAY_MS), now_ms)
+
         await asyncio.gather(
             *(
                 self.producer.deliver(
                     self.alerts_topic,
                     self.encode_alert(alert),
                     key=alert["alert_id"],
-                    timestamp_ms=min(max(alert["alert_created"] // 1000, append_ms - DAY_MS), now_ms),
+                    timestamp_ms=stamp(alert["alert_created"]),
                     blocking_seconds=math.inf,
                 )
                 for alert in alerts
-            )
+            ),
+            *(
+                self.producer.deliver(
+                    self.signals_topic,
+                    self.encode_signals(record),
+                    partition=partition,
+                    timestamp_ms=stamp(record["received_at"]),
+                    blocking_seconds=math.inf,
+                )
+                for partition, record in signals
+            ),
         )
         for alert in alerts:
             self.announced[alert["alert_id"]] = alert["revision"]
@@ -338,7 +368,7 @@ class Detector(Member):
 
     def background(self) -> list[Coroutine[Any, Any, None]]:
         """What runs beside the agent for as long as the process does."""
-        return [self.flush(), self.mend(), self.rules.follow(self.take_rules)]
+        return [self.flush(), self.mend(), self.turn(), self.rules.follow(self.take_rules)]
 
 
 def make_detector_app(settings: ProcessorSettings) -> tuple[faust.App, DurableTable, Any]:
@@ -361,8 +391,12 @@ def make_detector_app(settings: ProcessorSettings) -> tuple[faust.App, DurableTa
     return app, table, signals
 
 
-def _look_at_topics(producer: DeliveryProducer, names: TopicNames) -> None:
-    """Raises DeliveryFailed where a topic is missing, or the table's has not as many partitions as the signals'."""
+def _look_at_topics(producer: DeliveryProducer, names: TopicNames) -> int:
+    """Number of partitions of the signals topic.
+
+    Raises:
+        DeliveryFailed: a topic is missing, or the table's has not as many partitions as the signals'.
+    """
     needed = ("signals", "state.detector", "alerts", "signals.dlq", "ledger")
     counts = {name: producer.partitions(names[name]) for name in needed}
     if counts["signals"] != counts["state.detector"]:
@@ -370,6 +404,7 @@ def _look_at_topics(producer: DeliveryProducer, names: TopicNames) -> None:
             f"{names['signals']} has {counts['signals']} partitions and {names['state.detector']} {counts['state.detector']}; "
             "they must have the same number"
         )
+    return counts["signals"]
 
 
 def main(settings: ProcessorSettings) -> int:
@@ -382,9 +417,9 @@ def main(settings: ProcessorSettings) -> int:
     async def make() -> Ready:
         rules = load_live_rules(settings)
         producer = endless_producer(settings)
-        await asyncio.to_thread(_look_at_topics, producer, TopicNames(settings.topic_prefix))
+        partitions = await asyncio.to_thread(_look_at_topics, producer, TopicNames(settings.topic_prefix))
         app, table, signals = make_detector_app(settings)
-        detector = Detector(settings, app, table, producer, rules)
+        detector = Detector(settings, app, table, producer, rules, partitions)
         about = {"rules": rules.rule_set.version, "correlations": len(rules.rule_set.correlations)}
         return Ready(detector, signals, about)
 

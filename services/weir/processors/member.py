@@ -97,6 +97,8 @@ class Member(ABC):
         self.joined = False
         # Since when records wait for their outputs or a commit without any being committed; None while none waits.
         self.waiting_since: float | None = None
+        # When the event loop last took a turn; whoever runs in the background keeps it.
+        self.last_turn = time.monotonic()
 
     # --- what the kinds of member do -----------------------------------------------------------------------------------------
 
@@ -115,8 +117,11 @@ class Member(ABC):
     def pass_over(self) -> None:  # noqa: B027  not all need it
         """A record for which there was room is not taken."""
 
-    def before_entering(self) -> None:  # noqa: B027  not all need it
-        """About to enter ranges in the ledger; the last chance to `fail`."""
+    def before_entering(self) -> None:
+        """Leave where this process stood still for so long that others may have its partitions and their ledger entries."""
+        stood = time.monotonic() - self.last_turn
+        if stood > self.settings.processor_session_seconds * 0.75:
+            self.fail(RuntimeError(f"stood still for {stood:.0f} s; its partitions may be with others"))
 
     def committed(self, runs: dict[Partition, list[InFlight[Work]]]) -> None:  # noqa: B027  not all need it
         """These ranges are entered and committed, and out of the window."""

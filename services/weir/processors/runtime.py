@@ -118,7 +118,6 @@ class Processor(Member):
         self.room = asyncio.Event()
         self.ticks: Ticks | None = None
         self._take_rules()
-        self.last_turn = time.monotonic()
         meter = telemetry.meter("weir.processors")
         self.count_units = meter.create_counter("weir.process.units", description="raw units read")
         self.count_events = meter.create_counter("weir.process.events", description="events written")
@@ -350,12 +349,6 @@ class Processor(Member):
         self.ticks.rule_set = source.version
 
     # --- as a member of its group --------------------------------------------------------------------------------------------
-
-    def before_entering(self) -> None:
-        """Leave where this process stood still for so long that others may have its partitions and their ledger entries."""
-        stood = time.monotonic() - self.last_turn
-        if stood > self.settings.processor_session_seconds * 0.75:
-            self.fail(RuntimeError(f"stood still for {stood:.0f} s; its partitions may be with others"))
 
     def committed(self, runs: dict[Partition, list[InFlight[Work]]]) -> None:
         """There is room again, and receive time has come further."""

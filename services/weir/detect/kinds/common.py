@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Iterable
 from typing import Any, NamedTuple, Protocol
 
 from weir.model.ids import stable_id
 
-__all__ = ["ALLOWED_LATENESS_US", "Merged", "SignalsHeader", "State", "value_hash"]
+__all__ = ["ALLOWED_LATENESS_US", "Heads", "Merged", "SignalsHeader", "State"]
 
 ALLOWED_LATENESS_US = 300_000_000
-
-
-def value_hash(text: str) -> int:
-    """What stands for a value in partials."""
-    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
+# Raw partitions told apart in one group. Beyond these, the one heard of longest ago goes: what its processor would repeat after a
+# crash is then told by the ids seen and the detector's marks alone.
+MAX_HEADS = 256
 
 
 class SignalsHeader(NamedTuple):
-    """The parts of a signals record that all its partials share."""
+    """The parts of a signals record that all its partials share.
+
+    Of kind alerts, `raw_topic` names all topics that the alerts' events came from, with commas between them; partition and offset
+    are those of the signals record that raised the alerts.
+    """
 
     signals_id: str
     received_at: int
@@ -26,6 +28,7 @@ class SignalsHeader(NamedTuple):
     raw_partition: int = 0
     raw_offset: int = 0
     receiver: str = ""
+    kind: str = "partials"
 
     @classmethod
     def of(cls, record: dict[str, Any]) -> SignalsHeader:
@@ -37,7 +40,18 @@ class SignalsHeader(NamedTuple):
             record["raw_partition"],
             record["raw_offset"],
             record.get("receiver", ""),
+            record.get("kind", "partials"),
         )
+
+    @property
+    def topics(self) -> list[str]:
+        """Raw topics whose progress says what is still to come."""
+        return self.raw_topic.split(",") if self.kind == "alerts" else [self.raw_topic]
+
+    @property
+    def log(self) -> str:
+        """The topic that partition and offset are of; empty for the topic of signals."""
+        return "" if self.kind == "alerts" else self.raw_topic
 
     @property
     def receiver_number(self) -> int:
@@ -48,6 +62,43 @@ class SignalsHeader(NamedTuple):
     def short_id(self) -> int:
         """8 bytes of the id as a number."""
         return int(stable_id(self.signals_id)[:16], 16)
+
+
+class Heads:
+    """How far each raw partition has been counted in one group.
+
+    Processors publish in the order of their raw partitions, so a raw offset that is not above the highest counted is a repeat,
+    unless its receive time is later: then the raw topic was created anew. It is in the same table value as the counts, so that
+    neither is ahead of the other after a crash. A few bytes stand for all signals ever counted.
+    """
+
+    __slots__ = ("_by_partition",)
+
+    def __init__(self, rows: Iterable[tuple[str, int, int, int]] = ()) -> None:
+        self._by_partition = {(topic, partition): (offset, received) for topic, partition, offset, received in rows}
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Heads) and self._by_partition == other._by_partition
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __len__(self) -> int:
+        return len(self._by_partition)
+
+    def take(self, header: SignalsHeader) -> bool:
+        """Whether this record is news here; it is not from now on."""
+        key = (header.log, header.raw_partition)
+        offset, received = self._by_partition.get(key, (-1, 0))
+        if header.raw_offset <= offset and header.received_at <= received:
+            return False
+        self._by_partition[key] = (header.raw_offset, max(received, header.received_at))
+        if len(self._by_partition) > MAX_HEADS:
+            del self._by_partition[min(self._by_partition, key=lambda known: self._by_partition[known][1])]
+        return True
+
+    def rows(self) -> list[tuple[str, int, int, int]]:
+        """For `Heads(rows)`."""
+        return [(*key, *position) for key, position in self._by_partition.items()]
 
 
 class State(Protocol):

@@ -1,6 +1,6 @@
 """What the detector remembers of one correlation's group: one value in its table.
 
-Counts, and the ids of the signals they came from, are in the same value, so that neither can be ahead of the other after a crash.
+Counts, and what tells which signals they came from, are in the same value, so that neither can be ahead of the other after a crash.
 Times are microseconds UTC. Two clocks are kept apart: *event time* (by the senders' clocks) decides what lies in one window;
 *receive time* (by the receivers' clocks, which the ticks of the processors speak of) decides when something may be forgotten.
 """
@@ -14,10 +14,14 @@ from typing import Any
 
 import orjson
 
-__all__ = ["Bucket", "Copies", "Episode", "GroupState", "StateError"]
+from weir.detect.kinds.common import Heads
+from weir.detect.kinds.slices import Bucket
+
+__all__ = ["Bucket", "Copies", "Episode", "GroupState", "Note", "StateError"]
 
 _FORMAT = 1
 _WITH_COPIES = 2
+_WITH_DETAILS = 3
 _HEAD = struct.Struct(">BI")
 # Hash of an event, receiver, how often it came by this receiver, second of its latest receipt.
 _COPY = struct.Struct(">QIII")
@@ -29,18 +33,16 @@ class StateError(ValueError):
 
 
 @dataclass(slots=True)
-class Bucket:
-    """Matches within one slice of event time. `received` is the latest receive time; `episode` 0 while it is part of none.
+class Note:
+    """What an alert may show of one partial: of the slice that begins at `start`."""
 
-    `unnamed`: by receiver, events that may be copies but whose hash is not remembered; the most of any receiver is in `count`.
-    """
-
-    count: int
-    first: int
-    last: int
-    received: int
-    episode: int = 0
-    unnamed: dict[int, int] = field(default_factory=dict)
+    start: int
+    evidence: list[dict[str, Any]] = field(default_factory=list)
+    samples: list[str] = field(default_factory=list)
+    entities: dict[str, str] = field(default_factory=dict)
+    shown: list[str] = field(default_factory=list)
+    datasets: list[str] = field(default_factory=list)
+    member_alerts: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -48,8 +50,9 @@ class Episode:
     """One burst, with one alert.
 
     `start` and `end` are the first and last slice. `past` counts what is no longer in buckets, between `first` and `last`.
-    `announced` is the count of the last alert record, `revision` its number, `created` its time. `settled` says that the count
-    has been told after a pause in the burst, since the last doubling.
+    `announced` is the size at the last doubling that was told, `revision` its number, `created` its time. `settled` says that the
+    count has been told after a pause in the burst, since the last doubling. `measured` is the most that a window came to, or what
+    the last window that was judged came to; `told` are events and measure of the last record.
     """
 
     number: int
@@ -62,12 +65,18 @@ class Episode:
     past: int = 0
     closed: bool = False
     revision: int = 0
-    announced: int = 0
+    announced: float = 0
     created: int = 0
     evidence: list[dict[str, Any]] = field(default_factory=list)
     samples: list[str] = field(default_factory=list)
     entities: dict[str, str] = field(default_factory=dict)
     settled: bool = False
+    measured: float = 0
+    told: list[float] = field(default_factory=list)
+    related: dict[str, list[str]] = field(default_factory=dict)
+    values: list[str] = field(default_factory=list)
+    datasets: list[str] = field(default_factory=list)
+    member_alerts: list[str] = field(default_factory=list)
 
 
 class Copies:
@@ -135,15 +144,16 @@ class GroupState:
         group: values of the group-by fields.
         slice_us: width of the slices.
         buckets: by start of the slice.
-        seen: receive time by 8-byte id of each signals record counted here.
-        floor: signals received before this are refused: what was seen of them is forgotten.
+        seen: by 8-byte id of each signals record counted here, when it came, in receive time.
+        floor: what came before this is forgotten.
         received: latest receive time of anything counted here.
         sources: raw topics the signals came from.
         episodes: bursts, oldest first.
         next_number: number of the next episode.
-        loose: evidence and samples of slices in no episode yet: (slice, evidence, samples).
+        loose: notes of slices in no episode yet.
         entities: of the latest partial.
         copies: events counted here of which copies may come.
+        heads: how far each raw partition has been counted here.
     """
 
     group: tuple[str, ...]
@@ -155,16 +165,15 @@ class GroupState:
     sources: list[str] = field(default_factory=list)
     episodes: list[Episode] = field(default_factory=list)
     next_number: int = 1
-    loose: list[tuple[int, list[dict[str, Any]], list[str]]] = field(default_factory=list)
+    loose: list[Note] = field(default_factory=list)
     entities: dict[str, str] = field(default_factory=dict)
     copies: Copies = field(default_factory=Copies)
+    heads: Heads = field(default_factory=Heads)
 
     def to_bytes(self) -> bytes:
-        """The state as a table value: a head, JSON, then 16 bytes for each signal seen.
-
-        Where copies may come: a head of format 2, JSON, the number of signals seen, 16 bytes for each, then the copies.
-        """
-        with_copies = bool(self.copies.size or any(b.unnamed for b in self.buckets.values()))
+        """The state as a table value: a head, JSON, 16 bytes for each signal seen, the copies, and the details of the slices."""
+        details = [bucket.details for bucket in self.buckets.values()]
+        copies = self.copies.to_bytes()
         body = orjson.dumps(
             [
                 self.group,
@@ -174,82 +183,96 @@ class GroupState:
                 self.sources,
                 self.next_number,
                 self.entities,
-                [_bucket_fields(start, b, with_copies) for start, b in self.buckets.items()],
-                [_episode_fields(e) for e in self.episodes],
-                self.loose,
+                [bucket.fields(start) for start, bucket in self.buckets.items()],
+                [_fields(episode) for episode in self.episodes],
+                [_fields(note) for note in self.loose],
+                self.heads.rows(),
+                len(self.seen),
+                len(copies),
             ]
         )
         seen = struct.pack(f">{2 * len(self.seen)}Q", *(n for pair in self.seen.items() for n in pair))
-        if not with_copies:
-            return _HEAD.pack(_FORMAT, len(body)) + body + seen
-        return _HEAD.pack(_WITH_COPIES, len(body)) + body + struct.pack(">I", len(self.seen)) + seen + self.copies.to_bytes()
+        return b"".join([_HEAD.pack(_WITH_DETAILS, len(body)), body, seen, copies, *[d.to_bytes() for d in details if d]])
 
     @classmethod
     def from_bytes(cls, data: bytes) -> GroupState:
-        """The state in a table value.
+        """The state in a table value, of this format or of one before it.
 
         Raises:
             StateError: bytes of another format.
         """
         try:
             form, length = _HEAD.unpack_from(data)
-            if form not in {_FORMAT, _WITH_COPIES}:
-                raise StateError(f"state of format {form}; this release reads {_FORMAT} and {_WITH_COPIES}")
-            rest = data[_HEAD.size + length :]
-            group, slice_us, floor, received, sources, number, entities, buckets, episodes, loose = orjson.loads(
-                data[_HEAD.size : _HEAD.size + length]
-            )
-            copies = Copies()
-            if form == _WITH_COPIES:
-                end = 4 + 16 * int(struct.unpack_from(">I", rest)[0])
-                rest, copies = rest[4:end], Copies.from_bytes(rest[end:])
-            numbers = struct.unpack(f">{len(rest) // 8}Q", rest)
-            return cls(
-                group=tuple(group),
-                slice_us=slice_us,
-                buckets=dict(_buckets(buckets)),
-                seen=dict(zip(numbers[::2], numbers[1::2], strict=True)),
-                floor=floor,
-                received=received,
-                sources=sources,
-                episodes=[Episode(*values) for values in episodes],
-                next_number=number,
-                loose=[(start, evidence, samples) for start, evidence, samples in loose],
-                entities=entities,
-                copies=copies,
-            )
-        except (struct.error, ValueError, TypeError) as error:
+            if form not in {_FORMAT, _WITH_COPIES, _WITH_DETAILS}:
+                raise StateError(f"state of format {form}; this release reads {_FORMAT} to {_WITH_DETAILS}")
+            fields = orjson.loads(data[_HEAD.size : _HEAD.size + length])
+            rest = memoryview(data)[_HEAD.size + length :]
+            return cls._read(fields, rest) if form == _WITH_DETAILS else cls._read_old(fields, bytes(rest), form)
+        except (struct.error, ValueError, TypeError, KeyError, IndexError) as error:
             if isinstance(error, StateError):
                 raise
             raise StateError(f"not a detector state: {error}") from error
 
+    @classmethod
+    def _read(cls, fields: list[Any], rest: memoryview) -> GroupState:
+        group, slice_us, floor, received, sources, number, entities, buckets, episodes, loose, heads, seen, copies = fields
+        numbers = struct.unpack_from(f">{2 * seen}Q", rest)
+        at = 16 * seen + copies
+        found: dict[int, Bucket] = {}
+        for row in buckets:
+            bucket = Bucket.of(row)
+            if bucket.details is not None:
+                at = bucket.details.read(rest, at)
+            found[row[0]] = bucket
+        return cls(
+            group=tuple(group),
+            slice_us=slice_us,
+            buckets=found,
+            seen=dict(zip(numbers[::2], numbers[1::2], strict=True)),
+            floor=floor,
+            received=received,
+            sources=sources,
+            episodes=[Episode(*values) for values in episodes],
+            next_number=number,
+            loose=[Note(*values) for values in loose],
+            entities=entities,
+            copies=Copies.from_bytes(bytes(rest[16 * seen : 16 * seen + copies])),
+            heads=Heads(heads),
+        )
 
-def _bucket_fields(start: int, b: Bucket, with_copies: bool) -> list[Any]:
-    fields: list[Any] = [start, b.count, b.first, b.last, b.received, b.episode]
-    return [*fields, list(b.unnamed.items())] if with_copies else fields
+    @classmethod
+    def _read_old(cls, fields: list[Any], rest: bytes, form: int) -> GroupState:
+        """Formats 1 and 2, of the releases that knew event_count alone."""
+        group, slice_us, floor, received, sources, number, entities, buckets, episodes, loose = fields
+        copies = Copies()
+        if form == _WITH_COPIES:
+            end = 4 + 16 * int(struct.unpack_from(">I", rest)[0])
+            rest, copies = rest[4:end], Copies.from_bytes(rest[end:])
+        numbers = struct.unpack(f">{len(rest) // 8}Q", rest)
+        return cls(
+            group=tuple(group),
+            slice_us=slice_us,
+            buckets=dict(_old_buckets(buckets)),
+            seen=dict(zip(numbers[::2], numbers[1::2], strict=True)),
+            floor=floor,
+            received=received,
+            sources=sources,
+            episodes=[Episode(*values) for values in episodes],
+            next_number=number,
+            loose=[Note(start, evidence, samples) for start, evidence, samples in loose],
+            entities=entities,
+            copies=copies,
+        )
 
 
-def _buckets(rows: list[list[Any]]) -> Iterable[tuple[int, Bucket]]:
+def _old_buckets(rows: list[list[Any]]) -> Iterable[tuple[int, Bucket]]:
     for start, count, first, last, received, episode, *unnamed in rows:
-        yield start, Bucket(count, first, last, received, episode, dict(map(tuple, unnamed[0])) if unnamed else {})
+        bucket = Bucket(count, first, last, received, episode)
+        bucket.unnamed = dict(map(tuple, unnamed[0])) if unnamed else {}
+        if episode:
+            bucket.covered = (count, first, last)
+        yield start, bucket
 
 
-def _episode_fields(e: Episode) -> list[Any]:
-    return [
-        e.number,
-        e.alert_id,
-        e.start,
-        e.end,
-        e.first,
-        e.last,
-        e.received,
-        e.past,
-        e.closed,
-        e.revision,
-        e.announced,
-        e.created,
-        e.evidence,
-        e.samples,
-        e.entities,
-        e.settled,
-    ]
+def _fields(one: Note | Episode) -> list[Any]:
+    return [getattr(one, name) for name in one.__slots__]

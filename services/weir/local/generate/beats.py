@@ -9,7 +9,16 @@ import orjson
 
 from weir.local.generate.units import MALFORMED, NAMES, Dice, Unit, bsd_time, iso_second, mark, sample_lines, vary_address
 
-__all__ = ["EVE_SAMPLES", "FLOW_ID_BASE", "BeatsUnits", "around_eve", "eve_record", "log_document", "sensorfleet_document"]
+__all__ = [
+    "EVE_SAMPLES",
+    "FLEET_SAMPLES",
+    "FLOW_ID_BASE",
+    "BeatsUnits",
+    "around_eve",
+    "eve_record",
+    "log_document",
+    "sensorfleet_document",
+]
 
 FLOW_ID_BASE: Final = 1_100_000_000_000_000
 """The flow_id of a Suricata record is this plus the document's number: a number is all the room that some records have."""
@@ -31,11 +40,9 @@ def _is_routine(record: _Json) -> bool:
 
 
 _ROUTINE_EVE: Final = tuple(record for record in EVE_SAMPLES if _is_routine(record))
-_FLEET: Final[tuple[_Json, ...]] = tuple(
-    record
-    for record in map(orjson.loads, sample_lines("sensorfleet.ndjson"))
-    if _is_routine(record) and _is_routine(record["data"])
-)
+FLEET_SAMPLES: Final[tuple[_Json, ...]] = tuple(map(orjson.loads, sample_lines("sensorfleet.ndjson")))
+"""Events of SensorFleet sensors of all kinds there are."""
+_FLEET: Final = tuple(record for record in FLEET_SAMPLES if _is_routine(record) and _is_routine(record["data"]))
 _GENERIC: Final[tuple[_Json, ...]] = tuple(orjson.loads(line) for line in sample_lines("filebeat-syslog.ndjson"))
 _DATASETS: Final = {"alert": "ids-alert", "flow": "network-flow", "netflow": "network-flow"}
 
