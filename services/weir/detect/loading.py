@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
 from sigma.collection import SigmaCollection
 from sigma.correlations import SigmaCorrelationRule, SigmaExtendedCorrelationCondition
 from sigma.exceptions import SigmaError
@@ -31,13 +30,12 @@ from weir.detect.matcher import Names, UnsupportedError, compile_rule, within
 from weir.detect.placeholders import FILE_NAME, NO_PLACEHOLDERS, Placeholders, read_placeholders
 from weir.detect.reloading import Replaced, with_previous
 from weir.detect.rules import Correlation, Loaded, Problem, Rule, RuleSet, Variant
+from weir.model.yamlfile import YamlMistake, read_documents
 
 __all__ = ["DEFAULT_RULES", "load_rules", "parsed_rules"]
 
 DEFAULT_RULES = Path(__file__).parent / "rules"
 MAX_FILE_BYTES = 1_000_000
-# libyaml reads a folder of rules in a tenth of the time; PyYAML is built without it in places.
-_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,12 +294,12 @@ def _documents(name: str, content: bytes, replaced: Replaced, problems: list[Pro
         problems.append(Problem(name, 0, "", f"{len(content)} bytes; a rule file has at most {MAX_FILE_BYTES}", whole=True))
         return
     try:
-        documents = _yaml_documents(content.decode("utf-8-sig"))
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        line = mark.line + 1 if mark is not None else 0
-        detail = str(getattr(error, "problem", "") or error).replace("\n", " ")
-        problems.append(Problem(name, line, "", f"not YAML: {detail}", whole=True))
+        documents = read_documents(content.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        problems.append(Problem(name, 0, "", f"not YAML: {error}", whole=True))
+        return
+    except YamlMistake as error:
+        problems.append(Problem(name, error.line, "", error.problem, whole=True))
         return
     for line, written in documents:
         raw = replaced.get((name, line), written)
@@ -321,19 +319,6 @@ def _documents(name: str, content: bytes, replaced: Replaced, problems: list[Pro
                     yield from (_Document(name, line, rule) for rule in [*parsed.rules, *parsed.filters])
         if cause is not None:
             problems.append(Problem(name, line, title, cause, str(raw.get("id", "")).lower() if isinstance(raw, dict) else ""))
-
-
-def _yaml_documents(text: str) -> list[tuple[int, Any]]:
-    """The line that each document begins at, from 1, and what it holds. Raises yaml.YAMLError."""
-    loader = _LOADER(text)
-    found = []
-    try:
-        while loader.check_node():
-            node = loader.get_node()
-            found.append((node.start_mark.line + 1, loader.construct_document(node)))
-    finally:
-        loader.dispose()
-    return found
 
 
 def _refusal(raw: Any) -> str | None:
