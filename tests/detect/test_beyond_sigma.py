@@ -24,7 +24,7 @@ id: 22222222-2222-4222-8222-222222222222
 level: high
 correlation: {{type: {type}, rules: [flow], group-by: [{group}], timespan: 1h, condition: {{gte: 1}}}}
 weir:
-  entities: {{source_address: source.ip, destination_address: destination.ip, port: destination.port}}
+  entities: {{source_address: source.ip, destination_address: destination.ip}}
   detect: {{{detect}}}
 """
 
@@ -78,7 +78,7 @@ def test_first_seen(tmp_path: Path) -> None:
     (alert,) = flows.alerts
     assert alert["summary"].startswith("Own kind: first seen destination.ip 203.0.113.9 for source.ip 10.0.0.1")
     assert alert["event_count"] == 3
-    assert alert["entities"] == {"source_address": "10.0.0.1", "destination_address": "203.0.113.9", "port": "8443"}
+    assert alert["entities"] == {"source_address": "10.0.0.1", "destination_address": "203.0.113.9"}
     assert [e["event_id"] for e in alert["evidence"]] == [f"{'a' * 32}-9-1"]
     flows.detection.tick(BEGIN + 9 * DAY)
     assert flows.alerts[-1]["state"] == "closed"
@@ -146,7 +146,7 @@ def test_what_is_wrong_in_a_rule_is_named(tmp_path: Path, detect: str, cause: st
 
 def test_the_correlation_stays_one_that_other_tools_read(tmp_path: Path) -> None:
     (problem,) = rules(tmp_path, "type: absence", kind="temporal").problems
-    assert "correlation.type must be event_count" in problem.cause
+    assert "correlation.type must be event_count or value_count" in problem.cause
 
 
 def test_a_rule_that_alerts_by_itself_has_no_kind(tmp_path: Path) -> None:
@@ -154,6 +154,31 @@ def test_a_rule_that_alerts_by_itself_has_no_kind(tmp_path: Path) -> None:
     (tmp_path / "a.yml").write_text(text, encoding="utf-8")
     (problem,) = load_rules(tmp_path).problems
     assert "weir.detect belongs to a correlation" in problem.cause
+
+
+@pytest.mark.parametrize(
+    ("selection", "hits"),
+    [
+        ("threat.enrichments.indicator.type: ipv4-addr", ["one", "both"]),
+        ("threat.enrichments.indicator.confidence|gte: 80", ["both"]),
+        ("threat.enrichments.indicator.provider|startswith: abuse", ["both"]),
+        ("threat.enrichments.matched.field: destination_ip", ["one"]),
+        ("threat.enrichments.matched.atomic|cidr: 203.0.113.0/24", ["one", "both"]),
+        ("threat.enrichments.expires: null", ["one", "both", "none", "broken"]),
+        ("threat.enrichments.indicator|exists: true", ["one", "both"]),
+    ],
+)
+def test_a_hit_of_threat_intelligence_can_be_matched_by_what_the_list_says(tmp_path: Path, selection: str, hits: list[str]) -> None:
+    text = RULES.split("---", maxsplit=1)[0].format().replace("{sel: {network.transport: [tcp, udp]}", "{sel: {" + selection + "}")
+    (tmp_path / "a.yml").write_text(text, encoding="utf-8")
+    found = load_rules(tmp_path)
+    assert found.problems == ()
+    matches = found.rules[0].variants[0].matches
+    one = '{"indicator":"203.0.113.66","type":"ipv4-addr","field":"destination_ip","provider":"own","confidence":40}'
+    two = '{"indicator":"203.0.113.7","type":"ipv4-addr","field":"source_ip","provider":"own"}'
+    three = '{"indicator":"evil.example","type":"domain","field":"domain","provider":"abuse.ch","confidence":90}'
+    events = {"one": [one], "both": [two, three], "none": [], "broken": ["not JSON", "[1]"]}
+    assert [name for name, texts in events.items() if matches({"threat_enrichments": texts})] == hits
 
 
 def test_partials_of_first_seen_count_each_value_and_are_bounded(tmp_path: Path) -> None:

@@ -231,8 +231,8 @@ def _kind(parsed: SigmaCorrelationRule, extension: Extension) -> tuple[str, Mapp
     own = own_kind(kind)
     if own is None:
         raise UnsupportedError(f"weir.detect: there is no type {kind or '(none given)'}")
-    if parsed.type.name.lower() != "event_count":
-        raise UnsupportedError("weir.detect: correlation.type must be event_count, which is what other tools read")
+    if parsed.type.name.lower() not in _COUNTS:
+        raise UnsupportedError("weir.detect: correlation.type must be event_count or value_count, which is what other tools read")
     return kind, own.check({key: value for key, value in extension.detect.items() if key != "type"})
 
 

@@ -90,7 +90,7 @@ def _documents(amount: int) -> Batches:
 
 def _flows(amount: int) -> Batches:
     exporter = V9Exporter(_SEED, EXPORTERS[1].name)
-    units = []
+    units: list[Unit] = []
     flows = 0
     while flows < amount:
         units.append(exporter.next(_RECEIVED_US + 1_000 * len(units)))

@@ -228,8 +228,8 @@ def _exported(flows: Sequence[Flow], now_us: int) -> list[Step]:
         part = flows[first : first + _FLOWS_OF_A_DATAGRAM]
         records = [
             (
-                ipv4(one.source), ipv4(one.destination), one.source_port, one.destination_port, 6, one.flags, one.packets, one.octets,
-                (now_us - one.ago) // 1000, (now_us - one.ago + one.lasts) // 1000, first + index, b"",
+                ipv4(one.source), ipv4(one.destination), one.source_port, one.destination_port, 6, one.flags, one.packets,
+                one.octets, (now_us - one.ago) // 1000, (now_us - one.ago + one.lasts) // 1000, first + index, b"",
             )
             for index, one in enumerate(part)
         ]  # fmt: skip
