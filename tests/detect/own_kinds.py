@@ -10,8 +10,8 @@ from typing import Any
 from tests.detect.test_engine import Kafka, run, tick
 from weir.detect.alerts import Origin
 from weir.detect.engine import Engine
-from weir.detect.kinds import Kind, kind_of
-from weir.detect.kinds.common import value_hash
+from weir.detect.gathering import value_hash
+from weir.detect.kinds import OwnKind, kind_of
 from weir.detect.rules import Correlation, Member, RuleSet, Source
 
 SECOND = 1_000_000
@@ -20,7 +20,7 @@ MINUTE, HOUR, DAY, WEEK = 60 * SECOND, 3_600 * SECOND, 86_400 * SECOND, 7 * 86_4
 BEGIN = 1_790_208_000 * SECOND
 
 
-def rule(kind: Kind, name: str, timespan: int = HOUR, group_by: tuple[str, ...] = ("user.id",), **options: Any) -> Correlation:
+def rule(kind: OwnKind, name: str, timespan: int = HOUR, group_by: tuple[str, ...] = ("user.id",), **options: Any) -> Correlation:
     """A correlation of this kind, its options checked."""
     source = Source(
         tuple(n.replace(".", "_") for n in group_by), ("source_ip",), {"user": "user_name", "source_address": "source_ip"}
@@ -35,7 +35,7 @@ def rule(kind: Kind, name: str, timespan: int = HOUR, group_by: tuple[str, ...] 
         timespan,
         timespan,
         kind=name,
-        options=kind.check(options),  # type: ignore[attr-defined]
+        options=kind.check(options),
     )
 
 

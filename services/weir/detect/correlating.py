@@ -36,6 +36,8 @@ SLICES = 12
 FINE_SLICES = 60
 _SECOND = 1_000_000
 ALONE_TIMESPAN_US = 3600 * _SECOND
+# Of Weir's own kinds: what they need is in times and values, and a baseline counts by hours.
+OWN_SLICE_US = 3600 * _SECOND
 # Of a value_count. What is remembered of a group's distinct values is bounded, see `kinds.windows`.
 MAX_VALUE_COUNT = 4_096
 _COUNTS = {"event_count", "value_count"}
@@ -60,6 +62,8 @@ def correlation_of(
     if not members:
         raise UnsupportedError("names no rule")
     kind, options = _kind(parsed, extension)
+    if extension.detect and any(isinstance(member, Correlation) for _, member in members):
+        raise UnsupportedError("weir.detect: events of rules are looked at, not alerts of other correlations")
     group_by = tuple(parsed.group_by or ())
     aliases = {
         name: {reference.reference: field for reference, field in alias.mapping.items()}
@@ -98,6 +102,8 @@ def correlation_of(
 
 
 def _slice_us(made: Correlation) -> int:
+    if own_kind(made.kind) is not None:
+        return OWN_SLICE_US
     exact = made.kind not in {"event_count", "value_sum"} or (made.kind == "event_count" and made.threshold <= MAX_EXACT_COUNT)
     return max(1, round(made.timespan_us / _SECOND / (SLICES if exact else FINE_SLICES))) * _SECOND
 
@@ -108,6 +114,8 @@ def alone(rule: Rule, extension: Extension) -> Correlation:
     Raises:
         UnsupportedError: a field of the extension is in none of the rule's datasets.
     """
+    if extension.detect:
+        raise UnsupportedError("weir.detect belongs to a correlation, whose rules say which events it looks at")
     default = tuple(dict.fromkeys(name for variant in rule.variants for name in DEFAULT_GROUP[variant.dataset]))
     group_by = default if extension.group_by is None else extension.group_by
     timespan = extension.timespan_us or ALONE_TIMESPAN_US
@@ -223,9 +231,9 @@ def _kind(parsed: SigmaCorrelationRule, extension: Extension) -> tuple[str, Mapp
     own = own_kind(kind)
     if own is None:
         raise UnsupportedError(f"weir.detect: there is no type {kind or '(none given)'}")
-    options: Mapping[str, Any] = {key: value for key, value in extension.detect.items() if key != "type"}
-    check = getattr(own, "check", None)
-    return kind, options if check is None else check(options)
+    if parsed.type.name.lower() not in _COUNTS:
+        raise UnsupportedError("weir.detect: correlation.type must be event_count or value_count, which is what other tools read")
+    return kind, own.check({key: value for key, value in extension.detect.items() if key != "type"})
 
 
 def _once_us(kind: str, options: Mapping[str, Any]) -> int:
@@ -235,9 +243,9 @@ def _once_us(kind: str, options: Mapping[str, Any]) -> int:
 
 def _value_fields(parsed: SigmaCorrelationRule, kind: str, options: Mapping[str, Any]) -> tuple[str, ...]:
     if kind == "first_seen":
-        found = options.get("field")
+        found = options["field"]
     elif kind == "baseline":
-        found = None if options.get("of", "count") == "count" else options["of"]
+        found = None if options["of"] == "count" else options["of"]
     else:
         found = parsed.condition.fieldref if isinstance(parsed.condition, SigmaCorrelationCondition) else None
     fields = () if found is None else (found,) if isinstance(found, str) else tuple(found)

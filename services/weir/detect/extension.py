@@ -5,7 +5,7 @@ weir:
     user: user.name
   group-by: [source.ip]        # of a rule that alerts by itself: one alert for each; default: the first entity of the dataset
   timespan: 1h                 # of a rule that alerts by itself: how long its alert goes on collecting
-  detect: {type: first_seen, …} # of a correlation: one of Weir's kinds in place of Sigma's condition, see docs/rules.md
+  detect: {type: first_seen, …} # of a correlation: one of Weir's kinds in place of Sigma's, see docs/rules-beyond-sigma.md
   tests: […]                   # see weir.detect.cases
 """
 

@@ -62,6 +62,8 @@ MAX_NUMBERS = 1_024
 MAX_ORDERED_TIMES = 64
 MAX_BEACON_TIMES = 64
 MAX_SUM = 1e300
+# About what a slice with one value takes beside the value.
+APART_BYTES = 48
 SHOWN = 10
 SHOWN_FIRST_SEEN = 100
 
@@ -81,6 +83,9 @@ class Carried(NamedTuple):
         shown: values as text in a partial.
         numbers: a sample of numbers.
         sums: sum and count of the numbers.
+        apart: one slice for each value instead of one for each stretch of time, and one event for each.
+        evidence: events named.
+        samples: events as JSON.
     """
 
     times: int = 0
@@ -89,6 +94,9 @@ class Carried(NamedTuple):
     shown: int = 0
     numbers: bool = False
     sums: bool = False
+    apart: bool = False
+    evidence: int = MAX_EVIDENCE
+    samples: int = MAX_SAMPLES
 
 
 def carried_by(correlation: Correlation) -> Carried:
@@ -108,9 +116,12 @@ def carried_by(correlation: Correlation) -> Carried:
     if kind == "temporal_ordered":
         return Carried(rule_times=MAX_ORDERED_TIMES)
     if kind == "first_seen":
-        return Carried(values=MAX_VALUES, shown=SHOWN_FIRST_SEEN)
+        return Carried(values=MAX_VALUES, shown=SHOWN_FIRST_SEEN, apart=True)
     if kind == "beacon":
-        return Carried(times=MAX_BEACON_TIMES)
+        # Nearly every event has a partial of its own, and nearly none of them an alert.
+        return Carried(times=MAX_BEACON_TIMES, evidence=1, samples=0)
+    if kind == "absence":
+        return Carried(evidence=1, samples=0)
     if kind == "baseline":
         return Carried(sums=correlation.options.get("of", "count") != "count")
     return Carried()
@@ -278,10 +289,28 @@ class Gathering:
             slice_.hashes.append(copy_hash(copy))
         if self.carried.times:
             slice_.times.append(time)
-        if len(self.events) < MAX_EVIDENCE:
+        if len(self.events) < self.carried.evidence:
             self.events.append((dataset, record))
         self.datasets[dataset] = None
         return slice_
+
+    def add_apart(self, record: Record, dataset: str, found: Sequence[Any]) -> None:
+        """Count an event in a slice of its own for each value, and keep it where it is the first with that value."""
+        time = time_of(record)
+        for text in values_of(found):
+            number = value_hash(text)
+            slice_ = self.slices.get(number)
+            if slice_ is None:
+                slice_ = self.slices[number] = _Slice(time)
+                slice_.values[number] = [time, time]
+                if len(self.shown) < self.carried.shown:
+                    self.shown[text[:MAX_GROUP_CHARACTERS]] = None
+                if len(self.events) < self.carried.evidence:
+                    self.events.append((dataset, record))
+            slice_.count += 1
+            slice_.first = slice_.values[number][0] = min(slice_.first, time)
+            slice_.last = slice_.values[number][1] = max(slice_.last, time)
+        self.datasets[dataset] = None
 
     def slice_at(self, time: int) -> _Slice:
         """The slice of an event time."""
@@ -323,13 +352,15 @@ class Gathering:
     def record(self, correlation_id: str, room: Room) -> Record:
         """As a record of type Partial."""
         evidence = self.events[: room.evidence]
-        samples = self.events[: min(MAX_SAMPLES, room.samples)]
+        samples = self.events[: min(self.carried.samples, room.samples)]
         room.evidence -= len(evidence)
         room.samples -= len(samples)
         return {
             "correlation_id": correlation_id,
             "group": list(self.group),
-            "buckets": [slice_.record(start, self.carried, room) for start, slice_ in sorted(self.slices.items())],
+            "buckets": self._apart(room)
+            if self.carried.apart
+            else [slice_.record(start, self.carried, room) for start, slice_ in sorted(self.slices.items())],
             "evidence": [
                 {name: record[name] for name in ("event_id", "raw_topic", "raw_partition", "raw_offset")} | {"dataset": dataset}
                 for dataset, record in evidence
@@ -339,6 +370,15 @@ class Gathering:
             "shown": list(self.shown),
             "datasets": list(self.datasets),
         }
+
+    def _apart(self, room: Room) -> list[Record]:
+        # Those with the lowest hashes, as in one slice.
+        found = sorted(self.slices.items())[: self.carried.values]
+        kept = found[: room.some(len(found), APART_BYTES)]
+        buckets = [slice_.record(slice_.first // self.width * self.width, self.carried, room) for _, slice_ in kept]
+        if buckets and len(kept) < len(self.slices):
+            buckets[-1]["values_left_out"] = True
+        return buckets
 
 
 def time_of(record: Record) -> int:

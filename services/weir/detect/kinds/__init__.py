@@ -15,7 +15,7 @@ from weir.detect.kinds.common import Merged, SignalsHeader, State
 from weir.detect.kinds.state import StateError
 from weir.detect.rules import Correlation
 
-__all__ = ["Kind", "Merged", "State", "is_of_some_kind", "kind_of", "own_kind"]
+__all__ = ["Kind", "Merged", "OwnKind", "State", "is_of_some_kind", "kind_of", "own_kind"]
 
 
 class Kind(Protocol):
@@ -38,7 +38,14 @@ class Kind(Protocol):
         """The watermark from which on `advance` has something to do."""
 
 
-_KINDS: Mapping[str, Kind] = {"absence": absence, "baseline": baseline, "beacon": beacon, "first_seen": first_seen}
+class OwnKind(Kind, Protocol):
+    """One of Weir's own."""
+
+    def check(self, options: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Options of `weir.detect` with defaults and in microseconds. Raises UnsupportedError naming all mistakes."""
+
+
+_KINDS: Mapping[str, OwnKind] = {"absence": absence, "baseline": baseline, "beacon": beacon, "first_seen": first_seen}
 """Weir's own kinds, by what `weir.detect.type` calls them."""
 
 
@@ -47,7 +54,7 @@ def kind_of(correlation: Correlation) -> Kind:
     return _KINDS.get(correlation.kind, cast("Kind", windows))
 
 
-def own_kind(name: str) -> Kind | None:
+def own_kind(name: str) -> OwnKind | None:
     """One of Weir's own kinds, by what `weir.detect.type` calls it."""
     return _KINDS.get(name)
 

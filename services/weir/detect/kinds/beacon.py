@@ -144,12 +144,15 @@ def merge(
     if state and state.alert and header.received_at > (silent := _silent_at(state, state.alert, correlation)):
         # The tick that would have told is yet to come.
         alerts.append(_close(state, state.alert, silent, correlation, origin))
-    if state is None or header.received_at > state.received + _hold_us(correlation):
+    if state is None:
         state = State(tuple(partial["group"]))
-    unheard = header.raw_topic not in state.sources
+    elif header.received_at > state.received + _hold_us(correlation):
+        # The same; what came before and comes again must not count.
+        state = State(state.group, floor=max([state.floor, *(last for _, last in state.cells)]))
+    sources = state.sources
     state.hear(header)
     if not _add(state, _times(partial, header.received_at), options["shortest"]):
-        return Merged(state, alerts, changed=True, write=unheard or bool(alerts))
+        return Merged(state, alerts, changed=True, write=state.sources != sources or bool(alerts))
     if 2 * len(state.cells) >= options["intervals"]:
         state.notes = state.notes or Notes()
         state.notes.add(partial, latest=True)
@@ -206,7 +209,11 @@ def _times(partial: dict[str, Any], received: int) -> Iterator[int]:
 
 def _add(state: State, times: Iterator[int], width: int) -> bool:
     """Whether the cells have changed."""
-    by_number = {first // width: (first, last) for first, last in state.cells}
+    by_number: dict[int, tuple[int, int]] = {}
+    for first, last in state.cells:
+        # Another version of the rule may have had narrower cells.
+        known = by_number.get(first // width)
+        by_number[first // width] = (known[0], last) if known else (first, last)
     changed = False
     for time in times:
         if time <= state.floor:
@@ -223,8 +230,8 @@ def _add(state: State, times: Iterator[int], width: int) -> bool:
     if state.alert and gone:
         # A beat of several cells counts with its last one.
         ends = pairwise(cells[: gone + 1])
-        known = state.cells[0][0] if state.cells else 0
-        state.alert.past += sum(after[0] - cell[1] >= width and cell[0] >= max(known, state.alert.first) for cell, after in ends)
+        begin = max(state.alert.first, state.cells[0][0] if state.cells else 0)
+        state.alert.past += sum(after[0] - cell[1] >= width and cell[0] >= begin for cell, after in ends)
     changed = kept != state.cells
     state.cells = kept
     return changed

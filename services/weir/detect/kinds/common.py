@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from typing import Any, NamedTuple, Protocol
 
 from weir.model.ids import stable_id
 
-__all__ = ["ALLOWED_LATENESS_US", "Heads", "Merged", "SignalsHeader", "State", "value_hash"]
+__all__ = ["ALLOWED_LATENESS_US", "Heads", "Merged", "SignalsHeader", "State"]
 
 ALLOWED_LATENESS_US = 300_000_000
 # Raw partitions told apart in one group. Beyond these, the one heard of longest ago goes: what its processor would repeat after a
 # crash is then told by the ids seen and the detector's marks alone.
 MAX_HEADS = 256
-
-
-def value_hash(text: str) -> int:
-    """What stands for a value in partials."""
-    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
 
 
 class SignalsHeader(NamedTuple):

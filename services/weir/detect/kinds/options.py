@@ -70,6 +70,15 @@ class Reading:
             return default
         return value
 
+    def names(self, name: str) -> tuple[str, ...]:
+        """A field or a list of fields, which must be given."""
+        given = self._given(name)
+        found = tuple(given) if isinstance(given, list) else (given,)
+        if not found or not all(isinstance(one, str) and one for one in found):
+            self.mistake(f"{name}: names no field" if name in self._options else f"{name} must be given")
+            return ()
+        return found
+
     def done(self) -> None:
         """Raises UnsupportedError naming all mistakes."""
         if unknown := sorted(str(name) for name in set(self._options) - set(self._known)):
