@@ -197,6 +197,21 @@ class TestKafka:
         groups = AdminClient({"bootstrap.servers": bus.servers}).list_consumer_groups().result(20).valid
         assert not [group for group in groups if group.group_id.startswith(bus.settings.topic_prefix)]
 
+    def test_interrupted_it_says_what_came_of_the_events_read_until_then(self, bus: Bus, tmp_path: Path) -> None:
+        for number in range(8):
+            bus.put(event(number, number), 0)
+        test = Backtest(load_rules(rules(tmp_path / "r")))
+        calls: list[int] = []
+
+        def interrupt(done: int, of: int) -> None:
+            calls.append(of)
+            if len(calls) == 1:
+                raise KeyboardInterrupt
+
+        reading = run_backtest(bus.settings, [test], BEGIN, BEGIN + 60 * SECOND, interrupt)
+        assert reading.stopped
+        assert (reading.events, calls[-1]) == (0, 8)
+
     def run(self, bus: Bus, *arguments: str | Path) -> tuple[int, str]:
         environment = {"WEIR_KAFKA_BOOTSTRAP_SERVERS": bus.servers, "WEIR_TOPIC_PREFIX": bus.settings.topic_prefix}
         result = CliRunner().invoke(rules_app, ["backtest", *map(str, arguments)], env=environment)
