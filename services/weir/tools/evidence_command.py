@@ -128,9 +128,8 @@ def _show(console: Console, alert: dict[str, Any], found: list[Evidence], full: 
             _say(console, f"{one.event_id}: the event as the alert itself carries it", "yellow")
         received = one.batch.get("received_at") or (record or {}).get("event_created", 0)
         unit = parse_event_id(one.event_id)[1]
-        shown = Shown(
-            received, one.topic, one.partition, one.offset, unit, one.unit, [(one.dataset, record or {})], None, 0, one.batch
-        )
+        records = [(one.dataset, record or {})]
+        shown = Shown(received, one.topic, one.partition, one.offset, unit, one.unit, records, labels=one.batch)
         console.print(render(shown, console.width, full=full, show="raw" if record is None else "both"))
     _verdict(console, alert, found)
 
