@@ -65,7 +65,7 @@ def sensor(at: float, kind: str, message: str, instrument: str = "netmon_1") -> 
 def waf(at: float, rule: str) -> Unit:
     text = (
         f"[client {CLIENT}] ModSecurity: Access denied with code 403 (phase 2). Pattern match at ARGS:id. "
-        f'[file "/tmp/waf/crs.conf"] [line "12"] [id "{rule}"] [msg "SQL Injection Attack"] [severity "CRITICAL"] '
+        f'[file "/opt/waf/crs.conf"] [line "12"] [id "{rule}"] [msg "SQL Injection Attack"] [severity "CRITICAL"] '
         '[tag "attack-sqli"] [hostname "shop.example.test"] [uri "/item"]'
     )
     return line(at, "lm-1", "wafd", text)
