@@ -40,7 +40,7 @@ __all__ = ["rules_app"]
 _LEVELS = {"critical": "bold red", "high": "red", "medium": "yellow", "low": "cyan"}
 
 rules_app = typer.Typer(
-    help="Rules of detection: look at them, judge them, test them, try them on the past.",
+    help="Rules of detection: judge, test and explain them, try them.",
     no_args_is_help=True,
     epilog="Examples: weir rules check rules/ · weir rules test rules/ --rule 'Port scan' · "
     "weir decode syslog line.log | weir rules explain - · weir rules backtest --from -2h --folder rules/",
