@@ -66,9 +66,11 @@ class Load:
             if self.kind == "netflow":
                 for unit in units:
                     store.learn(unit.data)
-                templates, samplings = store.required(batch.units)
-                batch.flow_templates = [FlowTemplate(t.version, t.domain, t.template_id, t.is_options, t.record) for t in templates]
-                batch.flow_samplings = [FlowSampling(s.version, s.domain, s.selector_id, s.interval) for s in samplings]
+                needs = store.needs(batch.units)
+                batch.flow_templates = [
+                    FlowTemplate(t.version, t.domain, t.template_id, t.is_options, t.record) for t in needs.templates
+                ]
+                batch.flow_samplings = [FlowSampling(s.version, s.domain, s.selector_id, s.interval) for s in needs.samplings]
             yield batch, self.expected_of(units).total()
 
 

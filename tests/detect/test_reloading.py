@@ -255,3 +255,11 @@ def test_after_any_edits_each_rule_is_its_last_good_version(
         found = load_rules(folder, found)
         assert {r.id for r in found.rules} == {identity(number) for number in [9, *expected]}
         assert all(matches(found, number, action) for number, action in expected.items())
+
+
+def test_a_value_that_yaml_s_own_reader_stumbles_over_is_the_file_s_mistake(tmp_path: Path) -> None:
+    write(tmp_path, "a.yml", rule(1))
+    write(tmp_path, "b.yml", "title: !!int _\n")
+    found = load_rules(tmp_path)
+    assert [r.id for r in found.rules] == [identity(1)]
+    assert "b.yml:1: not YAML" in causes(found)[0]

@@ -8,11 +8,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, TopicPartition
 
 from tests.support import deliver_now
 from weir.bus import topics
@@ -40,9 +41,14 @@ RULES = Path(__file__).parents[1] / "detect" / "rules"
 pytestmark = pytest.mark.kafka
 
 
+@cache
+def source() -> SignalSource:
+    """The rules of this test: reading them takes a tenth of a second."""
+    return SignalSource(load_rules(RULES))
+
+
 def batch(number: int, user: str, deletes: int, at: int) -> dict[int, dict[str, Any]]:
     """The signals records of raw record `number`: so many deletes by one user from `at` on, ten a second."""
-    source = SignalSource(load_rules(RULES))
     batch_hex = f"{number:032x}"
     events = [
         {
@@ -64,14 +70,14 @@ def batch(number: int, user: str, deletes: int, at: int) -> dict[int, dict[str, 
         partition: {
             "signals_id": f"{batch_hex}-{partition}",
             "processor": "process.syslog",
-            "rule_set": source.version,
+            "rule_set": source().version,
             "raw_topic": "raw",
             "raw_partition": 0,
             "raw_offset": number,
             "received_at": at + deletes * SECOND // 10,
             "partials": partials,
         }
-        for partition, partials in source.signals({"file-audit": events}, PARTITIONS).items()
+        for partition, partials in source().signals({"file-audit": events}, PARTITIONS).items()
     }
 
 
@@ -117,6 +123,8 @@ class Stage:
         self.process: subprocess.Popen[bytes] | None = None
         self.producer = DeliveryProducer(self.settings)
         self.encode = Encoder("signals")
+        # Asked again and again: a client a question would cost more than what is tested.
+        self.watcher = _consumer(servers, f"{prefix}.process.detector")
         topics.apply(self.settings)
 
     def start(self) -> None:
@@ -146,21 +154,17 @@ class Stage:
         assert outcome == [None]
 
     def ends(self, topic: str, partitions: int) -> list[int]:
-        deadline = time.monotonic() + 20
-        while True:
-            try:
-                with _consumer(self.settings.kafka_bootstrap_servers, "ends") as consumer:
-                    wanted = [TopicPartition(self.names[topic], p) for p in range(partitions)]
-                    return [watermarks(consumer, tp)[1] for tp in wanted]
-            except KafkaException:  # the partitions of a topic just made have no leader for a moment
-                if time.monotonic() > deadline:
-                    raise
+        return [watermarks(self.watcher, TopicPartition(self.names[topic], p), 20)[1] for p in range(partitions)]
 
     def committed(self) -> list[int]:
-        group = f"{self.settings.topic_prefix}.process.detector"
-        with _consumer(self.settings.kafka_bootstrap_servers, group) as consumer:
-            wanted = [TopicPartition(self.names["signals"], p) for p in range(PARTITIONS)]
-            return [tp.offset for tp in consumer.committed(wanted, timeout=10)]
+        wanted = [TopicPartition(self.names["signals"], p) for p in range(PARTITIONS)]
+        return [tp.offset for tp in self.watcher.committed(wanted, timeout=10)]
+
+    def close(self) -> None:
+        if self.process is not None:
+            self.end(signal.SIGKILL)
+        self.watcher.close()
+        self.producer.close()
 
     def wait(self, condition: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
         deadline = time.monotonic() + seconds
@@ -209,14 +213,12 @@ def stage(kafka: str, topic_prefix: str, tmp_path: Path, monkeypatch: pytest.Mon
 
     yield make
     for one in made:
-        if one.process is not None:
-            one.end(signal.SIGKILL)
-        one.producer.close()
+        one.close()
 
 
 def test_the_script_reaches_both_partitions() -> None:
     """Else the test below would prove less than it says."""
-    correlation = load_rules(RULES).correlations[0].id
+    correlation = source().rule_set.correlations[0].id
     assert {partition_of(correlation, [user], PARTITIONS) for user in EXPECTED} == {0, 1}
 
 

@@ -15,12 +15,11 @@ from weir.bus import topics
 from weir.bus.codec import Decoder, Encoder
 from weir.bus.deadletter import dead_letter_headers
 from weir.bus.producer import DeliveryProducer
-from weir.detect.loading import load_rules
-from weir.detect.partials import SignalSource
 from weir.model.ledger import LedgerCounts, LedgerEntry, minute_of
 from weir.model.topics import TopicNames
 from weir.ops.shutdown import StopSignal
 from weir.processors.ledger import LedgerReader
+from weir.processors.rules import LiveRules
 from weir.processors.settings import ProcessorSettings
 
 pytestmark = pytest.mark.kafka
@@ -65,12 +64,12 @@ class Stage:
         rules = folder / prefix
         rules.mkdir()
         (rules / "pipeline.yml").write_text(RULES, encoding="utf-8")
-        self.rules = load_rules(rules)
-        assert self.rules.problems == ()
+        self.rules = LiveRules(rules)
+        assert self.rules.rule_set.problems == ()
         topics.apply(self.settings)
 
     def reader(self) -> LedgerReader:
-        made = LedgerReader(self.settings, SignalSource(self.rules), self.producer, StopSignal())
+        made = LedgerReader(self.settings, self.rules, self.producer, StopSignal())
         made.look_at_topics()
         return made
 
@@ -94,7 +93,7 @@ class Stage:
     def signals(self) -> dict[str, list[tuple[str, int]]]:
         """Of each signals record that is not a tick: titles of correlations and counts, by id."""
         decode = Decoder()
-        titles = {correlation.id: correlation.title for correlation in self.rules.correlations}
+        titles = {correlation.id: correlation.title for correlation in self.rules.rule_set.correlations}
         config = {"bootstrap.servers": self.settings.kafka_bootstrap_servers, "group.id": "read", "enable.auto.commit": False}
         consumer = Consumer(config)
         found: dict[str, list[tuple[str, int]]] = {}

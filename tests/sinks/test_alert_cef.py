@@ -78,6 +78,60 @@ def test_what_has_no_key_of_its_own_is_still_sent() -> None:
     assert event.extension["cs4"] == "kemp_virtual_service_ip: 192.0.2.80"
 
 
+def test_an_alert_of_the_detector_has_its_entities_and_condition_where_cef_has_them() -> None:
+    _, event = whole(
+        alert(
+            1,
+            group_by={"source.ip": "10.0.0.7", "destination.port": "22", "event.code": "7"},
+            entities={
+                "user": "mallory",
+                "user_domain": "EXAMPLE",
+                "source_address": "10.0.0.7",
+                "destination_address": "2001:db8::9",
+                "host": "files",
+                "destination_host": "other",
+                "file": "/projects/a b",
+                "exporter": "10.0.0.254",
+                "process": "sshd",
+            },
+            correlation_type="value_count",
+            condition=">= 50",
+            measured=73.0,
+            timespan_seconds=300,
+            values=["22", "80", "443"],
+        )
+    )
+    expected = {
+        "suser": "mallory",
+        "sntdom": "EXAMPLE",
+        "src": "10.0.0.7",
+        "c6a3": "2001:db8::9",
+        "c6a3Label": "Destination IPv6 Address",
+        "dhost": "files",
+        "filePath": "/projects/a b",
+        "dvc": "10.0.0.254",
+        "sproc": "sshd",
+        "dpt": "22",
+        # Another has the key, or there is none.
+        "cs4": "destination_host: other; event.code: 7",
+        "cs5Label": "condition",
+        "cs5": "value_count >= 50",
+        "cfp1Label": "measured",
+        "cfp1": "73",
+        "cn3Label": "timespanSeconds",
+        "cn3": "300",
+        "cs6Label": "values",
+        "cs6": "22, 80, 443",
+    }
+    assert {key: event.extension.get(key) for key in expected} == expected
+
+
+def test_a_port_that_is_no_number_is_not_sent_as_one() -> None:
+    _, event = whole(alert(1, group_by={"destination.port": ""}, entities={"source_port": "ssh"}))
+    assert "spt" not in event.extension
+    assert event.extension["cs4"] == "destination.port: ; source_port: ssh"
+
+
 def test_evidence_goes_first_when_there_is_no_room() -> None:
     many = alert(1, evidence=[{"event_id": f"{n:032x}-0-0"} for n in range(500)], summary="s" * 1000)
     _, event = whole(many, max_bytes=2048, max_evidence=500)
@@ -123,7 +177,11 @@ hostile = st.text(st.characters(codec="utf-8"), max_size=300) | st.sampled_from(
             "site": hostile,
             "state": hostile,
             "severity": hostile,
-            "entities": st.dictionaries(st.sampled_from(["user_name", "host_name", "source_ip", "file_name", "other"]), hostile),
+            "entities": st.dictionaries(st.sampled_from(["user", "host", "source_address", "file", "exporter", "other"]), hostile),
+            "group_by": st.dictionaries(st.sampled_from(["source.ip", "user.name", "destination.port"]), hostile, max_size=2),
+            "correlation_type": hostile,
+            "condition": hostile,
+            "values": st.lists(hostile, max_size=2),
             "threat_technique_id": st.lists(hostile, max_size=3),
             "alert_created": st.integers(-(2**63), 2**63 - 1),
             "event_count": st.integers(-(2**63), 2**63 - 1),

@@ -48,8 +48,8 @@ def test_a_sink_goes_on_when_its_broker_is_killed_and_comes_back(own_broker: Kaf
         ids += bench.fill(300, first=10_000)
         eventually(lambda: bench.committed() == bench.ends("events.cef"), timeout=60)
         running.stop()
+        assert set(destination.accepted) == set(ids)
+        total = bench.ledger_sum()
+        assert (total.events_in, total.delivered) == (4_300, 4_300)
     finally:
         bench.close()
-    assert set(destination.accepted) == set(ids)
-    total = bench.ledger_sum()
-    assert (total.events_in, total.delivered) == (4_300, 4_300)

@@ -103,6 +103,7 @@ _TECHNIQUES: Final[Mapping[str, str]] = {
     "T1530": "Data from Cloud Storage",
     "T1531": "Account Access Removal",
     "T1537": "Transfer Data to Cloud Account",
+    "T1543": "Create or Modify System Process",
     "T1552": "Unsecured Credentials",
     "T1557": "Adversary-in-the-Middle",
     "T1562": "Impair Defenses",

@@ -61,9 +61,9 @@ MAX_VALUES = 1_024
 MAX_NUMBERS = 1_024
 # Event times kept of a slice at its beginning, and as many at its end, where not the condition says how many are needed.
 MAX_ORDERED_TIMES = 64
+MAX_SUM = 1e300
 # About what a slice with one value takes beside the value.
 APART_BYTES = 48
-MAX_SUM = 1e300
 SHOWN = 10
 SHOWN_FIRST_SEEN = 100
 

@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
 from sigma.collection import SigmaCollection
 from sigma.correlations import SigmaCorrelationRule, SigmaExtendedCorrelationCondition
 from sigma.exceptions import SigmaError
@@ -31,6 +30,7 @@ from weir.detect.matcher import Names, UnsupportedError, compile_rule, within
 from weir.detect.placeholders import FILE_NAME, NO_PLACEHOLDERS, Placeholders, read_placeholders
 from weir.detect.reloading import Replaced, with_previous
 from weir.detect.rules import Correlation, Loaded, Problem, Rule, RuleSet, Variant
+from weir.model.yamlfile import YamlMistake, read_documents
 
 __all__ = ["DEFAULT_RULES", "load_rules", "parsed_rules"]
 
@@ -294,16 +294,14 @@ def _documents(name: str, content: bytes, replaced: Replaced, problems: list[Pro
         problems.append(Problem(name, 0, "", f"{len(content)} bytes; a rule file has at most {MAX_FILE_BYTES}", whole=True))
         return
     try:
-        text = content.decode("utf-8-sig")
-        lines = [node.start_mark.line + 1 for node in yaml.compose_all(text, yaml.SafeLoader)]
-        loaded = list(yaml.safe_load_all(text))
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        line = mark.line + 1 if mark is not None else 0
-        detail = str(getattr(error, "problem", "") or error).replace("\n", " ")
-        problems.append(Problem(name, line, "", f"not YAML: {detail}", whole=True))
+        documents = read_documents(content.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        problems.append(Problem(name, 0, "", f"not YAML: {error}", whole=True))
         return
-    for line, written in zip(lines, loaded, strict=True):
+    except YamlMistake as error:
+        problems.append(Problem(name, error.line, "", error.problem, whole=True))
+        return
+    for line, written in documents:
         raw = replaced.get((name, line), written)
         if raw is None:
             continue

@@ -6,7 +6,7 @@ Names are those of Sigma's taxonomy and of the rules in its public collection; w
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 __all__ = ["TABLE", "TAXONOMY", "Row", "Target", "zeek"]
@@ -90,6 +90,8 @@ _REQUESTS: Final = Target(
         "cs-content-type": "document.http.http_content_type|file_mime_type",
     },
 )
+_REQUEST_TEXTS: Final = ("url_original", "user_agent_original", "http_request_referrer", "user_name")
+"""What a line of an access log has: where the keywords of web servers' rules are looked for."""
 _CEF_REQUEST_NAMES: Final[Mapping[str, str]] = {
     "cs-referer": "cef_extensions.requestContext",
     "cs-referrer": "cef_extensions.requestContext",
@@ -108,7 +110,7 @@ _NAME_LOOKUPS: Final[Mapping[str, str]] = {
     "query": "dns_question_name", "record_type": "dns_question_type", "answer": "dns_answers", "answers": "dns_answers",
     "rcode": "dns_response_code",
 }  # fmt: skip
-_ANY_SYSLOG: Final = Target("syslog", note="any sender: the message itself is told by the rule's keywords")
+_ANY_SYSLOG: Final = Target("syslog", keywords=("message",), note="any sender: the rule's keywords tell the message")
 _FLOWS: Final = Target("network-flow")
 
 TABLE: Final[tuple[Row, ...]] = (
@@ -140,9 +142,14 @@ TABLE: Final[tuple[Row, ...]] = (
     Row(
         ("webserver", "", ""),
         (
-            _REQUESTS,
-            Target("cef", there="url_original", names=_CEF_REQUEST_NAMES, note="Kemp ESP, …"),
-            Target("syslog", {"event_module": ("kemp",)}, there="url_original", note="Kemp's user log and firewall"),
+            replace(_REQUESTS, keywords=_REQUEST_TEXTS),
+            Target(
+                "cef",
+                there="url_original",
+                names=_CEF_REQUEST_NAMES,
+                keywords=("url_original", "user_agent_original", "cef_extensions.requestContext", "user_name"),
+                note="Kemp ESP, …",
+            ),
         ),
     ),
     Row(

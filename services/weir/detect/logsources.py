@@ -102,7 +102,7 @@ DEFAULT_ENTITIES: dict[str, dict[str, str]] = {
     "syslog": {"host": "host.name", "source_address": "source.ip", "user": "user.name"},
     "authentication": {"user": "user.name", "source_address": "source.ip", "host": "host.name"},
     "sensor": {"host": "host.name"},
-    PIPELINE: {"service": "service.name", "source_address": "log.source.ip", "topic": "ledger.topic"},
+    PIPELINE: {"component": "service.name", "sender": "log.source.ip", "topic": "ledger.topic"},
 }
 
 # What makes an alert of its own of a rule that alerts by itself and does not say.

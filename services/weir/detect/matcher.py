@@ -257,26 +257,30 @@ class _Compiler:
         cased: list[str] = []
         tests: list[Callable[[str], bool]] = []
         covers: list[Cover] = []
-        # What is looked for in a few fields only is in the event as well, so the clue holds.
         for given in self._values(values):
             value = SigmaString.from_str(str(given.number)) if isinstance(given, SigmaNumber) else given
             if isinstance(value, SigmaRegularExpression):
                 search, needed = regex_of(value)
                 tests.append(search)
-                covers.append(None if needed is None else frozenset(Clue("contains", KEYWORDS, fold(text)) for text in needed))
+                covers.append(self._keyword_cover(needed))
             elif isinstance(value, SigmaString) and not value.contains_special():
                 text = plain_text(value.s)
-                (cased if isinstance(value, SigmaCasedString) else folded).append(
-                    text if isinstance(value, SigmaCasedString) else fold(text)
-                )
-                covers.append(frozenset({Clue("contains", KEYWORDS, fold(text))}) if text else None)
+                if isinstance(value, SigmaCasedString):
+                    cased.append(text)
+                else:
+                    folded.append(fold(text))
+                covers.append(self._keyword_cover({text}))
             elif isinstance(value, SigmaString):
                 tests.append(text_pattern(value, whole=False))
-                longest = max((fold(part) for part in value.s if isinstance(part, str)), key=len, default="")
-                covers.append(frozenset({Clue("contains", KEYWORDS, longest)}) if longest else None)
+                covers.append(self._keyword_cover({max((part for part in value.s if isinstance(part, str)), key=len, default="")}))
             else:
                 raise UnsupportedError(f"keyword of type {type(value).__name__}")
         return _Part(_keyword_test(self.names.keywords, folded, cased, tests), any_of(covers))
+
+    def _keyword_cover(self, needed: Iterable[str] | None) -> Cover:
+        if needed is None or not all(needed):
+            return None
+        return frozenset(Clue("contains", name, fold(text)) for text in needed for name in self.names.keywords or (KEYWORDS,))
 
 
 def _missing(read: Getter) -> Predicate:

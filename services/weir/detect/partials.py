@@ -24,6 +24,7 @@ from weir.detect.gathering import (
     value_hash,
     values_of,
 )
+from weir.detect.index import Index
 from weir.detect.packed import Packing
 from weir.detect.rules import Correlation, Member, RuleSet, Source, Variant
 from weir.model.ids import stable_id
@@ -110,38 +111,6 @@ class _Candidate:
         self.sinks: list[_Sink] = []
 
 
-class _Index:
-    """The rules of one dataset, found by the value of one field that each of them requires."""
-
-    def __init__(self, rules: Iterable[_Candidate]) -> None:
-        self.always: list[_Candidate] = []
-        self.fields: dict[str, dict[str, list[_Candidate]]] = {}
-        for rule in rules:
-            # event_module and the like hold for whole sources; what was done tells events apart better.
-            required = rule.variant.required
-            field = "event_action" if "event_action" in required else min(required, default=None)
-            if field is None:
-                self.always.append(rule)
-                continue
-            for value in required[field]:
-                self.fields.setdefault(field, {}).setdefault(value, []).append(rule)
-
-    def candidates(self, record: Record) -> Iterable[_Candidate]:
-        found = self.always
-        for field, by_value in self.fields.items():
-            value = record.get(field)
-            if value is None:
-                continue
-            if isinstance(value, (list, tuple)):
-                hits = [rule for item in {str(item).lower() for item in value} for rule in by_value.get(item, ())]
-                hits = list(dict.fromkeys(hits))
-            else:
-                hits = by_value.get(value.lower() if isinstance(value, str) else str(value).lower(), [])
-            if hits:
-                found = found + hits
-        return found
-
-
 class SignalSource:
     """The single-event part of a rule set, as the processors use it."""
 
@@ -154,7 +123,10 @@ class SignalSource:
                     rules = by_dataset.setdefault(variant.dataset, {})
                     candidate = rules.setdefault(id(variant), _Candidate(variant))
                     candidate.sinks.append(_Sink(correlation, member, member.sources[variant.dataset]))
-        self._indexes = {dataset: _Index(rules.values()) for dataset, rules in by_dataset.items()}
+        self._indexes = {
+            dataset: Index((rule, rule.variant.cover, rule.variant.required) for rule in rules.values())
+            for dataset, rules in by_dataset.items()
+        }
         # Receive time by correlation, group and value.
         self._said: dict[tuple[str, tuple[str, ...], str], int] = {}
 

@@ -11,9 +11,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-import yaml
-
 from weir.detect.rules import Correlation, Loaded, Problem, Rule, RuleSet
+from weir.model.yamlfile import read_documents
 
 __all__ = ["STAYS", "Load", "Replaced", "with_previous"]
 
@@ -83,10 +82,10 @@ def _raws(ids: set[str], loaded: Loaded) -> dict[str, Mapping[str, Any]]:
         if not any(identity.encode() in content.lower() for identity in ids - set(found)):
             continue
         try:
-            documents = list(yaml.safe_load_all(content.decode("utf-8-sig")))
-        except (yaml.YAMLError, ValueError):
+            documents = read_documents(content.decode("utf-8-sig"))
+        except ValueError:  # not UTF-8, or not YAML
             continue
-        for document in documents:
+        for _, document in documents:
             if isinstance(document, dict) and (identity := _id_of(document)) in ids:
                 found.setdefault(identity, document)
     return found

@@ -23,18 +23,19 @@ _SIZES: Final = ((10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (10**3, "kB"))
 _SPANS: Final = ((86_400_000_000, "d"), (3_600_000_000, "h"), (60_000_000, "min"), (1_000_000, "s"))
 # The last word of a field's name as people say it. Those that count something say what the number is.
 _WORDS: Final = {"ip": "address", "id": "id", "mac": "hardware address", "hostname": "host name"}
+# Options of Weir's own kinds that are microseconds.
+_DURATIONS: Final = frozenset({"learn", "forget", "after", "shortest", "longest"})
 _BYTES: Final = frozenset({"bytes", "size"})
-# Options of Weir's own kinds that are times, in microseconds.
-_DURATIONS: Final = frozenset({"after", "forget", "learn", "longest", "shortest"})
 _COUNTS: Final = frozenset({"packets", "count", "length"})
 
 
 def summary(correlation: Correlation, group_by: Mapping[str, str], told: Told) -> str:
     """One sentence a person can read: the rule's title, what happened, for whom, from when to when."""
     whom = ", ".join(f"{name} {value or '(none)'}" for name, value in group_by.items())
-    shown = {*group_by.values(), *told.values}
+    # Said already; one of many values that were counted, which would be taken for the one that matters; or too long.
+    shown, passed = {*group_by.values(), *told.values}, {"file", *_counted_entities(correlation)}
     others = ", ".join(
-        f"{name.replace('_', ' ')} {value}" for name, value in told.entities.items() if value not in shown and name != "file"
+        f"{name.replace('_', ' ')} {value}" for name, value in told.entities.items() if value not in shown and name not in passed
     )
     text = f"{correlation.title}: {told.sentence or what_happened(correlation, told)}"
     text += f" for {whom}" if whom else ""
@@ -46,7 +47,7 @@ def summary(correlation: Correlation, group_by: Mapping[str, str], told: Told) -
 
 
 def what_happened(correlation: Correlation, told: Told) -> str:
-    """The middle of the sentence, by kind, where the kind has said nothing better."""
+    """The middle of the sentence for each of Sigma's correlation types. Weir's own kinds say it themselves (`Told.sentence`)."""
     within = f"within {duration_text(told.last - told.first)}"
     events = "1 event" if told.events == 1 else f"{told.events} events"
     named = _value_names(correlation)
@@ -55,8 +56,7 @@ def what_happened(correlation: Correlation, told: Told) -> str:
     if correlation.expression is not None:
         return f"{_expression_text(correlation.expression, _labels(correlation))} within {duration_text(correlation.timespan_us)}"
     if kind == "value_count":
-        what = _distinct(named, measured)
-        return f"{what}{_such_as(told.values, measured)}, {within}"
+        return f"{_distinct(named, measured)}{_such_as(told.values, measured)} {within}"
     if kind == "value_sum":
         return f"{quantity_text(measured, named)} in {events} {within}"
     if kind in {"value_avg", "value_median"}:
@@ -68,14 +68,6 @@ def what_happened(correlation: Correlation, told: Told) -> str:
         )
     if kind in {"temporal", "temporal_ordered"}:
         return f"{_together(correlation, measured)} within {duration_text(correlation.timespan_us)}"
-    if kind == "first_seen":
-        return f"first seen with {', '.join(told.values[:MAX_SHOWN])}" if told.values else f"first seen in {events}"
-    if kind == "beacon":
-        return f"{events} at regular intervals {within}"
-    if kind == "absence":
-        return f"silent for {duration_text(told.last - told.first)}"
-    if kind == "baseline":
-        return f"{quantity_text(measured, named) if named else events} {within}, which is far from what is usual at this hour"
     return events if told.first == told.last and told.events == 1 else f"{events} {within}"
 
 
@@ -123,6 +115,8 @@ def quantity_text(number: float, fields: Sequence[str] = ()) -> str:
     text = f"{number:.15g}" if float(number).is_integer() else f"{number:.6g}"
     if not words:
         return text
+    if last == "percent":
+        return f"{text} % {words.removesuffix('percent').rstrip()}".rstrip()
     return f"{text} {words}" if last in _COUNTS else f"{text} of {words}"
 
 
@@ -151,7 +145,7 @@ def _such_as(values: Sequence[str], measured: float) -> str:
     if not values:
         return ""
     shown = ", ".join(values[:MAX_SHOWN])
-    return f", such as {shown} …" if measured > len(values[:MAX_SHOWN]) else f" ({shown})"
+    return f", such as {shown} …," if measured > len(values[:MAX_SHOWN]) else f" ({shown})"
 
 
 def _value_names(correlation: Correlation) -> tuple[str, ...]:
@@ -160,8 +154,15 @@ def _value_names(correlation: Correlation) -> tuple[str, ...]:
         for source in member.sources.values():
             if source.values:
                 return source.values
-    of = correlation.options.get("of")
-    return (str(of),) if of not in (None, "count") else ()
+    return ()
+
+
+def _counted_entities(correlation: Correlation) -> set[str]:
+    """Entities that stand for a field whose distinct values are counted."""
+    if correlation.kind != "value_count":
+        return set()
+    sources = [source for member in correlation.members for source in member.sources.values()]
+    return {name for source in sources for name, field in source.entities.items() if field in source.values}
 
 
 def _labels(correlation: Correlation) -> dict[str, str]:

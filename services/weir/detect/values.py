@@ -7,6 +7,7 @@ import ipaddress
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
@@ -29,7 +30,7 @@ from weir.detect.covers import Clue, Cover, any_of, network_head
 from weir.detect.fields import fold, text_of
 from weir.detect.regexes import literals, searcher
 
-__all__ = ["UTC", "UnsupportedError", "ValueTest", "any_value", "plain_text", "regex_of", "text_pattern"]
+__all__ = ["UTC", "UnsupportedError", "ValueTest", "any_value", "number_of", "plain_text", "regex_of", "text_pattern"]
 
 ValueTest = Callable[[Any], bool]
 UTC: Final = ZoneInfo("UTC")
@@ -253,18 +254,23 @@ def _cidr_test(network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> ValueT
     version = network.version
 
     def test(found: Any) -> bool:
-        if found.__class__ is not str:
+        if found.__class__ is not str or (address := _address(found)) is None:
             return False
-        try:
-            address = ipaddress.ip_address(found)
-        except ValueError:
-            return False
-        if address.version == 6 and version == 4:
-            mapped = address.ipv4_mapped
-            return mapped is not None and first <= int(mapped) <= last
-        return address.version == version and first <= int(address) <= last
+        return address[0] == version and first <= address[1] <= last
 
     return test
+
+
+@lru_cache(maxsize=4_096)
+def _address(text: str) -> tuple[int, int] | None:
+    """Version and number of an address; of an IPv4 one that is written as IPv6 those of IPv4."""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    return address.version, int(address)
 
 
 def _heads(network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> list[str]:
@@ -278,7 +284,8 @@ def _heads(network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> list[str]:
 # Numbers and times
 
 
-def _number(found: Any) -> float | None:
+def number_of(found: Any) -> float | None:
+    """A value as a number: one, or text that is a finite one in decimal."""
     if isinstance(found, bool):
         return None
     if isinstance(found, (int, float)):
@@ -306,8 +313,8 @@ def _compare(value: SigmaCompareExpression, name: str, zone: ZoneInfo) -> tuple[
     if compare is None:
         raise UnsupportedError(f"comparison {value.op.name.lower()}")
     limit = value.number.number
-    number = _part(value.number.timestamp_part, zone) if isinstance(value.number, SigmaTimestampPart) else _number
-    if number is not _number or value.op is CompareOperators.NEQ:
+    number = _part(value.number.timestamp_part, zone) if isinstance(value.number, SigmaTimestampPart) else number_of
+    if number is not number_of or value.op is CompareOperators.NEQ:
         clue = Clue("there", name)
     else:
         clue = Clue("above" if value.op in {CompareOperators.GT, CompareOperators.GTE} else "below", name, limit=limit)

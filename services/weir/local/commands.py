@@ -32,7 +32,7 @@ EXIT_UNAVAILABLE = 3
 _SOURCES_SHOWN = 16
 
 generate_app = typer.Typer(help="Send stamped traffic, and verify that none of it is missing.", no_args_is_help=True)
-bench_app = typer.Typer(help="Measure receivers on this machine.", no_args_is_help=True)
+bench_app = typer.Typer(help="Measure receivers and detection on this machine.", no_args_is_help=True)
 
 _KINDS = {
     "syslog": "Daemons' lines, RFC 5424 or RFC 3164.",
@@ -425,6 +425,53 @@ def bench_udp(
     else:
         _show_curve(steps)
     raise typer.Exit(0 if all(step.ok for step in steps) else EXIT_DIFFERS)
+
+
+@bench_app.command(
+    "detect",
+    short_help="What matching with Sigma rules costs.",
+    epilog="Example: weir bench detect --amounts 500,3000 --rules sigma/rules",
+)
+def bench_detect(
+    amounts: Annotated[str, typer.Option(help="numbers of rules, one after the other")] = "0,500,3000",
+    rules: Annotated[Path | None, typer.Option(help="folder of Sigma rules that take part; made ones fill up the number")] = None,
+    events: Annotated[int, typer.Option(min=250, help="of each source")] = 5_000,
+    rounds: Annotated[int, typer.Option(min=1, help="of which the best counts")] = 3,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON for machines")] = False,
+) -> None:
+    """CPU time of matching events with so many Sigma rules, beside that of decoding them."""
+    from weir.local.bench.detect import run_bench
+
+    try:
+        numbers = tuple(int(amount) for amount in amounts.split(","))
+    except ValueError as error:
+        _fail(EXIT_SETTINGS, f"--amounts {amounts}: {error}")
+    progress = Console(stderr=True, highlight=False)
+    try:
+        measured = run_bench(events, numbers, rules, rounds, lambda line: progress.print(line, markup=False))
+    except FileNotFoundError as error:
+        _fail(EXIT_SETTINGS, str(error))
+    if as_json:
+        record = {"loaded": measured.loaded, "problems": measured.problems, "costs": [cost.record() for cost in measured.costs]}
+        Console(soft_wrap=True, highlight=False).print(json.dumps(record), markup=False)
+        return
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for heading in ("source", "rules", "events", "decoding µs", "matching µs", "share", "matches"):
+        table.add_column(heading, justify="left" if heading == "source" else "right", no_wrap=True)
+    for cost in measured.costs:
+        table.add_row(
+            cost.source,
+            f"{cost.rules:,}",
+            f"{cost.events:,}",
+            f"{cost.decode_us:.2f}",
+            f"{cost.match_us:.2f}",
+            f"{cost.share:.1%}",
+            f"{cost.matches:,}",
+        )
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 150)
+    console.print(table)
+    for problem in measured.problems:
+        console.print(f"left out: {problem}", markup=False)
 
 
 def _show_curve(steps: list[Step]) -> None:

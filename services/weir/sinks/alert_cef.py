@@ -7,10 +7,11 @@ left out in this order: evidence ids, then the ends of texts, last every key tha
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 from weir import __version__
+from weir.model.entities import ENTITIES
 from weir.protocols.cef import format_cef
 from weir.protocols.syslog import format_rfc5424
 
@@ -36,34 +37,37 @@ _FITTINGS: Final = (
     (0.0, 64, False),
     (0.0, 32, True),
 )
-# Entities by the names that rules give them (ECS in snake case, and short forms), and the key of each.
-_ENTITY_KEYS: Final = {
+# Keys of event fields, by which alerts are grouped: ECS in snake case. Entities have theirs in `model.entities`.
+_FIELD_KEYS: Final = {
     "user_name": "suser",
+    "user_id": "suid",
+    "user_domain": "sntdom",
     "source_user_name": "suser",
-    "user": "suser",
     "destination_user_name": "duser",
     "user_target_name": "duser",
     "host_name": "dhost",
     "host_hostname": "dhost",
-    "host": "dhost",
     "destination_domain": "dhost",
     "source_domain": "shost",
     "file_path": "filePath",
     "file_name": "fname",
-    "file": "fname",
     "source_port": "spt",
     "destination_port": "dpt",
     "url_full": "request",
+    "url_original": "request",
+    "source_ip": "src",
+    "client_ip": "src",
+    "destination_ip": "dst",
+    "server_ip": "dst",
 }
-# An address key, its key for IPv6 with the label the guide gives it, and the key of a name that stands in its place.
+_ENTITY_KEYS: Final = {**_FIELD_KEYS, **{name: entity.cef for name, entity in ENTITIES.items() if entity.cef}}
+# The key of an IPv4 address: that of IPv6 with the label the guide gives it, and the key of a name that stands in its place.
 _ADDRESS_KEYS: Final = {
-    "source_ip": ("src", "c6a2", "Source IPv6 Address", "shost"),
-    "source_address": ("src", "c6a2", "Source IPv6 Address", "shost"),
-    "client_ip": ("src", "c6a2", "Source IPv6 Address", "shost"),
-    "destination_ip": ("dst", "c6a3", "Destination IPv6 Address", "dhost"),
-    "destination_address": ("dst", "c6a3", "Destination IPv6 Address", "dhost"),
-    "server_ip": ("dst", "c6a3", "Destination IPv6 Address", "dhost"),
+    "src": ("c6a2", "Source IPv6 Address", "shost"),
+    "dst": ("c6a3", "Destination IPv6 Address", "dhost"),
+    "dvc": ("c6a1", "Device IPv6 Address", "dvchost"),
 }
+_PORT_KEYS: Final = frozenset({"spt", "dpt"})
 
 
 def alert_message(record: Mapping[str, Any], *, max_bytes: int, max_evidence: int) -> bytes:
@@ -108,7 +112,7 @@ def event_message(topic: str, record: Mapping[str, Any], *, max_bytes: int, site
             "deviceExternalId": site,
         }
         if not bare:
-            extension |= dict(_entities({k: str(v) for k, v in record.items() if v not in (None, "") and k in _EVENT_FIELDS}))
+            extension |= _entities({k: str(v) for k, v in record.items() if v not in (None, "") and k in _FIELD_KEYS})[0]
             extension["msg"] = str(record.get("message") or "")
         message = _write(
             class_id=topic,
@@ -122,9 +126,6 @@ def event_message(topic: str, record: Mapping[str, Any], *, max_bytes: int, site
         if len(message) <= max_bytes:
             return message
     raise ValueError(f"event {record['event_id']} takes {len(message)} bytes even without details; {max_bytes} are allowed")
-
-
-_EVENT_FIELDS: Final = frozenset(_ENTITY_KEYS) | frozenset(_ADDRESS_KEYS)
 
 
 def _check_id(name: str, value: object) -> None:
@@ -175,8 +176,8 @@ def _core(record: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _details(record: Mapping[str, Any], evidence: int) -> dict[str, str]:
-    entities = {**record.get("group_by", {}), **record.get("entities", {})}
-    details = dict(_entities(entities))
+    # What the rule names goes before what it groups by: where both want one key, the entity says more.
+    details, others = _entities({**record.get("entities", {}), **record.get("group_by", {})})
     if summary := record.get("summary"):
         details["msg"] = str(summary)
     if tactics := record.get("threat_tactic"):
@@ -193,9 +194,14 @@ def _details(record: Mapping[str, Any], evidence: int) -> dict[str, str]:
         details |= _labelled("cn2", "evidenceCount", str(len(found)))
     if version := record.get("rule_version"):
         details |= _labelled("cs3", "ruleVersion", str(version))
-    others = {name: value for name, value in entities.items() if name not in _ENTITY_KEYS and name not in _ADDRESS_KEYS}
     if others:
         details |= _labelled("cs4", "group", "; ".join(f"{name}: {value}" for name, value in sorted(others.items())))
+    if kind := record.get("correlation_type"):
+        details |= _labelled("cs5", "condition", f"{kind} {record.get('condition', '')}".rstrip())
+        details |= _labelled("cfp1", "measured", f"{record.get('measured', 0.0):.15g}")
+        details |= _labelled("cn3", "timespanSeconds", str(record.get("timespan_seconds", 0)))
+    if values := record.get("values"):
+        details |= _labelled("cs6", "values", ", ".join(map(str, values)))
     return details
 
 
@@ -203,22 +209,32 @@ def _labelled(key: str, label: str, value: str) -> dict[str, str]:
     return {f"{key}Label": label, key: value}
 
 
-def _entities(entities: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+def _entities(entities: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+    """The keys of entities and group-by fields by name, and those that have none, or whose key another one has."""
+    keys: dict[str, str] = {}
+    others: dict[str, str] = {}
     for name, value in entities.items():
-        if name in _ENTITY_KEYS:
-            yield _ENTITY_KEYS[name], value
-        elif name in _ADDRESS_KEYS:
-            four, six, label, other = _ADDRESS_KEYS[name]
-            try:
-                address = ipaddress.ip_address(value)
-            except ValueError:
-                yield other, value
-                continue
-            if address.version == 4:
-                yield four, value
-            else:
-                yield f"{six}Label", label
-                yield six, value
+        key = _ENTITY_KEYS.get(name) or _ENTITY_KEYS.get(name.replace(".", "_"))
+        label = ""
+        if key in _ADDRESS_KEYS:
+            key, label = _address_key(key, value)
+        if key is None or keys.get(key, value) != value or (key in _PORT_KEYS and not value.isdecimal()):
+            others[name] = value
+            continue
+        if label:
+            keys[f"{key}Label"] = label
+        keys[key] = value
+    return keys, others
+
+
+def _address_key(key: str, value: str) -> tuple[str, str]:
+    """The key of what should be an address, and its label where it has one."""
+    six, label, other = _ADDRESS_KEYS[key]
+    try:
+        address = ipaddress.ip_address(value)
+    except ValueError:
+        return other, ""
+    return (key, "") if address.version == 4 else (six, label)
 
 
 def _milliseconds(time_us: object) -> str:

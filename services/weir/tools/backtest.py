@@ -11,11 +11,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from confluent_kafka import Message
+
 from weir.bus.codec import Decoder, WireFormatError
 from weir.detect.alerts import SEVERITIES
 from weir.detect.offline import Offline
+from weir.detect.pipeline import PIPELINE, Coordinates, Pipeline
 from weir.detect.rules import RuleSet
-from weir.model.topics import TopicNames
+from weir.detect.suppressions import NOTHING, Suppressions
+from weir.model.ledger import LedgerEntry
+from weir.model.topics import DATASETS, TopicNames
 from weir.ops.settings import ServiceSettings
 from weir.tools.past import Past
 from weir.tools.rules_report import datasets_of
@@ -85,10 +90,18 @@ class Backtest:
     Args:
         rule_set: what to look for.
         report_from: alerts that begin earlier in receive time, microseconds UTC, are not reported.
+        suppressions: alerts that they take are not reported, only counted.
+
+    Attributes:
+        alerts: by id, as last told; at most MAX_ALERTS.
+        unkept: by rule, further alerts.
+        suppressed: ids of alerts that were.
     """
 
-    def __init__(self, rule_set: RuleSet, report_from: int = 0) -> None:
+    def __init__(self, rule_set: RuleSet, report_from: int = 0, suppressions: Suppressions = NOTHING) -> None:
         self.rule_set = rule_set
+        self.suppressed: set[str] = set()
+        self._suppressing = suppressions.suppressing
         self.alerts: dict[str, Told] = {}
         self.unkept: dict[str, int] = {}
         self._early: set[str] = set()
@@ -127,6 +140,9 @@ class Backtest:
     def _alert(self, alert: Record) -> None:
         alert_id = alert["alert_id"]
         if alert["rule_id"] not in self._announced:
+            return
+        if self._suppressing(alert) is not None:
+            self.suppressed.add(alert_id)
             return
         told = self.alerts.get(alert_id)
         if told is None:
@@ -198,6 +214,28 @@ def differences(old: Backtest, new: Backtest) -> list[dict[str, Any]]:
     return rows
 
 
+class _Records:
+    """What a record of Kafka holds for the rules: an event, or of the ledger what `weir.detect.pipeline` makes of an entry."""
+
+    def __init__(self, names: TopicNames) -> None:
+        self._names, self._ledger = names, names["ledger"]
+        self._decode = Decoder()
+        self._pipelines: dict[int, Pipeline] = {}
+
+    def __call__(self, message: Message) -> tuple[str, list[Record]]:
+        """Dataset and records. Raises WireFormatError for what is neither."""
+        name, record = self._decode.named(message.value(), message.headers())
+        if message.topic() != self._ledger:
+            if name not in DATASETS:
+                raise WireFormatError(f"{name} is no event")
+            return name, [record]
+        if name != "ledger-entry":
+            raise WireFormatError(f"{name} is no entry of the ledger")
+        where = Coordinates(self._ledger, int(message.partition() or 0), int(message.offset() or 0))
+        pipeline = self._pipelines.setdefault(where.partition, Pipeline(self._names))
+        return PIPELINE, pipeline.records(LedgerEntry.from_record(record), where)
+
+
 def run_backtest(
     settings: ServiceSettings,
     tests: list[Backtest],
@@ -222,34 +260,36 @@ def run_backtest(
     """
     datasets = {name for test in tests for c in test.rule_set.correlations for name in datasets_of(c, test.rule_set)}
     names = TopicNames(settings.topic_prefix)
+    topics = [names["ledger"] if one == PIPELINE else names[f"events.{one}"] for one in sorted(datasets)]
     began = time.monotonic()
     reading = Reading()
-    past = Past(settings, [names[f"events.{one}"] for one in sorted(datasets)], since // 1000, -(-until // 1000), _SLACK_US // 1000)
+    past = Past(settings, topics, since // 1000, -(-until // 1000), _SLACK_US // 1000)
     reading.absent = past.absent
-    decode = Decoder()
+    records_of = _Records(names)
     seen: OrderedDict[str, None] = OrderedDict()
     reached = since
     try:
-        for message in past:
-            if not reading.events % 500:
+        for number, message in enumerate(past):
+            if not number % 500:
                 progress(past.read, past.total)
             received = message.timestamp()[1] * 1000
             try:
-                dataset, record = decode.named(message.value(), message.headers())
+                dataset, records = records_of(message)
             except WireFormatError:
                 reading.unreadable += 1
                 continue
-            event_id = record.get("event_id")
-            if event_id in seen or event_id is None:
-                reading.repeats += 1
-                continue
-            seen[event_id] = None
-            if len(seen) > _REMEMBERED:
-                seen.popitem(last=False)
-            reading.events += 1
             reached = max(reached, received)
-            for test in tests:
-                test.add(dataset, record, received)
+            for record in records:
+                event_id = record["event_id"]
+                if event_id in seen:
+                    reading.repeats += 1
+                    continue
+                seen[event_id] = None
+                if len(seen) > _REMEMBERED:
+                    seen.popitem(last=False)
+                reading.events += 1
+                for test in tests:
+                    test.add(dataset, record, received)
         reached = until
     except KeyboardInterrupt:
         reading.stopped = True

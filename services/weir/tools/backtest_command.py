@@ -10,6 +10,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from weir.detect.rules import RuleSet
+from weir.detect.suppressions import Suppressions
 from weir.model.projection import iso_time
 from weir.ops.settings import ServiceSettings
 from weir.tools.backtest import Backtest, Reading, differences, run_backtest
@@ -22,7 +23,7 @@ _INTERRUPTED = 130
 
 def backtest(
     settings: ServiceSettings,
-    rule_sets: list[RuleSet],
+    tried: list[tuple[RuleSet, Suppressions]],
     since: int,
     until: int,
     before: int,
@@ -34,7 +35,7 @@ def backtest(
 
     Args:
         settings: brokers, prefix.
-        rule_sets: the new one, and the old one where they are compared.
+        tried: the new rules with their suppressions, and the old ones where they are compared.
         since: begin of what is reported, microseconds UTC.
         until: its end.
         before: events of so many microseconds before `since` are read too.
@@ -44,7 +45,7 @@ def backtest(
     Raises:
         TopicsUnavailable: as `run_backtest`.
     """
-    tests = [Backtest(rule_set, since) for rule_set in rule_sets]
+    tests = [Backtest(rule_set, since, suppressions) for rule_set, suppressions in tried]
     notes = Console(stderr=True, highlight=False)
     columns = ("{task.description}", "{task.completed:,.0f} of {task.total:,.0f} records", "{task.speed:,.0f}/s")
     with Progress(
@@ -87,6 +88,7 @@ def _print_json(tests: list[Backtest], reading: Reading, changed: list[dict[str,
             "absent_topics": reading.absent,
             "interrupted": reading.stopped,
         },
+        "suppressed": len(tests[0].suppressed),
         "rules": [row | {"first": _time(row["first"]), "last": _time(row["last"])} for row in tests[0].rows()],
     }
     if len(tests) > 1:
@@ -121,6 +123,8 @@ def _show(console: Console, tests: list[Backtest], reading: Reading, changed: li
         for row in fired:
             _say(console, f"  {row['sample']}", "dim")
     quiet = len(rows) - len(fired)
+    if tests[0].suppressed:
+        _say(console, f"{len(tests[0].suppressed):,} alerts are suppressed", "yellow")
     span = f"{_clock(since)} to {_clock(until)} UTC"
     _say(console, f"{len(fired)} rules would have told of something, {quiet} of nothing; received from {span}")
     if len(tests) > 1:

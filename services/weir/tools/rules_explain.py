@@ -83,9 +83,12 @@ def counts_in(rule_set: RuleSet, verdict: Verdict, record: Record) -> list[dict[
     found = []
     for correlation in rule_set.correlations:
         for member in correlation.members:
-            if member.rule is not verdict.rule or verdict.variant.dataset not in member.sources:
+            dataset = verdict.variant.dataset
+            if member.rule is None or member.rule.id != verdict.rule.id or dataset not in member.sources:
                 continue
-            source = member.sources[verdict.variant.dataset]
+            source = member.sources[dataset]
+            # What an allow-list takes out, it takes out of what counts, not of the rule.
+            counted = any(variant.matches(record) for variant in member.rule.variants if variant.dataset == dataset)
             values = [group_text(getter(name)(record)) for name in source.group]
             found.append(
                 {
@@ -95,6 +98,7 @@ def counts_in(rule_set: RuleSet, verdict: Verdict, record: Record) -> list[dict[
                     "condition": condition_text(correlation),
                     "timespan_seconds": correlation.timespan_us // 1_000_000,
                     "alerts": correlation.announce,
+                    "excepted": not counted,
                 }
             )
     return found

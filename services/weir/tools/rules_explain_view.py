@@ -91,6 +91,8 @@ def show(console: Console, one: dict[str, Any], *, whole: bool) -> None:
 def _counting(where: dict[str, Any]) -> str:
     group = ", ".join(f"{name} {value or '(none)'}" for name, value in where["group"].items()) or "all together"
     quiet = "" if where["alerts"] else ", which only counts"
+    if where["excepted"]:
+        quiet += " but for an allow-list, which takes this event out"
     limit = f"{where['kind']} {where['condition']} within {where['timespan_seconds']} s"
     return printable(f"{where['title']}{quiet}: {limit}, by {group}")
 

@@ -9,7 +9,16 @@ import orjson
 
 from weir.local.generate.units import MALFORMED, NAMES, Dice, Unit, bsd_time, iso_second, mark, sample_lines, vary_address
 
-__all__ = ["EVE_SAMPLES", "FLOW_ID_BASE", "BeatsUnits", "around_eve", "eve_record", "log_document", "sensorfleet_document"]
+__all__ = [
+    "EVE_SAMPLES",
+    "FLEET_SAMPLES",
+    "FLOW_ID_BASE",
+    "BeatsUnits",
+    "around_eve",
+    "eve_record",
+    "log_document",
+    "sensorfleet_document",
+]
 
 FLOW_ID_BASE: Final = 1_100_000_000_000_000
 """The flow_id of a Suricata record is this plus the document's number: a number is all the room that some records have."""
@@ -31,11 +40,9 @@ def _is_routine(record: _Json) -> bool:
 
 
 _ROUTINE_EVE: Final = tuple(record for record in EVE_SAMPLES if _is_routine(record))
-_FLEET: Final[tuple[_Json, ...]] = tuple(
-    record
-    for record in map(orjson.loads, sample_lines("sensorfleet.ndjson"))
-    if _is_routine(record) and _is_routine(record["data"])
-)
+FLEET_SAMPLES: Final[tuple[_Json, ...]] = tuple(map(orjson.loads, sample_lines("sensorfleet.ndjson")))
+"""Events of SensorFleet sensors of all kinds there are."""
+_FLEET: Final = tuple(record for record in FLEET_SAMPLES if _is_routine(record) and _is_routine(record["data"]))
 _GENERIC: Final[tuple[_Json, ...]] = tuple(orjson.loads(line) for line in sample_lines("filebeat-syslog.ndjson"))
 _DATASETS: Final = {"alert": "ids-alert", "flow": "network-flow", "netflow": "network-flow"}
 
@@ -135,7 +142,9 @@ def eve_record(sample: _Json, dice: Dice, number: int, now_us: int) -> _Json:
         if record.get(port, 0) > 10_000:
             record[port] = dice.between(10_001, 65535)
     if "flow" in record:
-        record["flow"] = _flow(record["flow"], dice, now_us)
+        record["flow"] = _flow(
+            record["flow"], dice, now_us, most=4 if 53 in {record.get("src_port"), record.get("dest_port")} else 400
+        )
     if "netflow" in record:
         packets = dice.between(1, 2000)
         record["netflow"] = record["netflow"] | _period(dice, now_us) | {"pkts": packets, "bytes": packets * dice.between(60, 1400)}
@@ -155,8 +164,9 @@ def _period(dice: Dice, now_us: int) -> _Json:
     return {"start": _eve_time(start), "end": _eve_time(end), "age": (end - start) // 1_000_000}
 
 
-def _flow(sample: _Json, dice: Dice, now_us: int) -> _Json:
-    there, back = dice.between(1, 400), dice.below(900)
+def _flow(sample: _Json, dice: Dice, now_us: int, most: int) -> _Json:
+    """Counters of a flow of so many packets at most; questions of names take a few."""
+    there, back = dice.between(1, most), dice.below(2 * most)
     flow = sample | {
         "pkts_toserver": there,
         "pkts_toclient": back,

@@ -193,7 +193,7 @@ def _batches(seed: int, number: int) -> Iterator[tuple[str, RawBatch]]:
     attacks = AttackUnits(number)
     steps = attacks.steps(now_us)
     for sender in ("syslog", "netflow", "beats"):
-        made += _cut(f"raw.{sender}", ((step.source, step.unit.data) for step in steps if step.sender == sender))
+        made += _cut(f"raw.{sender}", ((step.source.address, step.unit.data) for step in steps if step.sender == sender))
     waiting: dict[tuple[str, str], deque[list[bytes]]] = {}
     for topic, address, units in made:
         waiting.setdefault((topic, address), deque()).append(units)
