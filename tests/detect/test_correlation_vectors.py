@@ -16,9 +16,9 @@ Each file holds a list of cases:
       told: [new 3]             # state and count of each record, where that matters
       problem: …                # instead of both: why the correlation is left out
 
-`a`, `b` and `c` are rules about flows with that `event.action`; `login` is one about authentication, `ids` one about alerts of an
-intrusion detection system. The correlation is `main` where `more` refers to it. Keys `partition`, `topic`, `offset`, `receiver`
-and `batch` (an id that two batches may share) say how a batch comes. Events have user.name x unless they say otherwise.
+`a`, `b` and `c` are rules about flows with that `event.action`; `login` is one about authentication, `ids` one about alerts of
+an intrusion detection system. The correlation is `main` where `more` refers to it. Keys `partition`, `topic`, `offset` and
+`receiver` say how a batch comes. Events have user.name x unless they say otherwise.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def documents(case: dict[str, Any]) -> list[dict[str, Any]]:
 
 def make_batch(step: dict[str, Any], number: int) -> dict[str, list[dict[str, Any]]]:
     batch: dict[str, list[dict[str, Any]]] = {}
-    about = {"at", "partition", "topic", "offset", "receiver", "batch", *DATASETS}
+    about = {"at", "partition", "topic", "offset", "receiver", *DATASETS}
     for rule, dataset in DATASETS.items():
         times = step.get(rule, [])
         for i, time in enumerate(times if isinstance(times, list) else [times]):

@@ -90,22 +90,23 @@ def parsed_rules(folder: Path | str | None = None) -> tuple[dict[str, SigmaRule]
         OSError: as `load_rules`.
     """
     files = {name: content for name, content in read_folder(Path(folder or DEFAULT_RULES)).items() if name != SUPPRESSIONS}
-    _, documents, placeholders = _read(files, {}, [])
+    _, documents, _, placeholders = _read(files, {}, [])
     return {document.id: document.parsed for document in documents if isinstance(document.parsed, SigmaRule)}, placeholders
 
 
 def _load(files: Mapping[str, bytes | OSError], replaced: Replaced) -> RuleSet:
     """The rules of these files; `replaced` are documents to take in place of those at a file and line."""
     problems: list[Problem] = []
-    version, kept, placeholders = _read(files, replaced, problems)
+    version, kept, filters, placeholders = _read(files, replaced, problems)
     found = _Assembly(kept, placeholders, problems).rule_set(version)
-    return replace(found, loaded=Loaded({name: content for name, content in files.items() if isinstance(content, bytes)}))
+    contents = {name: content for name, content in files.items() if isinstance(content, bytes)}
+    return replace(found, loaded=Loaded(contents, filters=filters))
 
 
 def _read(
     files: Mapping[str, bytes | OSError], replaced: Replaced, problems: list[Problem]
-) -> tuple[str, list[_Document], Placeholders]:
-    """Version of the files, their documents with filters applied, and placeholders."""
+) -> tuple[str, list[_Document], frozenset[str], Placeholders]:
+    """Version of the files, their documents with filters applied, the ids of these, and placeholders."""
     digest = hashlib.sha256()
     documents: list[_Document] = []
     placeholders = NO_PLACEHOLDERS
@@ -120,7 +121,8 @@ def _read(
             documents.extend(_documents(name, content, replaced, problems))
     filters = [document for document in documents if isinstance(document.parsed, SigmaFilter)]
     kept = list(_with_ids_of_their_own([document for document in documents if document not in filters], problems))
-    return digest.hexdigest()[:16], _with_filters(kept, filters, placeholders, problems), placeholders
+    ids = frozenset(document.id for document in filters if document.parsed.id is not None)
+    return digest.hexdigest()[:16], _with_filters(kept, filters, placeholders, problems), ids, placeholders
 
 
 def _placeholders(name: str, content: bytes, problems: list[Problem]) -> Placeholders:

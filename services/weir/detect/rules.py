@@ -203,10 +203,17 @@ def _has_not(expression: Expression | None) -> bool:
 
 
 class Loaded(NamedTuple):
-    """Where a rule set came from: content by file, and by id the documents that another version of their file had."""
+    """Where a rule set came from.
+
+    Attributes:
+        files: content by name.
+        kept: by id, the documents that another version of their file had.
+        filters: ids of the Sigma filters in force.
+    """
 
     files: Mapping[str, bytes] = {}
     kept: Mapping[str, Mapping[str, Any]] = {}
+    filters: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
