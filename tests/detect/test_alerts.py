@@ -261,3 +261,16 @@ def test_entities_name_only_what_asim_and_ecs_have() -> None:
     indicators = {"Ip", "User", "Process", "Registry", "Url", "Host", "Cloud Resource", "Application", "File", "Email", "Mailbox"}
     assert {entity.indicator for entity in ENTITIES.values()} <= {"", *indicators}
     assert all(entity.meaning for entity in ENTITIES.values())
+
+
+def test_the_page_of_alerts_has_every_field_and_entity_with_its_names_elsewhere() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "alerts.md").read_text(encoding="utf-8")
+    rows = {cells[1].strip(): line for line in page.splitlines() if line.startswith("|") and (cells := line.split("|"))}
+    for entry in latest("alert").parsed["fields"]:
+        row = rows[f"`{entry['name']}`"]
+        assert entry["doc"] in row
+        for name in [entry.get("ecs", ""), *entry.get("asim", "").split(", ")]:
+            assert not name or f"`{name}`" in row, entry["name"]
+    for name, entity in ENTITIES.items():
+        cells = [cell.strip().strip("`") for cell in rows[f"`{name}`"].strip("|").split("|")]
+        assert cells == [name, *entity]

@@ -42,7 +42,7 @@ def test_an_hour_far_above_what_is_normal_is_told_at_once_again_when_doubled_and
     number = 21 * 24 + 10
     (new,) = hour(detection, number, 600)
     assert (new["state"], new["event_count"], new["measured"]) == ("new", 600, 600.0)
-    assert "600 events in the hour from 10:00 UTC (normal are 20" in new["summary"]
+    assert "600 events in the hour from 10:00 UTC (normally 20" in new["summary"]
     hour(detection, number, 100, minute=20)
     (update,) = hour(detection, number, 600, minute=30)
     assert (update["state"], update["event_count"]) == ("update", 1300)
@@ -65,7 +65,7 @@ def test_the_same_amount_at_night_is_too_much() -> None:
     detection = working_hours(3)
     assert hour(detection, 21 * 24 + 10, 200) == []
     (new,) = hour(detection, 21 * 24 + 22, 200)
-    assert "from 22:00 UTC (normal are 0, at most 0)" in new["summary"]
+    assert "from 22:00 UTC (normally 0, at most 0)" in new["summary"]
 
 
 def test_an_hour_earlier_is_no_anomaly() -> None:
@@ -127,7 +127,7 @@ def test_a_field_can_be_summed() -> None:
     detection = working_hours(3, correlation)
     (new,) = hour(detection, 21 * 24 + 10, 10, amount=8e6)
     assert (new["event_count"], new["measured"]) == (10, 8e6)
-    assert "8000000 network.bytes in the hour from 10:00 UTC (normal are 1e+06" in new["summary"]
+    assert "8 MB of network bytes in the hour from 10:00 UTC (normally 1 MB, at most 1.46 MB)" in new["summary"]
 
 
 def test_late_events_count_in_their_own_hour_until_it_is_learned() -> None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.detect.own_kinds import BEGIN, DAY, HOUR, MINUTE, SECOND
+from weir.bus.codec import Decoder, Encoder
 from weir.detect.gathering import MAX_VALUES
 from weir.detect.loading import load_rules
 from weir.detect.offline import Offline
-from weir.detect.partials import SignalSource
+from weir.detect.packed import spread
+from weir.detect.partials import SignalSource, partition_of
 
 RULES = """title: Any flow
 id: 11111111-1111-4111-8111-111111111111
@@ -24,7 +27,7 @@ id: 22222222-2222-4222-8222-222222222222
 level: high
 correlation: {{type: {type}, rules: [flow], group-by: [{group}], timespan: 1h, condition: {{gte: 1}}}}
 weir:
-  entities: {{source_address: source.ip, destination_address: destination.ip, port: destination.port}}
+  entities: {{source_address: source.ip, destination_address: destination.ip}}
   detect: {{{detect}}}
 """
 
@@ -78,7 +81,7 @@ def test_first_seen(tmp_path: Path) -> None:
     (alert,) = flows.alerts
     assert alert["summary"].startswith("Own kind: first seen destination.ip 203.0.113.9 for source.ip 10.0.0.1")
     assert alert["event_count"] == 3
-    assert alert["entities"] == {"source_address": "10.0.0.1", "destination_address": "203.0.113.9", "port": "8443"}
+    assert alert["entities"] == {"source_address": "10.0.0.1", "destination_address": "203.0.113.9"}
     assert [e["event_id"] for e in alert["evidence"]] == [f"{'a' * 32}-9-1"]
     flows.detection.tick(BEGIN + 9 * DAY)
     assert flows.alerts[-1]["state"] == "closed"
@@ -103,6 +106,44 @@ def test_beacon(tmp_path: Path) -> None:
     assert "every 60 s, 100% regular, 26 connections for source.ip 10.0.0.1, destination.ip 192.0.2.7" in beacons[-1]["summary"]
     assert beacons[-1]["measured"] == 60
     assert beacons[-1]["evidence"]
+
+
+def test_partials_of_beacons_are_packed_and_taken_apart_again(tmp_path: Path) -> None:
+    found = rules(tmp_path, "type: beacon", "source.ip, destination.ip, destination.port")
+    assert found.problems == ()
+    base = {"network_transport": "tcp", "source_ip": "10.0.0.1", "destination_port": 443}
+    events = [base | {"event_id": f"e{i}", "timestamp": BEGIN + i, "destination_ip": f"192.0.2.{i % 9}"} for i in range(90)]
+    record = {"raw_topic": "r", "raw_partition": 1, "raw_offset": 2}
+    apart = []
+    for partition, partials in SignalSource(found).signals({"network-flow": events}, 4).items():
+        assert len(partials) == 1
+        back = Decoder()(Encoder("signals")(record | {"partials": partials}))
+        apart += list(spread(back))
+        assert {partition_of(p["correlation_id"], p["group"], 4) for p in spread(back)} == {partition}
+    assert sorted(p["group"][1] for p in apart) == [f"192.0.2.{i}" for i in range(9)]
+    one = next(p for p in apart if p["group"] == ["10.0.0.1", "192.0.2.3", "443"])
+    (slice_,) = one["buckets"]
+    assert (slice_["count"], slice_["first"], slice_["last"]) == (10, BEGIN + 3, BEGIN + 84)
+    assert struct.unpack(">10q", slice_["times"]) == tuple(BEGIN + i for i in range(3, 90, 9))
+    assert one["evidence"] == [{"event_id": "e3", **record, "dataset": "network-flow"}]
+
+
+def test_a_batch_of_many_pairs_stays_under_a_megabyte(tmp_path: Path) -> None:
+    found = rules(tmp_path, "type: beacon", "source.ip, destination.ip, destination.port")
+    base = {"network_transport": "tcp", "source_ip": "s" * 500, "destination_port": 443, "timestamp": BEGIN}
+    events = [base | {"event_id": f"{'a' * 40}{i}", "destination_ip": f"{i}" + "d" * 400} for i in range(2_000)]
+    (partials,) = SignalSource(found).signals({"network-flow": events}, 1).values()
+    assert 300 < len(partials[0]["shown"]) < 2_000
+    assert len(Encoder("signals")({"partials": partials})) < 450_000
+
+
+def test_an_entity_that_is_not_in_the_group_comes_along(tmp_path: Path) -> None:
+    text = RULES.format(type="event_count", group="source.ip, destination.ip", detect="type: beacon, intervals: 4")
+    (tmp_path / "a.yml").write_text(text.replace("entities: {", "entities: {user: user.name, "), encoding="utf-8")
+    flows = Flows(load_rules(tmp_path))
+    for i in range(6):
+        flows.feed(BEGIN + i * MINUTE, {"user_name": "alice"})
+    assert flows.alerts[-1]["entities"] == {"user": "alice", "source_address": "10.0.0.1", "destination_address": "192.0.2.7"}
 
 
 def test_absence(tmp_path: Path) -> None:
@@ -146,7 +187,7 @@ def test_what_is_wrong_in_a_rule_is_named(tmp_path: Path, detect: str, cause: st
 
 def test_the_correlation_stays_one_that_other_tools_read(tmp_path: Path) -> None:
     (problem,) = rules(tmp_path, "type: absence", kind="temporal").problems
-    assert "correlation.type must be event_count" in problem.cause
+    assert "correlation.type must be event_count or value_count" in problem.cause
 
 
 def test_a_rule_that_alerts_by_itself_has_no_kind(tmp_path: Path) -> None:
@@ -154,6 +195,31 @@ def test_a_rule_that_alerts_by_itself_has_no_kind(tmp_path: Path) -> None:
     (tmp_path / "a.yml").write_text(text, encoding="utf-8")
     (problem,) = load_rules(tmp_path).problems
     assert "weir.detect belongs to a correlation" in problem.cause
+
+
+@pytest.mark.parametrize(
+    ("selection", "hits"),
+    [
+        ("threat.enrichments.indicator.type: ipv4-addr", ["one", "both"]),
+        ("threat.enrichments.indicator.confidence|gte: 80", ["both"]),
+        ("threat.enrichments.indicator.provider|startswith: abuse", ["both"]),
+        ("threat.enrichments.matched.field: destination_ip", ["one"]),
+        ("threat.enrichments.matched.atomic|cidr: 203.0.113.0/24", ["one", "both"]),
+        ("threat.enrichments.expires: null", ["one", "both", "none", "broken"]),
+        ("threat.enrichments.indicator|exists: true", ["one", "both"]),
+    ],
+)
+def test_a_hit_of_threat_intelligence_can_be_matched_by_what_the_list_says(tmp_path: Path, selection: str, hits: list[str]) -> None:
+    text = RULES.split("---", maxsplit=1)[0].format().replace("{sel: {network.transport: [tcp, udp]}", "{sel: {" + selection + "}")
+    (tmp_path / "a.yml").write_text(text, encoding="utf-8")
+    found = load_rules(tmp_path)
+    assert found.problems == ()
+    matches = found.rules[0].variants[0].matches
+    one = '{"indicator":"203.0.113.66","type":"ipv4-addr","field":"destination_ip","provider":"own","confidence":40}'
+    two = '{"indicator":"203.0.113.7","type":"ipv4-addr","field":"source_ip","provider":"own"}'
+    three = '{"indicator":"evil.example","type":"domain","field":"domain","provider":"abuse.ch","confidence":90}'
+    events = {"one": [one], "both": [two, three], "none": [], "broken": ["not JSON", "[1]"]}
+    assert [name for name, texts in events.items() if matches({"threat_enrichments": texts})] == hits
 
 
 def test_partials_of_first_seen_count_each_value_and_are_bounded(tmp_path: Path) -> None:

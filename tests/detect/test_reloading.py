@@ -132,6 +132,23 @@ def test_a_correlation_that_has_become_bad_counts_its_rule_as_that_is_now(tmp_pa
     ]
 
 
+def test_a_filter_that_has_become_bad_goes_on_narrowing_its_rule(tmp_path: Path) -> None:
+    write(tmp_path, "a.yml", rule(1))
+    narrow = (
+        f"title: Not the backup\nid: {identity(7)}\nlogsource: {{category: file_audit}}\n"
+        f"filter: {{rules: [{identity(1)}], sel: {{user.name: backup}}, condition: not sel}}\n"
+    )
+    write(tmp_path, "f.yml", narrow)
+    before = load_rules(tmp_path)
+    assert before.problems == ()
+    write(tmp_path, "f.yml", narrow.replace("condition: not sel", "condition: [3]"))
+    after = load_rules(tmp_path, before)
+    assert [cause.endswith(STAYS) for cause in causes(after)] == [True]
+    matcher = after.rules[0].variants[0].matches
+    assert not matcher({"event_action": "fs_delete", "user_name": "backup"})
+    assert matcher({"event_action": "fs_delete", "user_name": "mallory"})
+
+
 def test_a_rule_that_never_worked_is_named_without_a_version_before(tmp_path: Path) -> None:
     write(tmp_path, "a.yml", rule(1), rule(2, field="no.such"))
     before = load_rules(tmp_path)
@@ -255,3 +272,11 @@ def test_after_any_edits_each_rule_is_its_last_good_version(
         found = load_rules(folder, found)
         assert {r.id for r in found.rules} == {identity(number) for number in [9, *expected]}
         assert all(matches(found, number, action) for number, action in expected.items())
+
+
+def test_a_value_that_yaml_s_own_reader_stumbles_over_is_the_file_s_mistake(tmp_path: Path) -> None:
+    write(tmp_path, "a.yml", rule(1))
+    write(tmp_path, "b.yml", "title: !!int _\n")
+    found = load_rules(tmp_path)
+    assert [r.id for r in found.rules] == [identity(1)]
+    assert "b.yml:1: not YAML" in causes(found)[0]

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from weir.bus import topics
@@ -63,6 +62,13 @@ class KafkaBench:
         self.admin = AdminClient({"bootstrap.servers": bootstrap})
         topics.apply(self.settings())
         self._running: list[RunningSink] = []
+        # By group: asked again and again, where a client a question would cost more than what is tested.
+        self._watchers: dict[str, Consumer] = {}
+
+    def _watcher(self, group: str) -> Consumer:
+        if group not in self._watchers:
+            self._watchers[group] = _consumer(self.bootstrap, group)
+        return self._watchers[group]
 
     def settings(self, **changes: Any) -> SinkSettings:
         options: dict[str, Any] = {
@@ -87,6 +93,8 @@ class KafkaBench:
                 running._stop.set()
         for running in self._running:
             running._thread.join(30)
+        while self._watchers:
+            self._watchers.popitem()[1].close()
 
     def fill(self, count: int, topic: str = "events.cef", first: int = 0, **fields: Any) -> list[str]:
         """Events over all partitions of a topic; gives their ids."""
@@ -117,33 +125,22 @@ class KafkaBench:
 
     def ends(self, topic: str) -> dict[int, int]:
         """End offset of each partition; of a topic made a moment ago too, whose leaders may not know it yet."""
-        deadline = time.monotonic() + 20
-        while True:
-            try:
-                return self._ends(topic)
-            except KafkaException:
-                if time.monotonic() > deadline:
-                    raise
-
-    def _ends(self, topic: str) -> dict[int, int]:
-        full = self.names[topic]
-        with _reader(self.bootstrap, "ends") as reader:
-            partitions = reader.list_topics(full, timeout=10).topics[full].partitions
-            return {p: watermarks(reader, TopicPartition(full, p))[1] for p in partitions}
+        full, reader = self.names[topic], self._watcher("ends")
+        partitions = reader.list_topics(full, timeout=10).topics[full].partitions
+        return {p: watermarks(reader, TopicPartition(full, p), 20)[1] for p in partitions}
 
     def committed(self, destination: str = "fake", topic: str = "events.cef") -> dict[int, int]:
         """Committed offset of each partition, 0 where there is none."""
-        group = f"{self.prefix}.sink.{destination}"
         full = self.names[topic]
-        with _reader(self.bootstrap, group) as reader:
-            wanted = [TopicPartition(full, p) for p in self.ends(topic)]
-            return {p.partition: max(p.offset, 0) for p in reader.committed(wanted, timeout=10)}
+        wanted = [TopicPartition(full, p) for p in self.ends(topic)]
+        found = self._watcher(f"{self.prefix}.sink.{destination}").committed(wanted, timeout=10)
+        return {p.partition: max(p.offset, 0) for p in found}
 
     def read(self, topic: str) -> list[Message]:
         """Everything in a topic now."""
         full = self.names[topic]
         messages: list[Message] = []
-        with _reader(self.bootstrap, "read") as reader:
+        with _consumer(self.bootstrap, "read") as reader:
             ends = self.ends(topic)
             reader.assign([TopicPartition(full, p, 0) for p in ends])
             left = {p: end for p, end in ends.items() if end > watermarks(reader, TopicPartition(full, p))[0]}
@@ -170,17 +167,9 @@ class KafkaBench:
         return total
 
 
-class _reader:
-    def __init__(self, bootstrap: str, group: str) -> None:
-        self._consumer = Consumer(
-            {"bootstrap.servers": bootstrap, "group.id": group, "enable.auto.commit": False, "auto.offset.reset": "earliest"}
-        )
-
-    def __enter__(self) -> Consumer:
-        return self._consumer
-
-    def __exit__(self, *_: object) -> None:
-        self._consumer.close()
+def _consumer(bootstrap: str, group: str) -> Consumer:
+    options = {"enable.auto.commit": False, "auto.offset.reset": "earliest", "reconnect.backoff.max.ms": 500}
+    return Consumer({"bootstrap.servers": bootstrap, "group.id": group, **options})
 
 
 MakeBench = Callable[[], KafkaBench]

@@ -32,7 +32,7 @@ of the list in turn. Values are brought to the type of their field; what no reco
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from weir.detect.case_events import BATCH_EVENTS, CaseError, Series, duration_us, make_record, read_series, time_us
@@ -145,8 +145,11 @@ def _alerts(rule_set: RuleSet, correlation: Correlation, spec: dict[str, Any]) -
     if unknown := sorted(set(spec) - _CASE_KEYS):
         raise CaseError(f"unknown {', '.join(unknown)}; a correlation's case has {', '.join(sorted(_CASE_KEYS))}")
     begin = time_us(spec["begin"], "begin") if "begin" in spec else _BEGIN_US
-    # Other rules would only cost time.
+    # Other rules would only cost time. One that only counts in others has cases too.
     needed = subset(rule_set, [correlation])
+    needed = replace(
+        needed, correlations=tuple(replace(c, announce=c.announce or c.id == correlation.id) for c in needed.correlations)
+    )
     series, silence = _series(spec["events"], correlation, needed)
     events = _events(series, begin, needed)
     detection = Offline(needed)

@@ -5,6 +5,7 @@
 | `user_name`                | the record field                                                                                 |
 | `labels.team`              | an entry of a map field                                                                          |
 | `document.certificate.age` | an entry of a text field that holds JSON, nested or with dots in its own name                    |
+| `threat_enrichments.type`  | the same of each text of a list                                                                  |
 | `url_original:query`       | a part that is worked out: `path`, `query`, `extension`, or `forms` (with and without the host)  |
 | `timestamp|event_created`  | the first of several that is there                                                               |
 
@@ -58,10 +59,7 @@ def getter(name: str) -> Getter:
         return lambda record: found if (found := record.get(field)) != [] else None
 
     def nested(record: Record) -> Any:
-        found = record.get(field)
-        if found.__class__ is str:
-            found = _parsed(found)
-        return _entry(found, key)
+        return _entry(record.get(field), key)
 
     return nested
 
@@ -101,6 +99,8 @@ def _parsed(text: str) -> Any:
 
 def _entry(found: Any, key: str) -> Any:
     """What stands under a dotted key: the longest name that is there is taken whole, the rest is looked up within it."""
+    if found.__class__ is str:
+        found = _parsed(found)
     if isinstance(found, list):
         entries = [entry for item in found if (entry := _entry(item, key)) is not None]
         return [one for entry in entries for one in (entry if isinstance(entry, list) else (entry,))] or None

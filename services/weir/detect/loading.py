@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
 from sigma.collection import SigmaCollection
 from sigma.correlations import SigmaCorrelationRule, SigmaExtendedCorrelationCondition
 from sigma.exceptions import SigmaError
@@ -31,6 +30,7 @@ from weir.detect.matcher import Names, UnsupportedError, compile_rule, within
 from weir.detect.placeholders import FILE_NAME, NO_PLACEHOLDERS, Placeholders, read_placeholders
 from weir.detect.reloading import Replaced, with_previous
 from weir.detect.rules import Correlation, Loaded, Problem, Rule, RuleSet, Variant
+from weir.model.yamlfile import YamlMistake, read_documents
 
 __all__ = ["DEFAULT_RULES", "load_rules", "parsed_rules"]
 
@@ -90,22 +90,23 @@ def parsed_rules(folder: Path | str | None = None) -> tuple[dict[str, SigmaRule]
         OSError: as `load_rules`.
     """
     files = {name: content for name, content in read_folder(Path(folder or DEFAULT_RULES)).items() if name != SUPPRESSIONS}
-    _, documents, placeholders = _read(files, {}, [])
+    _, documents, _, placeholders = _read(files, {}, [])
     return {document.id: document.parsed for document in documents if isinstance(document.parsed, SigmaRule)}, placeholders
 
 
 def _load(files: Mapping[str, bytes | OSError], replaced: Replaced) -> RuleSet:
     """The rules of these files; `replaced` are documents to take in place of those at a file and line."""
     problems: list[Problem] = []
-    version, kept, placeholders = _read(files, replaced, problems)
+    version, kept, filters, placeholders = _read(files, replaced, problems)
     found = _Assembly(kept, placeholders, problems).rule_set(version)
-    return replace(found, loaded=Loaded({name: content for name, content in files.items() if isinstance(content, bytes)}))
+    contents = {name: content for name, content in files.items() if isinstance(content, bytes)}
+    return replace(found, loaded=Loaded(contents, filters=filters))
 
 
 def _read(
     files: Mapping[str, bytes | OSError], replaced: Replaced, problems: list[Problem]
-) -> tuple[str, list[_Document], Placeholders]:
-    """Version of the files, their documents with filters applied, and placeholders."""
+) -> tuple[str, list[_Document], frozenset[str], Placeholders]:
+    """Version of the files, their documents with filters applied, the ids of these, and placeholders."""
     digest = hashlib.sha256()
     documents: list[_Document] = []
     placeholders = NO_PLACEHOLDERS
@@ -120,7 +121,8 @@ def _read(
             documents.extend(_documents(name, content, replaced, problems))
     filters = [document for document in documents if isinstance(document.parsed, SigmaFilter)]
     kept = list(_with_ids_of_their_own([document for document in documents if document not in filters], problems))
-    return digest.hexdigest()[:16], _with_filters(kept, filters, placeholders, problems), placeholders
+    ids = frozenset(document.id for document in filters if document.parsed.id is not None)
+    return digest.hexdigest()[:16], _with_filters(kept, filters, placeholders, problems), ids, placeholders
 
 
 def _placeholders(name: str, content: bytes, problems: list[Problem]) -> Placeholders:
@@ -181,9 +183,17 @@ class _Assembly:
         # By id, whether what is left out is wrong, or only about other events than ours.
         self.broken: dict[str, bool] = {}
         self.making: list[str] = []
-        # By id of what is referred to, the correlations that do, and whether one of them leaves it its own alerts.
+        # By id of what is referred to, the correlations that do; and what one of them leaves its own alerts.
         self.feeds: dict[str, list[str]] = {}
         self.generated: set[str] = set()
+        # Also by correlations that are left out: what only counts somewhere must not flood when it counts nowhere.
+        self.referred: set[str] = set()
+        for document in documents:
+            if isinstance(document.parsed, SigmaCorrelationRule):
+                ids = {self.by_reference[name].id for name in _references(document.parsed) if name in self.by_reference}
+                self.referred |= ids
+                if document.parsed.generate:
+                    self.generated |= ids
 
     def rule_set(self, version: str) -> RuleSet:
         for document in self.documents:
@@ -192,7 +202,7 @@ class _Assembly:
         correlations = []
         for document in self.documents:
             made = self.made.get(document.id)
-            announce = document.id not in self.feeds or document.id in self.generated
+            announce = document.id not in self.referred or document.id in self.generated
             if isinstance(made, Correlation):
                 correlations.append(replace(made, announce=announce, feeds=tuple(self.feeds.get(made.id, ()))))
             elif isinstance(made, Rule) and announce:
@@ -226,15 +236,10 @@ class _Assembly:
         return made
 
     def _correlation(self, parsed: SigmaCorrelationRule, document: _Document) -> Correlation:
-        references = [reference.reference for reference in parsed.rules or ()]
-        if parsed.rules is None and isinstance(parsed.condition, SigmaExtendedCorrelationCondition):
-            references = list(parsed.condition.get_referenced_rules())
-        members = [(reference, self._member(reference)) for reference in references]
+        members = [(reference, self._member(reference)) for reference in _references(parsed)]
         made = correlation_of(parsed, members, document.file, document.line)
         for _, member in members:
             self.feeds.setdefault(member.id, []).append(made.id)
-            if parsed.generate:
-                self.generated.add(member.id)
         return made
 
     def _member(self, reference: str) -> Rule | Correlation:
@@ -247,6 +252,13 @@ class _Assembly:
         if made is None:
             raise _LeftOutError(f"its rule {reference} is left out", wrong=self.broken[document.id])
         return made
+
+
+def _references(parsed: SigmaCorrelationRule) -> list[str]:
+    """What a correlation counts, as its document calls it."""
+    if parsed.rules is None and isinstance(parsed.condition, SigmaExtendedCorrelationCondition):
+        return list(parsed.condition.get_referenced_rules())
+    return [reference.reference for reference in parsed.rules or ()]
 
 
 def _rule(parsed: Any, document: _Document, placeholders: Placeholders) -> Rule:
@@ -294,16 +306,14 @@ def _documents(name: str, content: bytes, replaced: Replaced, problems: list[Pro
         problems.append(Problem(name, 0, "", f"{len(content)} bytes; a rule file has at most {MAX_FILE_BYTES}", whole=True))
         return
     try:
-        text = content.decode("utf-8-sig")
-        lines = [node.start_mark.line + 1 for node in yaml.compose_all(text, yaml.SafeLoader)]
-        loaded = list(yaml.safe_load_all(text))
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        line = mark.line + 1 if mark is not None else 0
-        detail = str(getattr(error, "problem", "") or error).replace("\n", " ")
-        problems.append(Problem(name, line, "", f"not YAML: {detail}", whole=True))
+        documents = read_documents(content.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        problems.append(Problem(name, 0, "", f"not YAML: {error}", whole=True))
         return
-    for line, written in zip(lines, loaded, strict=True):
+    except YamlMistake as error:
+        problems.append(Problem(name, error.line, "", error.problem, whole=True))
+        return
+    for line, written in documents:
         raw = replaced.get((name, line), written)
         if raw is None:
             continue

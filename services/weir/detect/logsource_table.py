@@ -150,7 +150,6 @@ TABLE: Final[tuple[Row, ...]] = (
                 keywords=("url_original", "user_agent_original", "cef_extensions.requestContext", "user_name"),
                 note="Kemp ESP, …",
             ),
-            Target("syslog", {"event_module": ("kemp",)}, there="url_original", note="Kemp's user log and firewall"),
         ),
     ),
     Row(

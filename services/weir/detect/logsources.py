@@ -75,11 +75,18 @@ def _field_named(name: str, dataset: str) -> str | None:
     for cut in range(len(words) - 1, 0, -1):
         head = "_".join(words[:cut])
         if head in fields and (fields[head] == "map" or head in _JSON):
-            return f"{head}.{'.'.join(words[cut:])}"
+            rest = ".".join(words[cut:])
+            return f"{head}.{_ENRICHMENT.get(rest, rest) if head == 'threat_enrichments' else rest}"
     return None
 
 
-_JSON: Final = frozenset({"document", "flow_additional"})
+_JSON: Final = frozenset({"document", "flow_additional", "threat_enrichments"})
+# ECS nests what `threat_enrichments` has flat (docs/enrichment.md).
+_ENRICHMENT: Final = {
+    "indicator.type": "type", "indicator.provider": "provider", "indicator.confidence": "confidence",
+    "indicator.description": "description", "indicator.reference": "reference", "indicator.first_seen": "first_seen",
+    "matched.atomic": "indicator", "matched.field": "field", "feed.name": "provider",
+}  # fmt: skip
 
 # What an alert names where its rule does not say, by dataset: name of the entity and event field.
 _ADDRESSES = {
@@ -95,7 +102,7 @@ DEFAULT_ENTITIES: dict[str, dict[str, str]] = {
     "syslog": {"host": "host.name", "source_address": "source.ip", "user": "user.name"},
     "authentication": {"user": "user.name", "source_address": "source.ip", "host": "host.name"},
     "sensor": {"host": "host.name"},
-    PIPELINE: {"service": "service.name", "source_address": "log.source.ip", "topic": "ledger.topic"},
+    PIPELINE: {"component": "service.name", "sender": "log.source.ip", "topic": "ledger.topic"},
 }
 
 # What makes an alert of its own of a rule that alerts by itself and does not say.

@@ -11,9 +11,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-import yaml
-
 from weir.detect.rules import Correlation, Loaded, Problem, Rule, RuleSet
+from weir.model.yamlfile import read_documents
 
 __all__ = ["STAYS", "Load", "Replaced", "with_previous"]
 
@@ -64,7 +63,7 @@ def _documents(problems: Iterable[Problem], found: RuleSet, previous: RuleSet) -
 
 
 def _in_force(rule_set: RuleSet) -> set[tuple[str, str]]:
-    rules = {(one.id, "rule") for one in rule_set.rules}
+    rules = {(one.id, "rule") for one in rule_set.rules} | {(one, "filter") for one in rule_set.loaded.filters}
     return rules | {(one.id, "correlation") for one in rule_set.correlations}
 
 
@@ -83,10 +82,10 @@ def _raws(ids: set[str], loaded: Loaded) -> dict[str, Mapping[str, Any]]:
         if not any(identity.encode() in content.lower() for identity in ids - set(found)):
             continue
         try:
-            documents = list(yaml.safe_load_all(content.decode("utf-8-sig")))
-        except (yaml.YAMLError, ValueError):
+            documents = read_documents(content.decode("utf-8-sig"))
+        except ValueError:  # not UTF-8, or not YAML
             continue
-        for document in documents:
+        for _, document in documents:
             if isinstance(document, dict) and (identity := _id_of(document)) in ids:
                 found.setdefault(identity, document)
     return found
@@ -111,7 +110,7 @@ def _judged(
     shown = tuple(problem for problem in (*others, *problems) if problem.whole or problem.file not in back)
     files = {name: content for name, content in {**found.loaded.files, **back}.items() if isinstance(content, bytes)}
     version = hashlib.sha256(f"{found.version} {previous.version}".encode()).hexdigest()[:16]
-    return replace(found, version=version, problems=shown, loaded=Loaded(files, kept))
+    return replace(found, version=version, problems=shown, loaded=Loaded(files, kept, found.loaded.filters))
 
 
 def _id_of(raw: Mapping[str, Any]) -> str:

@@ -86,7 +86,9 @@ def condition_text(correlation: Correlation) -> str:
 
 
 def _option_text(name: str, value: Any) -> str:
-    return duration_text(value) if name in _DURATIONS and isinstance(value, int) else str(value)
+    if name in _DURATIONS and isinstance(value, int):
+        return duration_text(value)
+    return ", ".join(value) if isinstance(value, tuple) else str(value)
 
 
 def duration_text(duration_us: int) -> str:

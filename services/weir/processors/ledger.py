@@ -34,7 +34,6 @@ from weir.ops import telemetry
 from weir.ops.shutdown import StopSignal
 from weir.processors.faust_app import EXIT_FATAL, EXIT_UNAVAILABLE
 from weir.processors.rules import LiveRules, load_live_rules
-from weir.processors.runtime import SignalSource
 from weir.processors.settings import ProcessorSettings
 
 __all__ = ["SERVICE", "LedgerReader", "main"]
@@ -59,24 +58,15 @@ class LedgerReader:
 
     Args:
         settings: brokers, prefix, instance.
-        source: the rules' single-event part.
+        rules: those in force.
         producer: of the signals.
         stop: asks to stop.
-        rules: what `source` was made of, looked at again and again; None where they stay as they are.
     """
 
-    def __init__(
-        self,
-        settings: ProcessorSettings,
-        source: SignalSource,
-        producer: DeliveryProducer,
-        stop: StopSignal,
-        rules: LiveRules | None = None,
-    ) -> None:
+    def __init__(self, settings: ProcessorSettings, rules: LiveRules, producer: DeliveryProducer, stop: StopSignal) -> None:
         self.settings = settings
-        self.rules = rules
         self.stop = stop
-        self.source = source
+        self.rules = rules
         self.producer = producer
         names = self.names = TopicNames(settings.topic_prefix)
         self.ledger_topic, self.dead_topic, self.signals_topic = names["ledger"], names["raw.netflow.dlq"], names["signals"]
@@ -120,7 +110,7 @@ class LedgerReader:
             self.consumer.close()
 
     def turn(self) -> None:
-        """Read what there is, publish its signals, and commit and tick where it is time to."""
+        """Read what there is, publish its signals; commit, tick, and look at the rules where it is time to."""
         now = self.last_turn = time.monotonic()
         if messages := self.consumer.read(READ_RECORDS, READ_SECONDS):
             self.take(messages)
@@ -130,14 +120,9 @@ class LedgerReader:
         if now - self.last_tick >= TICK_SECONDS:
             self.last_tick = now
             self.tick()
-        if self.rules is not None and now - self.last_look >= self.rules.poll_seconds:
+        if now - self.last_look >= self.settings.rules_poll_seconds:
             self.last_look = now
-            asyncio.run(self._look(self.rules))
-
-    async def _look(self, rules: LiveRules) -> None:
-        """Take over rules that have changed."""
-        await rules.look(lambda: None)
-        self.source = rules.source or _NoRules()
+            asyncio.run(self.rules.look(lambda: None))
 
     def not_ready(self) -> str | None:
         """Why it cannot work, or None where it can."""
@@ -192,7 +177,8 @@ class LedgerReader:
         key = (where.topic, where.partition)
         self.received[key] = max(self.received.get(key, 0), received)
         try:
-            found = self.source.signals({PIPELINE: records}, self.signal_partitions) if records else {}
+            source = self.rules.source
+            found = source.signals({PIPELINE: records}, self.signal_partitions) if records and source is not None else {}
         except Exception:
             # A defect in matching must not stop the rest; the entry stays in the ledger.
             log.exception("rules failed", topic=where.topic, partition=where.partition, offset=where.offset)
@@ -202,7 +188,7 @@ class LedgerReader:
                 "signals_id": f"{stable_id(*map(str, identity))}-{partition}",
                 "kind": "partials",
                 "processor": SERVICE,
-                "rule_set": self.source.version,
+                "rule_set": self.rules.rule_set.version,
                 "raw_topic": where.topic,
                 "raw_partition": where.partition,
                 "raw_offset": where.offset,
@@ -287,7 +273,7 @@ class LedgerReader:
             record = {
                 "kind": "tick",
                 "processor": SERVICE,
-                "rule_set": self.source.version,
+                "rule_set": self.rules.rule_set.version,
                 "raw_topic": topic,
                 "raw_partition": -1,
                 "raw_offset": -1,
@@ -373,14 +359,14 @@ def main(settings: ProcessorSettings) -> int:
     producer = DeliveryProducer(settings, message_timeout_ms=0, delivery_timeout_ms=0)
     stop = StopSignal()
     stop.install()
-    reader = LedgerReader(settings, rules.source or _NoRules(), producer, stop, rules)
+    reader = LedgerReader(settings, rules, producer, stop)
     try:
         reader.look_at_topics()
     except DeliveryFailed as error:
         log.error("cannot start", error=str(error), brokers=settings.kafka_bootstrap_servers)  # noqa: TRY400
         return EXIT_UNAVAILABLE
     health = telemetry.HealthServer(settings.health_host, settings.health_port, reader.not_ready)
-    log.info("starting", topics=[reader.ledger_topic, reader.dead_topic], rules=reader.source.version)
+    log.info("starting", topics=[reader.ledger_topic, reader.dead_topic], rules=rules.rule_set.version)
     try:
         reader.run()
     except (DeliveryFailed, KafkaException) as error:
@@ -390,12 +376,3 @@ def main(settings: ProcessorSettings) -> int:
         health.close()
         producer.close(5.0)
     return 0
-
-
-class _NoRules:
-    """Where no rule is left: nothing matches, and the group keeps its place."""
-
-    version = ""
-
-    def signals(self, events: dict[str, list[dict[str, Any]]], partitions: int) -> dict[int, list[dict[str, Any]]]:
-        return {}

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, cast
+from unittest.mock import patch
 
 from tests.receivers.fakes import FakeProducer
 from tests.receivers.harness import Running, running
@@ -16,6 +17,7 @@ from weir.model.batch import RawBatch
 from weir.model.ledger import SequenceRange
 from weir.protocols.netflow import Decoder, SamplingRecord, TemplateRecord
 from weir.protocols.netflow.encode import DataSet, FieldSpec, Message, Template, Withdrawal, encode, ipv4
+from weir.receivers.netflow import state
 from weir.receivers.netflow.metrics import FlowMetrics
 from weir.receivers.netflow.receiver import SERVICE, NetflowReceiver, NetflowSettings
 from weir.receivers.publishing.publisher import Publisher
@@ -162,6 +164,7 @@ def at_work(certificates: CertificateFiles | None = None, **values: Any) -> Iter
         chosen |= {"tls_client_ca_file": certificates.ca}
     settings = NetflowSettings(kafka_bootstrap_servers="127.0.0.1:1", topic_prefix="weir", **chosen)
     work = AtWork(settings)
-    with running(settings, SERVICE, work.build) as run:
+    # There is no Kafka to follow the state of; a stop would wait for the last question about it.
+    with patch.object(state, "_ANSWER_SECONDS", 0.05), running(settings, SERVICE, work.build) as run:
         work.run = run
         yield work

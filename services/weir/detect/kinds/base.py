@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -12,57 +12,17 @@ import orjson
 from weir.detect.kinds.common import ALLOWED_LATENESS_US, SignalsHeader
 from weir.detect.kinds.state import StateError
 
-__all__ = ["DAY_US", "SECOND_US", "BaseState", "Heads", "Notes", "add_count", "pack", "period_text", "trusted_time", "unpack"]
+__all__ = ["DAY_US", "SECOND_US", "BaseState", "Notes", "add_count", "pack", "period_text", "trusted_time", "unpack"]
 
 SECOND_US = 1_000_000
 DAY_US = 86_400 * SECOND_US
 
-# Beyond these, the one heard of longest ago goes: what its processor would repeat after a crash could then be counted twice.
-MAX_HEADS = 256
 # Raw topics of a group; a further one is not waited for when the group's watermark is taken.
 MAX_SOURCES = 64
 # Receivers of copies told apart in a count; those of further ones count as the last one's.
 MAX_RECEIVERS = 8
 
 _HEAD = struct.Struct(">BI")
-
-
-class Heads:
-    """How far each raw partition has been counted in one group.
-
-    Processors publish in the order of their raw partitions, so a raw offset that is not above the highest counted is a repeat,
-    unless its receive time is later: then the raw topic was created anew. That is what `engine.Marks` knows of a whole signals
-    partition; here it is in the same table value as the counts, so that neither is ahead of the other after a crash. A few
-    bytes stand for all signals ever counted.
-    """
-
-    __slots__ = ("_by_partition",)
-
-    def __init__(self, rows: Iterable[tuple[str, int, int, int]] = ()) -> None:
-        self._by_partition = {(topic, partition): (offset, received) for topic, partition, offset, received in rows}
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Heads) and self._by_partition == other._by_partition
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def __len__(self) -> int:
-        return len(self._by_partition)
-
-    def take(self, header: SignalsHeader) -> bool:
-        """Whether this record is news here; it is not from now on."""
-        key = (header.raw_topic, header.raw_partition)
-        offset, received = self._by_partition.get(key, (-1, 0))
-        if header.raw_offset <= offset and header.received_at <= received:
-            return False
-        self._by_partition[key] = (header.raw_offset, max(received, header.received_at))
-        if len(self._by_partition) > MAX_HEADS:
-            del self._by_partition[min(self._by_partition, key=lambda known: self._by_partition[known][1])]
-        return True
-
-    def rows(self) -> list[tuple[str, int, int, int]]:
-        """For `Heads(rows)`."""
-        return [(*key, *position) for key, position in self._by_partition.items()]
 
 
 @dataclass(slots=True)
@@ -81,8 +41,8 @@ class BaseState:
     def hear(self, header: SignalsHeader) -> None:
         """Something came with this record."""
         self.received = max(self.received, header.received_at)
-        if header.raw_topic not in self.sources and len(self.sources) < MAX_SOURCES:
-            self.sources = sorted([*self.sources, header.raw_topic])
+        if (new := set(header.topics) - set(self.sources)) and len(self.sources) < MAX_SOURCES:
+            self.sources = sorted([*self.sources, *new])
 
 
 @dataclass(slots=True)

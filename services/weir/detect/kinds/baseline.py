@@ -26,11 +26,12 @@ from math import sqrt
 from typing import Any
 
 from weir.detect.alerts import Origin, Told, alert_record
-from weir.detect.kinds.base import BaseState, Heads, Notes, add_count, pack, trusted_time, unpack
-from weir.detect.kinds.common import Merged, SignalsHeader
+from weir.detect.kinds.base import BaseState, Notes, add_count, pack, trusted_time, unpack
+from weir.detect.kinds.common import Heads, Merged, SignalsHeader
 from weir.detect.kinds.options import Reading
 from weir.detect.kinds.state import StateError
 from weir.detect.rules import Correlation
+from weir.detect.sentences import quantity_text
 from weir.model.ids import stable_id
 
 __all__ = ["HOUR_US", "State", "advance", "check", "due", "learn_at", "limit", "load", "merge"]
@@ -302,8 +303,10 @@ def _judge(state: State, hour: int, partial: dict[str, Any], correlation: Correl
 
 
 def _tell(state: State, alert: _Alert, correlation: Correlation, origin: Origin, kind: str) -> dict[str, Any]:
-    what = "events" if correlation.options["of"] == "count" else correlation.options["of"]
-    normal = f"normal are {alert.normal:.4g}, at most {alert.most:.4g}"
+    of = correlation.options["of"]
+    fields = () if of == "count" else (of,)
+    amount = quantity_text(alert.peak, fields) if fields else f"{alert.peak:.15g} events"
+    normal, most = (quantity_text(round(x), fields).partition(" of ")[0] for x in (alert.normal, alert.most))
     told = Told(
         alert_id=alert.alert_id,
         state=kind or ("new" if alert.revision == 1 else "update"),
@@ -314,7 +317,7 @@ def _tell(state: State, alert: _Alert, correlation: Correlation, origin: Origin,
         last=alert.last,
         created=max(state.received, learn_at(alert.until)) if kind else state.received,
         measured=alert.peak,
-        sentence=f"{alert.peak:.10g} {what} in the hour from {alert.peak_hour % 24:02d}:00 UTC ({normal})",
+        sentence=f"{amount} in the hour from {alert.peak_hour % 24:02d}:00 UTC (normally {normal}, at most {most})",
         **alert.notes.told(),
     )
     return alert_record(correlation, told, origin)

@@ -26,8 +26,8 @@ import orjson
 from weir.detect.alerts import Origin, Told, alert_record
 from weir.detect.fields import getter
 from weir.detect.gathering import value_hash
-from weir.detect.kinds.base import BaseState, Heads, Notes, add_count, pack, trusted_time, unpack
-from weir.detect.kinds.common import Merged, SignalsHeader
+from weir.detect.kinds.base import SECOND_US, BaseState, Notes, add_count, pack, trusted_time, unpack
+from weir.detect.kinds.common import Heads, Merged, SignalsHeader
 from weir.detect.kinds.options import Reading
 from weir.detect.kinds.state import StateError
 from weir.detect.rules import Correlation, Source
@@ -44,6 +44,7 @@ MAX_OPEN = 20
 MAX_WAITING = 64
 # Values that the alert of further ones names.
 MAX_TEXTS = 20
+# Hash, and the beginning of the cell of time in seconds.
 _ENTRY = struct.Struct(">QI")
 _VALUE = struct.Struct(">Qqq")
 _OTHERS = 0
@@ -80,7 +81,7 @@ class _Alert:
 
 @dataclass(slots=True)
 class State(BaseState):
-    """`since`: earliest event time of the group. `values`: by hash, the cell of time it was last received in."""
+    """`since`: earliest event time of the group. `values`: by hash, when the cell began that it was last received in, seconds."""
 
     since: int = 0
     values: dict[int, int] = field(default_factory=dict)
@@ -147,7 +148,7 @@ def merge(
     if state is None or header.received_at > _forgotten_at(state, correlation):
         # The tick that would have told is yet to come.
         alerts += [_tell(state, alert, correlation, origin, closed=True) for alert in state.open] if state else []
-        state = State(tuple(partial["group"]))
+        state = State(tuple(partial["group"]), heads=state.heads if state else Heads())
     if not state.heads.take(header):
         return Merged(state, [_tell(state, alert, correlation, origin, again=True) for alert in state.open], changed=False)
     since, before = state.since, len(state.sources)
@@ -207,17 +208,18 @@ def _see(
 ) -> bool:
     """Whether the state has changed by this sighting; its alert, where there is one to tell, goes to `alerts`."""
     options = correlation.options
-    cell: int = header.received_at // (options["forget"] // CELLS)
+    width = options["forget"] // CELLS // SECOND_US
+    begun = header.received_at // SECOND_US // width * width
     known = state.values.get(sighting.value)
-    if known is None or cell > known:
-        state.values[sighting.value] = cell
+    if known is None or begun > known:
+        state.values[sighting.value] = begun
         _bound(state, sighting.value)
     collecting = _collecting(state, header, correlation)
     if (alert := next((a for a in collecting if a.value == sighting.value), None)) is not None:
         _collect(alert, sighting, header, partial, correlation)
         return True
-    if known is not None and cell - known <= CELLS:
-        return cell > known
+    if known is not None and begun - known <= CELLS * width:
+        return bool(begun > known)
     if trusted_time(sighting.first, header.received_at) >= state.since + options["learn"]:
         alerts += _open(state, sighting, header, partial, correlation, origin)
         if len(state.open) > MAX_WAITING:
@@ -226,8 +228,12 @@ def _see(
 
 
 def _collecting(state: State, header: SignalsHeader, correlation: Correlation) -> list[_Alert]:
-    """The alerts whose timespan this record lies in, whether or not a tick has said so yet."""
-    return [alert for alert in state.open if header.received_at <= alert.opened + correlation.timespan_us]
+    """The alerts whose timespan this record lies in, whether or not a tick has said so yet.
+
+    What was received longer before than values are remembered was judged then, though nothing of it may have been written.
+    """
+    at, forget, timespan = header.received_at, correlation.options["forget"], correlation.timespan_us
+    return [alert for alert in state.open if alert.opened - forget < at <= alert.opened + timespan]
 
 
 def _bound(state: State, kept: int) -> None:

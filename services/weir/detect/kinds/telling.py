@@ -52,7 +52,6 @@ def tell(
         last=episode.last,
         created=episode.created,
         measured=None if correlation.kind == "event_count" and not correlation.at_end else episode.measured,
-        sentence=_sentence(episode, count, correlation),
         values=episode.values,
         entities=episode.entities,
         related=episode.related,
@@ -70,19 +69,3 @@ def present(state: GroupState, episode: Episode, correlation: Correlation, origi
     return tell(
         state, episode, count, "closed" if episode.closed else "new" if episode.revision == 1 else "update", correlation, origin
     )
-
-
-def _sentence(episode: Episode, count: int, correlation: Correlation) -> str:
-    kind = correlation.kind
-    if kind not in {"value_count", "value_sum", "value_avg", "value_percentile", "value_median"}:
-        return ""
-    sources = [source for member in correlation.members for source in member.sources.values()]
-    field = " and ".join(sources[0].values) if sources else "the field"
-    what = {
-        "value_count": f"{episode.measured:g} values of {field}",
-        "value_sum": f"a sum of {episode.measured:g} of {field}",
-        "value_avg": f"an average of {episode.measured:g} of {field}",
-        "value_percentile": f"a percentile {correlation.condition.percentile} of {episode.measured:g} of {field}",
-        "value_median": f"a median of {episode.measured:g} of {field}",
-    }[kind]
-    return f"{what} in {count} events"

@@ -242,20 +242,32 @@ def _remember(state: GroupState, header: SignalsHeader, received: int) -> None:
 
 def _mark(state: GroupState, found: Fired, correlation: Correlation) -> None:
     """Give every slice of a window that fires to its burst, beginning new ones where there is none within the timespan."""
+    by_number = {episode.number: episode for episode in state.episodes}
     for start, covered in sorted(found.covered.items()):
         bucket = state.buckets[start]
-        if not bucket.episode:
-            bucket.episode = _episode_of(state, start, covered, bucket, correlation).number
+        if bucket.episode and bucket.episode not in by_number:
+            # Its burst was closed to make room for others.
+            continue
+        episode = by_number.get(bucket.episode)
+        if episode is None:
+            episode = _episode_of(state, start, covered, bucket, correlation)
+            by_number[episode.number] = episode
+            bucket.episode = episode.number
         if covered[0] >= bucket.covered[0]:
             # Less where a slice is forgotten that was part of the window.
             bucket.covered = covered
+        episode.start, episode.end = min(episode.start, start), max(episode.end, start)
+        episode.first, episode.last = min(episode.first, covered[1]), max(episode.last, covered[2])
 
 
 def _episode_of(state: GroupState, start: int, covered: tuple[int, int, int], bucket: Bucket, correlation: Correlation) -> Episode:
     reach = correlation.timespan_us
     for episode in state.episodes:
-        if episode.start - reach <= start <= episode.end + reach:
-            episode.start, episode.end = min(episode.start, start), max(episode.end, start)
+        if correlation.at_end:
+            near = episode.start - reach <= start <= episode.end + reach
+        else:
+            near = episode.first - reach <= covered[2] and covered[1] <= episode.last + reach
+        if near:
             return episode
     anchor = start // correlation.timespan_us
     episode = Episode(
@@ -283,8 +295,6 @@ def _touch(
 ) -> list[dict[str, Any]]:
     """Bring a burst up to date; its alert where there is something to announce."""
     own = {start: b for start, b in state.buckets.items() if b.episode == episode.number}
-    episode.first = min([episode.first, *(b.covered[1] for b in own.values())])
-    episode.last = max([episode.last, *(b.covered[2] for b in own.values())])
     episode.received = max(episode.received, received, *(b.received for b in own.values()))
     episode.closed = False
     measured = [window.measured for window in windows if window.first in own]

@@ -26,8 +26,6 @@ Sender = Literal["syslog", "netflow", "beats"]
 
 SECOND: Final = 1_000_000
 MINUTE: Final = 60 * SECOND
-HOUR: Final = 3600 * SECOND
-DAY: Final = 24 * HOUR
 
 _CLUSTER: Final = Source("127.0.0.14", "qumulo-5", "counted", "qumulo-5424", 0)
 _BALANCER: Final = Source("127.0.0.15", "lm-3", "counted", "kemp-3339", 0)
@@ -100,7 +98,6 @@ def attacks(number: int = 0) -> tuple[Attack, ...]:
     return (
         _ransomware(f"EXAMPLE\\eve{number}", f"{inside}.11"),
         _snapshots(f"backup-admin{number}", f"{inside}.12"),
-        _new_client(f"EXAMPLE\\peggy{number}", f"{inside}.13", f"{inside}.14"),
         _spraying(outside),
         _injection(f"192.0.2.{100 + number}"),
         _scan(f"{inside}.20", f"{server}.20"),
@@ -174,14 +171,6 @@ def _snapshots(user: str, client: str) -> Attack:
     return Attack("snapshots removed", "qumulo", (Expected("qumulo_snapshot_deleted", (user,)),), lines)
 
 
-def _new_client(user: str, usual: str, new: str) -> Attack:
-    def lines(now_us: int) -> list[Step]:
-        habit = [_audit(now_us, usual, user, "smb_login", "", ago=half * DAY // 2) for half in range(40, 0, -1)]
-        return [*habit, _audit(now_us, new, user, "smb_login", "")]
-
-    return Attack("user from a new client", "qumulo", (Expected("qumulo_new_client", (user, new)),), lines)
-
-
 # Web
 
 
@@ -228,8 +217,8 @@ def _exported(flows: Sequence[Flow], now_us: int) -> list[Step]:
         part = flows[first : first + _FLOWS_OF_A_DATAGRAM]
         records = [
             (
-                ipv4(one.source), ipv4(one.destination), one.source_port, one.destination_port, 6, one.flags, one.packets, one.octets,
-                (now_us - one.ago) // 1000, (now_us - one.ago + one.lasts) // 1000, first + index, b"",
+                ipv4(one.source), ipv4(one.destination), one.source_port, one.destination_port, 6, one.flags, one.packets,
+                one.octets, (now_us - one.ago) // 1000, (now_us - one.ago + one.lasts) // 1000, first + index, b"",
             )
             for index, one in enumerate(part)
         ]  # fmt: skip

@@ -142,7 +142,8 @@ def eve_record(sample: _Json, dice: Dice, number: int, now_us: int) -> _Json:
         if record.get(port, 0) > 10_000:
             record[port] = dice.between(10_001, 65535)
     if "flow" in record:
-        record["flow"] = _flow(record["flow"], dice, now_us)
+        about_names = 53 in {record.get("src_port"), record.get("dest_port")}
+        record["flow"] = _flow(record["flow"], dice, now_us, most=4 if about_names else 400)
     if "netflow" in record:
         packets = dice.between(1, 2000)
         record["netflow"] = record["netflow"] | _period(dice, now_us) | {"pkts": packets, "bytes": packets * dice.between(60, 1400)}
@@ -162,8 +163,9 @@ def _period(dice: Dice, now_us: int) -> _Json:
     return {"start": _eve_time(start), "end": _eve_time(end), "age": (end - start) // 1_000_000}
 
 
-def _flow(sample: _Json, dice: Dice, now_us: int) -> _Json:
-    there, back = dice.between(1, 400), dice.below(900)
+def _flow(sample: _Json, dice: Dice, now_us: int, most: int) -> _Json:
+    """Counters of a flow of so many packets at most; questions of names take a few."""
+    there, back = dice.between(1, most), dice.below(2 * most)
     flow = sample | {
         "pkts_toserver": there,
         "pkts_toclient": back,

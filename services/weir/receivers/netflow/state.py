@@ -40,6 +40,7 @@ AT_HEADER = "weir-at"
 """Until when the writer of a tombstone had heard of it, microseconds UTC in decimal: it must not undo what was announced since."""
 
 _BATCH = 500
+_ANSWER_SECONDS = 2.0
 _RETRY_SECONDS = 1.0
 
 
@@ -218,7 +219,7 @@ class FlowStateFollower:
 
     def _assign(self, consumer: Consumer) -> bool:
         try:
-            found = consumer.list_topics(self._topic, 2.0).topics[self._topic]
+            found = consumer.list_topics(self._topic, _ANSWER_SECONDS).topics[self._topic]
         except KafkaException:
             return False
         if found.error is not None or not found.partitions:
