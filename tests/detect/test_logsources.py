@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -218,3 +219,75 @@ def test_names_of_the_taxonomy_are_fields_of_some_dataset() -> None:
 def test_the_page_of_log_sources_is_the_tables() -> None:
     page = Path(__file__).parents[2] / "docs" / "log-sources.md"
     assert page.read_text(encoding="utf-8") == log_sources_markdown(), "run make docs"
+
+
+def _dns(query: str, **columns: Any) -> dict[str, list[Any]]:
+    return zeek_json("dns", **({"query": query, "qtype_name": "A", "trans_id": 5, "rejected": False} | columns))
+
+
+def _request(url: str, host: str = "x.test", method: str = "GET", agent: str = "curl/8", status: int = 200) -> dict[str, list[Any]]:
+    return eve_http(hostname=host, url=url, http_method=method, http_user_agent=agent, protocol="HTTP/1.1", status=status)
+
+
+# By file of SigmaHQ's, without "rules_" and ".yml", what a sensor or a device would have sent.
+_SMB = {"action": "SMB::FILE_OPEN", "path": "\\\\10.1.1.9\\IPC$"}
+SIGMAHQ: dict[str, dict[str, list[Any]]] = {
+    "network_zeek_zeek_dns_torproxy": _dns("abc.onion.link"),
+    "network_zeek_zeek_dns_mining_pools": _dns("x.supportxmr.com", answers=["203.0.113.4"]),
+    "network_zeek_zeek_dns_susp_zbit_flag": _dns("x.example.test", Z=1, **{"id.resp_p": 53}),
+    "network_zeek_zeek_dns_nkn": _dns("seed.x.nkn.org"),
+    "network_dns_net_dns_mal_cobaltstrike": _dns("aaa.stage.123.x.test"),
+    "network_dns_net_dns_susp_txt_exec_strings": _dns("x.test", qtype_name="TXT", answers=["IEX (x)"]),
+    "network_dns_net_dns_wannacry_killswitch_domain": _dns("IUQSSFSODP9IFJAPOSDFJHGOSURIJFAEWRWERGWEA.com"),
+    "network_zeek_zeek_dce_rpc_mitre_bzar_execution": zeek_json("dce_rpc", endpoint="svcctl", operation="StartServiceW"),
+    "network_zeek_zeek_dce_rpc_potential_petit_potam_efs_rpc_call": zeek_json(
+        "dce_rpc", endpoint="efsrpc", operation="EfsRpcOpenFileRaw"
+    ),
+    "network_zeek_zeek_dce_rpc_smb_spoolss_named_pipe": zeek_json("smb_files", **_SMB, name="spoolss"),
+    "network_zeek_zeek_smb_converted_win_susp_psexec": zeek_json("smb_files", **_SMB, name="abc-stdin"),
+    "network_zeek_zeek_smb_converted_win_susp_raccess_sensitive_fext": zeek_json("smb_files", **_SMB, name="all\\mail.PST"),
+    "network_zeek_zeek_susp_kerberos_rc4": zeek_json(
+        "kerberos", request_type="TGS", cipher="rc4-hmac", service="MSSQL/db1", client="nora/EXAMPLE"
+    ),
+    "network_zeek_zeek_default_cobalt_strike_certificate": zeek_json(
+        "x509", **{"certificate.serial": "8BB00EE", "certificate.subject": "CN=x", "certificate.version": 3}
+    ),
+    "network_zeek_zeek_rdp_public_listener": zeek_json("rdp", **{"id.orig_h": "198.51.100.7", "security_protocol": "HYBRID"}),
+    "network_zeek_zeek_http_executable_download_from_webdav": zeek_json(
+        "http", trans_depth=1, method="GET", host="x.test", uri="/webdav/a.exe", user_agent="x", status_code=200
+    ),
+    "web_proxy_generic_proxy_ua_rclone": _request("/", agent="rclone/v1.62"),
+    "web_proxy_generic_proxy_telegram_api": _request("/bot1:x/sendMessage", host="api.telegram.org", agent="x"),
+    "web_proxy_generic_proxy_download_susp_dyndns": _request("/a/tool.EXE?x=1", host="bad.no-ip.org"),
+    "web_proxy_generic_proxy_hktl_empire_ua_uri_patterns": _request(
+        "/news.php", method="POST", agent="Mozilla/5.0 (Windows NT 6.1; WOW64; Trident/7.0; rv:11.0) like Gecko"
+    ),
+    "web_proxy_generic_proxy_raw_paste_service_access": _request("/raw/abc", host="www.pastebin.com"),
+    "web_proxy_generic_proxy_pua_advanced_ip_scanner_update_check": _request(
+        "/checkupdate.php?lng=en&ver=2-5-3680&beta=n&type=upd&rmode=p&product=aps"
+    ),
+    "web_webserver_generic_web_sql_injection_in_access_logs": line(KEMP.format("a?q=union%20select", "curl")),
+    "web_webserver_generic_web_path_traversal_exploitation_attempt": line(KEMP.format("a?f=../../../etc/passwd", "curl")),
+    "web_webserver_generic_web_susp_useragents": line(KEMP.format("a", "sqlmap/1.8")),
+    "web_webserver_generic_web_jndi_exploit": _request("/Basic/ReverseShell/10.0.0.1/4444"),
+    "web_webserver_generic_web_webshell_regeorg": line(
+        KEMP.replace("method=GET", "method=POST").replace(" useragent={}", "").format("t.aspx?cmd=connect&x=1")
+    ),
+    "network_fortinet_fortigate_fortinet_fortigate_new_admin_account_created": line(FORTIGATE.format("system.admin")),
+    "network_cisco_aaa_cisco_cli_disable_logging": CASES["cisco aaa, in the command alone"][1],
+    "network_cisco_bgp_cisco_bgp_md5_auth_failed": CASES["cisco bgp"][1],
+    "network_huawei_bgp_huawei_bgp_auth_failed": CASES["huawei bgp"][1],
+    "web_product_nginx_web_nginx_core_dump": CASES["nginx by syslog"][1],
+    "web_product_apache_web_apache_segfault": line(
+        "<187>Sep 21 14:13:20 web1 apache2: [core:notice] AH00052: child pid 7 exit signal Segmentation fault (11)"
+    ),
+}
+CORPUS = Path(os.environ.get("WEIR_CORPUS", Path(__file__).parents[3] / "shared" / "corpus")) / "sigma"
+
+
+@pytest.mark.parametrize("name", SIGMAHQ)
+def test_sigmahqs_rules_fire_unchanged_on_what_the_decoders_make(tmp_path: Path, name: str) -> None:
+    source = CORPUS / f"rules_{name}.yml"
+    if not source.is_file():
+        pytest.skip(f"no corpus of Sigma rules at {CORPUS}; WEIR_CORPUS names one")
+    assert fires(tmp_path, source.read_text("utf-8"), SIGMAHQ[name]), SIGMAHQ[name]
