@@ -42,7 +42,7 @@ def test_regular_contacts_are_told_once_there_are_enough_intervals() -> None:
     assert new["summary"].startswith("Title: every 60 s, 100% regular, 13 connections for source.ip u")
     assert (new["first_seen"], new["last_seen"]) == (BEGIN, BEGIN + 12 * MINUTE)
     assert new["evidence"]
-    assert new["entities"] == {"user": "u", "source_address": ""}
+    assert new["entities"] == {"user": "u", "source_address": "u"}
 
 
 @pytest.mark.parametrize("jitter", [0.02, 0.1])

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.detect.own_kinds import BEGIN, DAY, HOUR, MINUTE, SECOND
+from weir.bus.codec import Decoder, Encoder
 from weir.detect.gathering import MAX_VALUES
 from weir.detect.loading import load_rules
 from weir.detect.offline import Offline
-from weir.detect.partials import SignalSource
+from weir.detect.packed import spread
+from weir.detect.partials import SignalSource, partition_of
 
 RULES = """title: Any flow
 id: 11111111-1111-4111-8111-111111111111
@@ -103,6 +106,44 @@ def test_beacon(tmp_path: Path) -> None:
     assert "every 60 s, 100% regular, 26 connections for source.ip 10.0.0.1, destination.ip 192.0.2.7" in beacons[-1]["summary"]
     assert beacons[-1]["measured"] == 60
     assert beacons[-1]["evidence"]
+
+
+def test_partials_of_beacons_are_packed_and_taken_apart_again(tmp_path: Path) -> None:
+    found = rules(tmp_path, "type: beacon", "source.ip, destination.ip, destination.port")
+    assert found.problems == ()
+    base = {"network_transport": "tcp", "source_ip": "10.0.0.1", "destination_port": 443}
+    events = [base | {"event_id": f"e{i}", "timestamp": BEGIN + i, "destination_ip": f"192.0.2.{i % 9}"} for i in range(90)]
+    record = {"raw_topic": "r", "raw_partition": 1, "raw_offset": 2}
+    apart = []
+    for partition, partials in SignalSource(found).signals({"network-flow": events}, 4).items():
+        assert len(partials) == 1
+        back = Decoder()(Encoder("signals")(record | {"partials": partials}))
+        apart += list(spread(back))
+        assert {partition_of(p["correlation_id"], p["group"], 4) for p in spread(back)} == {partition}
+    assert sorted(p["group"][1] for p in apart) == [f"192.0.2.{i}" for i in range(9)]
+    one = next(p for p in apart if p["group"] == ["10.0.0.1", "192.0.2.3", "443"])
+    (slice_,) = one["buckets"]
+    assert (slice_["count"], slice_["first"], slice_["last"]) == (10, BEGIN + 3, BEGIN + 84)
+    assert struct.unpack(">10q", slice_["times"]) == tuple(BEGIN + i for i in range(3, 90, 9))
+    assert one["evidence"] == [{"event_id": "e3", **record, "dataset": "network-flow"}]
+
+
+def test_a_batch_of_many_pairs_stays_under_a_megabyte(tmp_path: Path) -> None:
+    found = rules(tmp_path, "type: beacon", "source.ip, destination.ip, destination.port")
+    base = {"network_transport": "tcp", "source_ip": "s" * 500, "destination_port": 443, "timestamp": BEGIN}
+    events = [base | {"event_id": f"{'a' * 40}{i}", "destination_ip": f"{i}" + "d" * 400} for i in range(2_000)]
+    (partials,) = SignalSource(found).signals({"network-flow": events}, 1).values()
+    assert 300 < len(partials[0]["shown"]) < 2_000
+    assert len(Encoder("signals")({"partials": partials})) < 450_000
+
+
+def test_an_entity_that_is_not_in_the_group_comes_along(tmp_path: Path) -> None:
+    text = RULES.format(type="event_count", group="source.ip, destination.ip", detect="type: beacon, intervals: 4")
+    (tmp_path / "a.yml").write_text(text.replace("entities: {", "entities: {user: user.name, "), encoding="utf-8")
+    flows = Flows(load_rules(tmp_path))
+    for i in range(6):
+        flows.feed(BEGIN + i * MINUTE, {"user_name": "alice"})
+    assert flows.alerts[-1]["entities"] == {"user": "alice", "source_address": "10.0.0.1", "destination_address": "192.0.2.7"}
 
 
 def test_absence(tmp_path: Path) -> None:

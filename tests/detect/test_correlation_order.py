@@ -227,7 +227,9 @@ def signals(rule_set: RuleSet, events: list[Event], rng: random.Random) -> list[
     for offset, batch in batches(events, rng):
         for partition, partials in source.signals({"network-flow": batch}, 1).items():
             where = {"raw_topic": "raw", "raw_partition": 0, "raw_offset": offset, "received_at": BEGIN, "receiver": ""}
-            found.append({"signals_id": f"{offset}-{partition}", "kind": "partials", **where, "partials": partials})
+            found.append(
+                {"signals_id": f"{offset}-{partition}", "kind": "partials", "processor": "", **where, "partials": partials}
+            )
     return found
 
 

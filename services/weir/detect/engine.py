@@ -20,6 +20,7 @@ from weir.detect.feeding import signals_of_alerts
 from weir.detect.kinds import is_of_some_kind, kind_of
 from weir.detect.kinds.common import SignalsHeader, State
 from weir.detect.kinds.state import StateError
+from weir.detect.packed import spread
 from weir.detect.rules import Correlation, RuleSet
 
 __all__ = ["Effects", "Engine", "Marks", "group_key", "key_partition"]
@@ -197,7 +198,7 @@ class Engine:
         header = SignalsHeader.of(record)
         repeat = index.marks.is_repeat(header)
         effects = Effects()
-        for partial in record["partials"]:
+        for partial in spread(record):
             correlation = self._correlations.get(partial["correlation_id"])
             if correlation is None:
                 effects.unknown.add(partial["correlation_id"])

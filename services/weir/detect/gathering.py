@@ -36,6 +36,7 @@ __all__ = [
     "group_text",
     "numbers_of",
     "sample_of",
+    "time_of",
     "value_hash",
     "values_of",
 ]
@@ -60,7 +61,6 @@ MAX_VALUES = 1_024
 MAX_NUMBERS = 1_024
 # Event times kept of a slice at its beginning, and as many at its end, where not the condition says how many are needed.
 MAX_ORDERED_TIMES = 64
-MAX_BEACON_TIMES = 64
 MAX_SUM = 1e300
 # About what a slice with one value takes beside the value.
 APART_BYTES = 48
@@ -83,6 +83,7 @@ class Carried(NamedTuple):
         shown: values as text in a partial.
         numbers: a sample of numbers.
         sums: sum and count of the numbers.
+        packed: many groups in one partial (`packed`).
         apart: one slice for each value instead of one for each stretch of time, and one event for each.
         evidence: events named.
         samples: events as JSON.
@@ -94,6 +95,7 @@ class Carried(NamedTuple):
     shown: int = 0
     numbers: bool = False
     sums: bool = False
+    packed: bool = False
     apart: bool = False
     evidence: int = MAX_EVIDENCE
     samples: int = MAX_SAMPLES
@@ -118,8 +120,7 @@ def carried_by(correlation: Correlation) -> Carried:
     if kind == "first_seen":
         return Carried(values=MAX_VALUES, shown=SHOWN_FIRST_SEEN, apart=True)
     if kind == "beacon":
-        # Nearly every event has a partial of its own, and nearly none of them an alert.
-        return Carried(times=MAX_BEACON_TIMES, evidence=1, samples=0)
+        return Carried(packed=True)
     if kind == "absence":
         return Carried(evidence=1, samples=0)
     if kind == "baseline":

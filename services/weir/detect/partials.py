@@ -20,10 +20,12 @@ from weir.detect.gathering import (
     copy_hash,
     group_text,
     sample_of,
+    time_of,
     value_hash,
     values_of,
 )
 from weir.detect.index import Index
+from weir.detect.packed import Packing
 from weir.detect.rules import Correlation, Member, RuleSet, Source, Variant
 from weir.model.ids import stable_id
 
@@ -52,7 +54,7 @@ def partition_of(correlation_id: str, group: Iterable[str], partitions: int) -> 
 class _Sink:
     """What one rule's match in one dataset counts in: a correlation, and how its values are read."""
 
-    __slots__ = ("carried", "correlation", "entities", "group", "id", "label", "values")
+    __slots__ = ("carried", "correlation", "entities", "group", "id", "label", "others", "values")
 
     def __init__(self, correlation: Correlation, member: Member, source: Source) -> None:
         self.correlation = correlation
@@ -62,10 +64,38 @@ class _Sink:
         self.group: tuple[Getter, ...] = tuple(map(getter, source.group))
         self.values: tuple[Getter, ...] = tuple(map(getter, source.values))
         self.entities: tuple[tuple[str, Getter], ...] = tuple((name, getter(field)) for name, field in source.entities.items())
+        # Entities that the group does not name.
+        in_group = [name for name, field in source.entities.items() if field in source.group]
+        self.others = tuple((name, read) for name, read in self.entities if name not in in_group)
 
     def entities_of(self, record: Record) -> dict[str, str]:
-        found = ((name, read(record)) for name, read in self.entities)
+        return self._named(record, self.entities)
+
+    def others_of(self, record: Record) -> dict[str, str]:
+        return self._named(record, self.others)
+
+    @staticmethod
+    def _named(record: Record, entities: Iterable[tuple[str, Getter]]) -> dict[str, str]:
+        found = ((name, read(record)) for name, read in entities)
         return {name: group_text(value)[:MAX_ENTITY_CHARACTERS] for name, value in found if value not in (None, "", [])}
+
+
+class _Batch:
+    """What is being made of one raw batch: by correlation and group, and packed by partition, correlation and dataset."""
+
+    __slots__ = ("gathered", "packed", "partitions")
+
+    def __init__(self, partitions: int) -> None:
+        self.partitions = partitions
+        self.gathered: dict[tuple[str, tuple[str, ...]], Gathering] = {}
+        self.packed: dict[tuple[int, str, str], Packing] = {}
+
+    def pack(self, sink: _Sink, record: Record, dataset: str, group: tuple[str, ...]) -> None:
+        key = (partition_of(sink.id, group, self.partitions), sink.id, dataset)
+        packing = self.packed.get(key)
+        if packing is None:
+            packing = self.packed[key] = Packing(dataset)
+        packing.add(record, time_of(record), group, sink.others_of(record))
 
 
 class _Candidate:
@@ -112,7 +142,7 @@ class SignalSource:
         """
         if partitions < 1:
             raise ValueError(f"{partitions} signals partitions; the topic must exist and have at least one")
-        gathered: dict[tuple[str, tuple[str, ...]], Gathering] = {}
+        batch = _Batch(partitions)
         for dataset, records in events.items():
             index = self._indexes.get(dataset)
             if index is None:
@@ -126,21 +156,22 @@ class SignalSource:
                             # An event counts once in a correlation, however many of its rules it matches. Where the rules are told
                             # apart it counts for each of them.
                             if sink.carried.rule_times or sink.id not in counted:
-                                self._count(sink, record, dataset, gathered, counted)
-        return self._by_partition(gathered, partitions) if gathered else {}
+                                self._count(sink, record, dataset, batch, counted)
+        return self._by_partition(batch)
 
-    def _count(
-        self, sink: _Sink, record: Record, dataset: str, gathered: dict[tuple[str, tuple[str, ...]], Gathering], counted: set[Any]
-    ) -> None:
+    def _count(self, sink: _Sink, record: Record, dataset: str, batch: _Batch, counted: set[Any]) -> None:
         group = tuple([group_text(read(record)) for read in sink.group])
         key = (sink.id, group)
         counted.add(sink.id)
+        if sink.carried.packed:
+            batch.pack(sink, record, dataset, group)
+            return
         values = [read(record) for read in sink.values]
         if sink.carried.apart and not values_of(values):
             return
-        gathering = gathered.get(key)
+        gathering = batch.gathered.get(key)
         if gathering is None:
-            gathering = gathered[key] = Gathering(group, sink.entities_of(record), sink.carried, sink.correlation.slice_us)
+            gathering = batch.gathered[key] = Gathering(group, sink.entities_of(record), sink.carried, sink.correlation.slice_us)
         if sink.carried.apart:
             gathering.add_apart(record, dataset, values)
             return
@@ -154,11 +185,13 @@ class SignalSource:
             gathering.add(record, dataset)
         gathering.add_rule(record, sink.label)
 
-    def _by_partition(self, gathered: dict[tuple[str, tuple[str, ...]], Gathering], partitions: int) -> dict[int, list[Record]]:
+    def _by_partition(self, batch: _Batch) -> dict[int, list[Record]]:
         room: dict[int, Room] = {}
         result: dict[int, list[Record]] = {}
-        for (correlation_id, group), gathering in gathered.items():
-            partition = partition_of(correlation_id, group, partitions)
+        for (correlation_id, group), gathering in batch.gathered.items():
+            partition = partition_of(correlation_id, group, batch.partitions)
             partial = gathering.record(correlation_id, room.setdefault(partition, Room()))
             result.setdefault(partition, []).append(partial)
+        for (partition, correlation_id, _), packing in batch.packed.items():
+            result.setdefault(partition, []).append(packing.record(correlation_id))
         return result

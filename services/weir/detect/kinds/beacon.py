@@ -153,12 +153,7 @@ def merge(
     state.hear(header)
     if not _add(state, _times(partial, header.received_at), options["shortest"]):
         return Merged(state, alerts, changed=True, write=state.sources != sources or bool(alerts))
-    if 2 * len(state.cells) >= options["intervals"]:
-        state.notes = state.notes or Notes()
-        state.notes.add(partial, latest=True)
-    else:
-        state.notes = None
-    return Merged(state, alerts + _judge(state, header.received_at, correlation, origin), changed=True)
+    return Merged(state, alerts + _judge(state, header.received_at, partial, correlation, origin), changed=True)
 
 
 def advance(state: State, correlation: Correlation, watermark: int, origin: Origin) -> tuple[State | None, list[dict[str, Any]]]:
@@ -189,6 +184,18 @@ def rhythm(beats: Sequence[int], options: Mapping[str, Any]) -> Rhythm | None:
         beats_since = min(MAX_MULTIPLE, max(1, round(interval / middle)))
         regular += abs(interval - beats_since * middle) <= margin
     return Rhythm(middle, regular / len(intervals), len(intervals))
+
+
+def _entities_of(group: tuple[str, ...], correlation: Correlation) -> dict[str, str]:
+    """The entities that are group-by values: packed partials do not carry them."""
+    sources = [source for member in correlation.members for source in member.sources.values()]
+    return {
+        name: value
+        for source in sources
+        for name, field in source.entities.items()
+        for field_of_group, value in zip(source.group, group, strict=False)
+        if field == field_of_group and value
+    }
 
 
 def _hold_us(correlation: Correlation) -> int:
@@ -248,24 +255,24 @@ def _beats(state: State, shortest: int) -> list[int]:
     return beats
 
 
-def _judge(state: State, received: int, correlation: Correlation, origin: Origin) -> list[dict[str, Any]]:
-    options = correlation.options
-    if len(state.cells) <= options["intervals"]:
-        return []
-    beats = _beats(state, options["shortest"])
+def _judge(state: State, received: int, partial: dict[str, Any], correlation: Correlation, origin: Origin) -> list[dict[str, Any]]:
+    options, alert = correlation.options, state.alert
+    beats = _beats(state, options["shortest"]) if len(state.cells) > options["intervals"] else []
     found = rhythm(beats, options)
-    regular = found is not None and found.share >= options["regularity"]
-    alert = state.alert
+    if found is None or found.share < options["regularity"] / 2:
+        closed = [_close(state, alert, received, correlation, origin)] if alert and beats else []
+        # What most pairs are that have much to do with each other: no events are kept of them.
+        state.notes = state.notes if state.alert else None
+        return closed
+    state.notes = state.notes or Notes()
+    state.notes.add(partial, latest=True)
+    if found.share < options["regularity"]:
+        return []
     if alert is None:
-        if not regular:
-            return []
         # Of two beacons in a row the second begins so much later at least.
         anchor = beats[0] // (options["intervals"] * options["shortest"])
         alert = state.alert = _Alert(stable_id(correlation.id, *state.group, str(anchor)), beats[0], 0, 0)
-    elif found is None or found.share < options["regularity"] / 2:
-        return [_close(state, alert, received, correlation, origin)]
-    if not regular or found is None:
-        return []
+        state.notes.entities |= _entities_of(state.group, correlation)
     alert.interval, alert.share = found.interval, found.share
     if alert.revision and _count(state, alert, correlation) < 2 * alert.announced:
         return []
