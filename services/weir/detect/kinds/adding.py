@@ -18,9 +18,9 @@ MAX_BUCKETS = 1_024
 # Hashes by receiver. Of events beyond them a slice counts the most that any one receiver brought.
 MAX_COPIES = 4_096
 # Times, values and numbers of a group, some 24 bytes each. Beyond them, the slices heard of longest ago keep their counts alone.
-MAX_DETAILS = 10_240
+MAX_DETAILS = 8_192
 # Notes of slices in no burst: the latest are kept, since what comes just before a window fires is part of the burst.
-MAX_NOTES = 20
+MAX_NOTES = 8
 
 _HASH = struct.Struct(">Q")
 _TIME = struct.Struct(">q")

@@ -68,7 +68,7 @@ ALERTS_HOLD_US = 3_600_000_000
 # Beyond these, the ids of the oldest quarter go.
 MAX_SEEN = 4_096
 # Beyond these, the oldest is closed.
-MAX_EPISODES = 16
+MAX_EPISODES = 12
 
 
 def load(value: bytes) -> GroupState:
