@@ -44,7 +44,8 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield servers
         return
     fetch_kafka(_quiet)
-    with Kafka(tmp_path_factory.mktemp("kafka")) as broker:
+    # Bound: a run that is killed leaves no broker behind.
+    with Kafka(tmp_path_factory.mktemp("kafka"), bound=True) as broker:
         yield broker.bootstrap_servers
 
 
@@ -52,7 +53,7 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Azurite]:
     """The session's Azurite, in memory, on free ports."""
     fetch_azurite(_quiet)
-    with Azurite(output=tmp_path_factory.mktemp("azurite") / "azurite.log") as server:
+    with Azurite(output=tmp_path_factory.mktemp("azurite") / "azurite.log", bound=True) as server:
         yield server
 
 

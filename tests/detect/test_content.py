@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -318,4 +319,9 @@ def test_the_background_that_is_generated_raises_nothing() -> None:
         Unit(when, documents.unit(number, round(when * 1e6)).data, "beats")
         for number, when in enumerate(at[:: lines.amount // documents.amount])
     ]
-    assert set(fired(units)) & ours() == set()
+    assert fired(units) == {}
+
+
+def test_every_rule_of_these_families_that_alerts_is_in_the_page_about_them() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "rules-content.md").read_text(encoding="utf-8")
+    assert [name for name in sorted(ours()) if f"\n| {name} |" not in page] == []

@@ -223,15 +223,3 @@ def test_a_record_of_many_values_and_times_stays_under_a_megabyte(tmp_path: Path
     assert len(Encoder("signals")({"partials": partials})) < 950_000
     assert any(p["buckets"][0]["values_left_out"] for p in partials)
     assert sum(b["count"] for p in partials for b in p["buckets"]) == 20_000
-
-
-def test_what_need_not_be_said_again_is_said_once_in_a_while(tmp_path: Path) -> None:
-    condition = "condition: {gte: 3, field: file.path}"
-    base = source_of(tmp_path, f"type: value_count, rules: [one], group-by: [user.id], timespan: 1h, {condition}").rule_set
-    (once,) = (replace(c, once_us=60 * SECOND) for c in base.correlations)
-    some = SignalSource(replace(base, correlations=(once,)))
-
-    def said(at: int, *paths: str) -> int:
-        return len(some.signals({"file-audit": [event(1, event_created=BEGIN + at * SECOND, file_path=path) for path in paths]}, 1))
-
-    assert [said(0, "a"), said(1, "a"), said(2, "a", "b"), said(59, "b"), said(60, "a"), said(70, "a")] == [1, 0, 1, 0, 1, 0]

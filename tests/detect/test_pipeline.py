@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 from hypothesis import given, settings
@@ -239,3 +240,8 @@ def test_a_template_that_lacks_is_told_of_the_reason_that_the_processor_writes()
     again = dead_letter_records(dead.reason, BEGIN + 9, where._replace(offset=4), origin, "process.netflow", "here")
     assert again[0]["event_id"] == record["event_id"]
     assert dead_letter_records("not a version", BEGIN, where, origin, "process.netflow", "here") == []
+
+
+def test_the_page_about_the_rules_has_every_field_of_these_records() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "rules-content.md").read_text(encoding="utf-8")
+    assert [name for name, field in PIPELINE_FIELDS.items() if f"| `{name}` | {field.meaning} |" not in page] == []

@@ -132,6 +132,23 @@ def test_a_correlation_that_has_become_bad_counts_its_rule_as_that_is_now(tmp_pa
     ]
 
 
+def test_a_filter_that_has_become_bad_goes_on_narrowing_its_rule(tmp_path: Path) -> None:
+    write(tmp_path, "a.yml", rule(1))
+    narrow = (
+        f"title: Not the backup\nid: {identity(7)}\nlogsource: {{category: file_audit}}\n"
+        f"filter: {{rules: [{identity(1)}], sel: {{user.name: backup}}, condition: not sel}}\n"
+    )
+    write(tmp_path, "f.yml", narrow)
+    before = load_rules(tmp_path)
+    assert before.problems == ()
+    write(tmp_path, "f.yml", narrow.replace("condition: not sel", "condition: [3]"))
+    after = load_rules(tmp_path, before)
+    assert [cause.endswith(STAYS) for cause in causes(after)] == [True]
+    matcher = after.rules[0].variants[0].matches
+    assert not matcher({"event_action": "fs_delete", "user_name": "backup"})
+    assert matcher({"event_action": "fs_delete", "user_name": "mallory"})
+
+
 def test_a_rule_that_never_worked_is_named_without_a_version_before(tmp_path: Path) -> None:
     write(tmp_path, "a.yml", rule(1), rule(2, field="no.such"))
     before = load_rules(tmp_path)

@@ -100,6 +100,13 @@ def test_what_is_left_out_is_named_with_place_and_cause(tmp_path: Path, document
         assert any(text in cause for cause in found), found
 
 
+def test_rules_of_a_correlation_that_is_left_out_raise_no_alerts_by_themselves(tmp_path: Path) -> None:
+    assert len(causes(tmp_path, rule(), correlation(group="no.such"))) == 1
+    found = load_rules(tmp_path)
+    assert [one.title for one in found.rules] == ["One"]
+    assert found.correlations == ()
+
+
 def test_a_file_that_is_not_yaml_leaves_the_others_alone(tmp_path: Path) -> None:
     (tmp_path / "bad.yml").write_text("title: x\n  id: [1\n", encoding="utf-8")
     (tmp_path / "worse.yaml").write_bytes(b"\xff\xfe\x00")

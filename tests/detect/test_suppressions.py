@@ -237,6 +237,11 @@ def test_an_event_received_after_the_entry_ended_counts_again(rules: RuleSet) ->
     assert counted(rules, text, events(2, end, user_id="u")) == {"2": 2, "3": 2}
 
 
+@pytest.mark.parametrize("name", ["user.name", "user_name", "labels.tier", "ledger.topic", "@timestamp"])
+def test_allow_takes_every_field_that_rules_may_name(name: str) -> None:
+    assert len(read("allow:\n" + entry(where=f"{{'{name}': x}}")).allow) == 1
+
+
 def test_a_field_that_the_dataset_lacks_excepts_nothing_and_lists_match_by_any_item(rules: RuleSet) -> None:
     records = events(3, NOW, user_id="u", tags=["a", "backup"])
     assert counted(rules, "allow:\n" + entry(where="{dns.question.name: x}"), records) == {"2": 3, "3": 3}

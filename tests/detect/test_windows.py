@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+import struct
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -342,3 +344,43 @@ def test_a_new_slice_width_keeps_the_counts() -> None:
 def test_bytes_that_are_no_state_are_refused(data: bytes) -> None:
     with pytest.raises(StateError):
         GroupState.from_bytes(data)
+
+
+def old_state(form: int) -> bytes:
+    """As releases wrote it that knew no other type: ten hits in two slices, an alert told, one signal seen."""
+    at = BEGIN + SECOND
+    extra = [[[7, 1]]] if form == 2 else []
+    buckets = [[BEGIN, 6, at, at + SECOND, at, 1, *extra], [BEGIN + 5 * SECOND, 4, at + 5 * SECOND, at + 5 * SECOND, at, 1, *extra]]
+    episode = [
+        1,
+        "alert",
+        BEGIN,
+        BEGIN + 5 * SECOND,
+        at,
+        at + 5 * SECOND,
+        at,
+        0,
+        False,
+        1,
+        10,
+        at,
+        [],
+        ["{}"],
+        {"user": "u"},
+        False,
+    ]
+    body = orjson.dumps([["u"], 5 * SECOND, 0, at, ["raw"], 2, {"user": "u"}, buckets, [episode], [[BEGIN, [], ["{}"]]]])
+    seen = struct.pack(">QQ", SignalsHeader("x", at, "raw").short_id, at)
+    head = struct.pack(">BI", form, len(body)) + body
+    return head + seen if form == 1 else head + struct.pack(">I", 1) + seen + struct.pack(">QIII", 99, 7, 1, at // SECOND)
+
+
+@pytest.mark.parametrize("form", [1, 2])
+def test_states_of_earlier_releases_go_on(form: int) -> None:
+    group = Group()
+    group.state = GroupState.from_bytes(old_state(form))
+    assert not group.add((1, 6), signals_id="x").changed
+    group.add((6, 10), received=6)
+    group.advance(70)
+    assert group.summary() == [("update", 20), ("closed", 20)]
+    assert {a["alert_id"] for a in group.alerts} == {"alert"}

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +27,13 @@ from weir.processors.rules import LiveRules
 from weir.processors.settings import ProcessorSettings
 
 pytestmark = pytest.mark.kafka
+
+PROGRAM = (
+    "from weir.ops.settings import load\n"
+    "from weir.processors import ledger\n"
+    "from weir.processors.settings import ProcessorSettings\n"
+    "raise SystemExit(ledger.main(load(ProcessorSettings)))\n"
+)
 
 RULES = """
 title: Dead letters
@@ -166,4 +177,31 @@ def test_left_without_a_commit_and_begun_anew_it_makes_the_signals_of_an_undistu
     ]
     assert undisturbed.pipelines == {}
     for stage in stages:
+        stage.producer.close()
+
+
+def test_as_a_process_it_ticks_for_both_of_its_topics_and_stops_when_asked(kafka: str, topic_prefix: str, tmp_path: Path) -> None:
+    stage = Stage(kafka, topic_prefix, tmp_path)
+    stage.write("sink.adx", "events.cef", 0, 9, events_in=10, delivered=10)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("WEIR_")}
+    environment |= {"WEIR_KAFKA_BOOTSTRAP_SERVERS": kafka, "WEIR_TOPIC_PREFIX": topic_prefix, "WEIR_INSTANCE": "ledger-1"}
+    log = tmp_path / "ledger.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen([sys.executable, "-c", PROGRAM], env=environment, stdout=output, stderr=output)
+    try:
+        ticked: set[str] = set()
+        consumer = Consumer({"bootstrap.servers": kafka, "group.id": "ticks", "enable.auto.commit": False})
+        consumer.assign([TopicPartition(stage.names["signals"], 0, 0)])
+        deadline = time.monotonic() + 60
+        while ticked != {stage.names["ledger"], stage.names["raw.netflow.dlq"]}:
+            assert process.poll() is None, log.read_text(errors="replace")
+            assert time.monotonic() < deadline, log.read_text(errors="replace")
+            message = consumer.poll(0.2)
+            if message is not None and message.error() is None:
+                ticked.add(Decoder()(message.value())["raw_topic"])
+        consumer.close()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0, log.read_text(errors="replace")
+    finally:
+        process.kill()
         stage.producer.close()

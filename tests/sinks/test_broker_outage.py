@@ -27,7 +27,10 @@ def own_broker(tmp_path: Path) -> Iterator[Kafka]:
         yield broker
 
 
-def test_a_sink_goes_on_when_its_broker_is_killed_and_comes_back(own_broker: Kafka, topic_prefix: str) -> None:
+def test_a_sink_goes_on_when_its_broker_is_killed_and_comes_back(
+    own_broker: Kafka, topic_prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("weir.sinks.runtime._LEDGER_SECONDS", 3.0)
     bench = KafkaBench(own_broker.bootstrap_servers, topic_prefix)
     pause = threading.Event()
 

@@ -6,10 +6,13 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 from confluent_kafka.admin import AdminClient
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from tests.receivers.harness import make_topics
@@ -19,6 +22,8 @@ from weir.bus.producer import DeliveryProducer
 from weir.bus.topics import TopicsUnavailable
 from weir.detect.case_events import make_record
 from weir.detect.loading import load_rules
+from weir.detect.offline import Offline
+from weir.detect.rules import RuleSet
 from weir.detect.suppressions import read_suppressions
 from weir.model.ledger import LedgerCounts, LedgerEntry
 from weir.model.topics import TopicNames
@@ -73,6 +78,14 @@ weir: {group-by: [log_source_ip]}
 """
 
 
+def _loaded() -> RuleSet:
+    with TemporaryDirectory() as folder:
+        return load_rules(rules(Path(folder) / "r"))
+
+
+LOADED = _loaded()
+
+
 class TestMerging:
     """Without Kafka: events as they come, into alerts."""
 
@@ -87,6 +100,25 @@ class TestMerging:
         assert (many["first"], many["last"]) == (BEGIN, BEGIN + 11 * SECOND)
         assert "7 events" in many["sample"]
         assert (notice["alerts"], notice["first"], notice["sample"]) == (0, None, "")
+
+    @given(st.lists(st.tuples(st.integers(0, 900), st.sampled_from(["eve", "bob"])), min_size=20, max_size=60), st.integers(1, 9))
+    @settings(max_examples=30, deadline=None)
+    def test_alerts_and_counts_are_those_of_live_detection_however_events_were_batched(
+        self, found: list[tuple[int, str]], size: int
+    ) -> None:
+        loaded = LOADED
+        live, past = Offline(loaded), Backtest(loaded)
+        events = [event(number, second, user) for number, (second, user) in enumerate(sorted(found))]
+        for number in range(0, len(events), size):
+            batch = events[number : number + size]
+            live.feed({"authentication": batch}, batch[-1]["event_created"], raw_offset=number)
+            live.tick(batch[-1]["event_created"])
+        live.tick(BEGIN + 3600 * SECOND)
+        for one in events:
+            past.add("authentication", one, one["event_created"])
+        past.finish(BEGIN + 3600 * SECOND)
+        expected = {alert["alert_id"]: alert["event_count"] for alert in live.alerts}
+        assert {alert_id: alert.events for alert_id, alert in past.alerts.items()} == expected
 
     def test_what_began_before_the_range_is_not_reported(self, tmp_path: Path) -> None:
         test = Backtest(load_rules(rules(tmp_path / "r")), report_from=BEGIN + 3600 * SECOND)
@@ -196,6 +228,21 @@ class TestKafka:
         assert "Many refused (in both): 0 → 1 alerts, 0 → 8 events" in " ".join(out.split())
         groups = AdminClient({"bootstrap.servers": bus.servers}).list_consumer_groups().result(20).valid
         assert not [group for group in groups if group.group_id.startswith(bus.settings.topic_prefix)]
+
+    def test_interrupted_it_says_what_came_of_the_events_read_until_then(self, bus: Bus, tmp_path: Path) -> None:
+        for number in range(8):
+            bus.put(event(number, number), 0)
+        test = Backtest(load_rules(rules(tmp_path / "r")))
+        calls: list[int] = []
+
+        def interrupt(done: int, of: int) -> None:
+            calls.append(of)
+            if len(calls) == 1:
+                raise KeyboardInterrupt
+
+        reading = run_backtest(bus.settings, [test], BEGIN, BEGIN + 60 * SECOND, interrupt)
+        assert reading.stopped
+        assert (reading.events, calls[-1]) == (0, 8)
 
     def run(self, bus: Bus, *arguments: str | Path) -> tuple[int, str]:
         environment = {"WEIR_KAFKA_BOOTSTRAP_SERVERS": bus.servers, "WEIR_TOPIC_PREFIX": bus.settings.topic_prefix}

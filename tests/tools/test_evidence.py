@@ -165,7 +165,7 @@ class TestMissing:
         text = " ".join(out.split())
         assert code == 1
         assert "a filter sampled or merged it (docs/filters.md)" in text
-        assert "as the alert carries it" in text
+        assert "the event as the alert itself carries it" in text
         assert "Azure Data Explorer" in text
 
     def test_what_kafka_has_deleted_has_expired(self, bus: Bus) -> None:

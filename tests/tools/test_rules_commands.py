@@ -10,9 +10,13 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from weir.detect.loading import load_rules
+from weir.detect.case_events import make_record
+from weir.detect.cases import cases_of
+from weir.detect.loading import DEFAULT_RULES, load_rules, parsed_rules
+from weir.detect.rules import Rule
 from weir.tools.rules_commands import rules_app
 from weir.tools.rules_coverage import coverage, navigator_layer
+from weir.tools.rules_explain import explain, verdicts
 from weir.tools.rules_report import way_out
 
 RULES = """title: Refused
@@ -224,6 +228,22 @@ class TestExplain:
         code, out, _ = run("explain", event_file(folder, EVENT), "--folder", folder, "--rule", "Scanner")
         assert code == 1
         assert "✗ Scanner: looks at file-audit" in out
+
+    @pytest.mark.parametrize("family", ["qumulo", "flows"])
+    def test_trees_say_what_the_matcher_says(self, family: str) -> None:
+        folder = DEFAULT_RULES / family
+        loaded, (parsed, placeholders) = load_rules(folder), parsed_rules(folder)
+        judged = set()
+        for case in cases_of(loaded):
+            if not isinstance(case.of, Rule):
+                continue
+            for variant in case.of.variants:
+                record = make_record(variant.dataset, case.spec["event"], 0, 0, 0, [variant.record_field])
+                for verdict in verdicts(loaded, variant.dataset, record):
+                    assert explain(parsed[verdict.rule.id], verdict, record, placeholders).holds is verdict.matches
+                    assert verdict.tried or not verdict.matches
+                    judged.add(verdict.matches)
+        assert judged == {True, False}
 
     def test_the_log_source_is_a_part_of_the_tree(self, folder: Path) -> None:
         event = {"dataset": "file-audit", "event_module": "other", "event_action": "fs_list", "file_path": "/a"}

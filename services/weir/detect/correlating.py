@@ -88,7 +88,6 @@ def correlation_of(
         expression=expression,
         kind=kind,
         options=options,
-        once_us=_once_us(kind, options),
         false_positives=tuple(dict.fromkeys([*parsed.falsepositives, *(f for m in inner for f in m.false_positives)])),
         references=tuple(dict.fromkeys([*map(str, parsed.references), *(r for m in inner for r in m.references)])),
         author=parsed.author or "",
@@ -234,11 +233,6 @@ def _kind(parsed: SigmaCorrelationRule, extension: Extension) -> tuple[str, Mapp
     if parsed.type.name.lower() not in _COUNTS:
         raise UnsupportedError("weir.detect: correlation.type must be event_count or value_count, which is what other tools read")
     return kind, own.check({key: value for key, value in extension.detect.items() if key != "type"})
-
-
-def _once_us(kind: str, options: Mapping[str, Any]) -> int:
-    once_us = getattr(own_kind(kind), "once_us", None)
-    return int(once_us(options)) if once_us is not None else 0
 
 
 def _value_fields(parsed: SigmaCorrelationRule, kind: str, options: Mapping[str, Any]) -> tuple[str, ...]:

@@ -52,7 +52,7 @@ def signature_of(root: Path) -> tuple[Signature, int]:
     found, latest = set(), 0
     for path, name in _files(root):
         try:
-            status = path.stat()
+            status = os.stat(path)
         except OSError:
             found.add((name, 0, 0, 0, 0))
             continue
@@ -65,13 +65,13 @@ def _read(root: Path) -> dict[str, bytes | OSError]:
     contents: dict[str, bytes | OSError] = {}
     for path, name in _files(root):
         try:
-            contents[name] = path.read_bytes()
+            contents[name] = Path(path).read_bytes()
         except OSError as error:
             contents[name] = error
     return contents
 
 
-def _files(root: Path) -> Iterator[tuple[Path, str]]:
+def _files(root: Path) -> Iterator[tuple[str, str]]:
     if not root.is_dir():
         raise FileNotFoundError(f"{root}: no such folder of rules; WEIR_RULES_DIR must name one with Sigma files (*.yml)")
 
@@ -79,11 +79,12 @@ def _files(root: Path) -> Iterator[tuple[Path, str]]:
         raise error
 
     found = []
+    top = len(os.path.join(root, ""))
     for folder, folders, names in os.walk(root, onerror=unlisted):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(folder, name) for name in names if name.endswith((".yml", ".yaml")) and not name.startswith(".")]
+        found += [os.path.join(folder, name) for name in names if name.endswith((".yml", ".yaml")) and not name.startswith(".")]
     for path in sorted(found):
-        yield path, path.relative_to(root).as_posix()
+        yield path, path[top:].replace(os.sep, "/")
 
 
 def _comparable(contents: Contents) -> dict[str, bytes | str]:

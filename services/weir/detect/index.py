@@ -196,7 +196,7 @@ class _Section(Generic[T]):
                 if (found := column.exact.get(value)) is not None:
                     places += found
                 if column.limits is not None:
-                    places += column.limits.met_by(value)
+                    places += column.limits.met_by(float(value))
             else:
                 column.look_up(value, places)
             if column.there and value != []:

@@ -90,22 +90,23 @@ def parsed_rules(folder: Path | str | None = None) -> tuple[dict[str, SigmaRule]
         OSError: as `load_rules`.
     """
     files = {name: content for name, content in read_folder(Path(folder or DEFAULT_RULES)).items() if name != SUPPRESSIONS}
-    _, documents, placeholders = _read(files, {}, [])
+    _, documents, _, placeholders = _read(files, {}, [])
     return {document.id: document.parsed for document in documents if isinstance(document.parsed, SigmaRule)}, placeholders
 
 
 def _load(files: Mapping[str, bytes | OSError], replaced: Replaced) -> RuleSet:
     """The rules of these files; `replaced` are documents to take in place of those at a file and line."""
     problems: list[Problem] = []
-    version, kept, placeholders = _read(files, replaced, problems)
+    version, kept, filters, placeholders = _read(files, replaced, problems)
     found = _Assembly(kept, placeholders, problems).rule_set(version)
-    return replace(found, loaded=Loaded({name: content for name, content in files.items() if isinstance(content, bytes)}))
+    contents = {name: content for name, content in files.items() if isinstance(content, bytes)}
+    return replace(found, loaded=Loaded(contents, filters=filters))
 
 
 def _read(
     files: Mapping[str, bytes | OSError], replaced: Replaced, problems: list[Problem]
-) -> tuple[str, list[_Document], Placeholders]:
-    """Version of the files, their documents with filters applied, and placeholders."""
+) -> tuple[str, list[_Document], frozenset[str], Placeholders]:
+    """Version of the files, their documents with filters applied, the ids of these, and placeholders."""
     digest = hashlib.sha256()
     documents: list[_Document] = []
     placeholders = NO_PLACEHOLDERS
@@ -120,7 +121,8 @@ def _read(
             documents.extend(_documents(name, content, replaced, problems))
     filters = [document for document in documents if isinstance(document.parsed, SigmaFilter)]
     kept = list(_with_ids_of_their_own([document for document in documents if document not in filters], problems))
-    return digest.hexdigest()[:16], _with_filters(kept, filters, placeholders, problems), placeholders
+    ids = frozenset(document.id for document in filters if document.parsed.id is not None)
+    return digest.hexdigest()[:16], _with_filters(kept, filters, placeholders, problems), ids, placeholders
 
 
 def _placeholders(name: str, content: bytes, problems: list[Problem]) -> Placeholders:
@@ -181,9 +183,17 @@ class _Assembly:
         # By id, whether what is left out is wrong, or only about other events than ours.
         self.broken: dict[str, bool] = {}
         self.making: list[str] = []
-        # By id of what is referred to, the correlations that do, and whether one of them leaves it its own alerts.
+        # By id of what is referred to, the correlations that do; and what one of them leaves its own alerts.
         self.feeds: dict[str, list[str]] = {}
         self.generated: set[str] = set()
+        # Also by correlations that are left out: what only counts somewhere must not flood when it counts nowhere.
+        self.referred: set[str] = set()
+        for document in documents:
+            if isinstance(document.parsed, SigmaCorrelationRule):
+                ids = {self.by_reference[name].id for name in _references(document.parsed) if name in self.by_reference}
+                self.referred |= ids
+                if document.parsed.generate:
+                    self.generated |= ids
 
     def rule_set(self, version: str) -> RuleSet:
         for document in self.documents:
@@ -192,7 +202,7 @@ class _Assembly:
         correlations = []
         for document in self.documents:
             made = self.made.get(document.id)
-            announce = document.id not in self.feeds or document.id in self.generated
+            announce = document.id not in self.referred or document.id in self.generated
             if isinstance(made, Correlation):
                 correlations.append(replace(made, announce=announce, feeds=tuple(self.feeds.get(made.id, ()))))
             elif isinstance(made, Rule) and announce:
@@ -226,15 +236,10 @@ class _Assembly:
         return made
 
     def _correlation(self, parsed: SigmaCorrelationRule, document: _Document) -> Correlation:
-        references = [reference.reference for reference in parsed.rules or ()]
-        if parsed.rules is None and isinstance(parsed.condition, SigmaExtendedCorrelationCondition):
-            references = list(parsed.condition.get_referenced_rules())
-        members = [(reference, self._member(reference)) for reference in references]
+        members = [(reference, self._member(reference)) for reference in _references(parsed)]
         made = correlation_of(parsed, members, document.file, document.line)
         for _, member in members:
             self.feeds.setdefault(member.id, []).append(made.id)
-            if parsed.generate:
-                self.generated.add(member.id)
         return made
 
     def _member(self, reference: str) -> Rule | Correlation:
@@ -247,6 +252,13 @@ class _Assembly:
         if made is None:
             raise _LeftOutError(f"its rule {reference} is left out", wrong=self.broken[document.id])
         return made
+
+
+def _references(parsed: SigmaCorrelationRule) -> list[str]:
+    """What a correlation counts, as its document calls it."""
+    if parsed.rules is None and isinstance(parsed.condition, SigmaExtendedCorrelationCondition):
+        return list(parsed.condition.get_referenced_rules())
+    return [reference.reference for reference in parsed.rules or ()]
 
 
 def _rule(parsed: Any, document: _Document, placeholders: Placeholders) -> Rule:

@@ -42,9 +42,6 @@ __all__ = [
 ]
 
 MAX_ENTITY_CHARACTERS = 1_024
-# What has been said lately of correlations that need not hear it again (`Correlation.once_us`). When it is full it is emptied, and
-# said once more.
-MAX_SAID = 100_000
 
 Record = dict[str, Any]
 
@@ -127,8 +124,6 @@ class SignalSource:
             dataset: Index((rule, rule.variant.cover, rule.variant.required) for rule in rules.values())
             for dataset, rules in by_dataset.items()
         }
-        # Receive time by correlation, group and value.
-        self._said: dict[tuple[str, tuple[str, ...], str], int] = {}
 
     @property
     def version(self) -> str:
@@ -174,8 +169,6 @@ class SignalSource:
         values = [read(record) for read in sink.values]
         if sink.carried.apart and not values_of(values):
             return
-        if sink.correlation.once_us and self._is_said(sink, record, group):
-            return
         gathering = batch.gathered.get(key)
         if gathering is None:
             gathering = batch.gathered[key] = Gathering(group, sink.entities_of(record), sink.carried, sink.correlation.slice_us)
@@ -191,26 +184,6 @@ class SignalSource:
             counted.add(key)
             gathering.add(record, dataset)
         gathering.add_rule(record, sink.label)
-
-    def _is_said(self, sink: _Sink, record: Record, group: tuple[str, ...]) -> bool:
-        """Whether all that this event has to say has been said within the time that the correlation asks for.
-
-        What a process says of a batch depends on what it said before, so a batch done again after a crash may say more. Its
-        raw offset tells that it was done, and it is then a repeat as a whole; what it says beyond had been said by another
-        batch before.
-        """
-        now = record["event_created"]
-        values = list(values_of([read(record) for read in sink.values])) if sink.values else [""]
-        said = True
-        for value in values:
-            key = (sink.id, group, value)
-            last = self._said.get(key)
-            if last is None or not last <= now < last + sink.correlation.once_us:
-                said = False
-                if len(self._said) >= MAX_SAID:
-                    self._said.clear()
-                self._said[key] = now
-        return said
 
     def _by_partition(self, batch: _Batch) -> dict[int, list[Record]]:
         room: dict[int, Room] = {}

@@ -63,7 +63,7 @@ def _documents(problems: Iterable[Problem], found: RuleSet, previous: RuleSet) -
 
 
 def _in_force(rule_set: RuleSet) -> set[tuple[str, str]]:
-    rules = {(one.id, "rule") for one in rule_set.rules}
+    rules = {(one.id, "rule") for one in rule_set.rules} | {(one, "filter") for one in rule_set.loaded.filters}
     return rules | {(one.id, "correlation") for one in rule_set.correlations}
 
 
@@ -110,7 +110,7 @@ def _judged(
     shown = tuple(problem for problem in (*others, *problems) if problem.whole or problem.file not in back)
     files = {name: content for name, content in {**found.loaded.files, **back}.items() if isinstance(content, bytes)}
     version = hashlib.sha256(f"{found.version} {previous.version}".encode()).hexdigest()[:16]
-    return replace(found, version=version, problems=shown, loaded=Loaded(files, kept))
+    return replace(found, version=version, problems=shown, loaded=Loaded(files, kept, found.loaded.filters))
 
 
 def _id_of(raw: Mapping[str, Any]) -> str:

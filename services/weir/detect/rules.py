@@ -142,8 +142,6 @@ class Correlation:
         options: of Weir's own kinds.
         announce: whether it raises alerts itself; False where it only counts in another one.
         feeds: correlations that its alerts count in, by id.
-        once_us: a processor need not say again within this time (of receipt) what it has said of the same group and values; 0 where
-            each event counts.
         name: what other correlations, and suppressions, may call it by.
     """
 
@@ -161,7 +159,6 @@ class Correlation:
     options: Mapping[str, Any] = field(default_factory=dict)
     announce: bool = True
     feeds: tuple[str, ...] = ()
-    once_us: int = 0
     techniques: tuple[str, ...] = ()
     tactics: tuple[str, ...] = ()
     false_positives: tuple[str, ...] = ()
@@ -203,10 +200,17 @@ def _has_not(expression: Expression | None) -> bool:
 
 
 class Loaded(NamedTuple):
-    """Where a rule set came from: content by file, and by id the documents that another version of their file had."""
+    """Where a rule set came from.
+
+    Attributes:
+        files: content by name.
+        kept: by id, the documents that another version of their file had.
+        filters: ids of the Sigma filters in force.
+    """
 
     files: Mapping[str, bytes] = {}
     kept: Mapping[str, Mapping[str, Any]] = {}
+    filters: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,14 +30,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from fnmatch import translate
-from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
 from weir.detect.fields import Getter, getter
+from weir.detect.logsources import LogSource, record_fields
 from weir.detect.matcher import UnsupportedError
+from weir.detect.pipeline import PIPELINE
 from weir.detect.rules import Correlation, Member, Rule, RuleSet, Variant
-from weir.model.schemas import latest
 from weir.model.topics import DATASETS
 from weir.model.yamlfile import Place, YamlMistake, meant, read_yaml, told
 
@@ -396,14 +396,13 @@ def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
         return None
 
 
-@cache
-def _record_fields() -> frozenset[str]:
-    return frozenset(entry["name"] for dataset in DATASETS for entry in latest(dataset).parsed["fields"])
-
-
 def _no_field(name: str) -> str | None:
     """What is wrong with the name of an event field; None where some dataset has it."""
-    known = _record_fields()
-    if name.replace(".", "_") in known or name.partition(".")[0] in known or name == "@timestamp":
+    for dataset in (*DATASETS, PIPELINE):
+        try:
+            LogSource(dataset).record_field(name)
+        except UnsupportedError:
+            continue
         return None
+    known = {field for dataset in (*DATASETS, PIPELINE) for field in record_fields(dataset)}
     return f"no event has a field {name}{meant(name.replace('.', '_'), known)}"

@@ -8,6 +8,7 @@ empty, and a file of suppressions with a mistake, change nothing. Each is said o
 from __future__ import annotations
 
 import asyncio
+import gc
 import hashlib
 import time
 from collections.abc import Callable
@@ -74,7 +75,7 @@ class LiveRules:
         mistakes: list[str] = []
         suppressions = NOTHING
         try:
-            self._seen, self.rule_set = self._seen_now(), load_rules(self._folder)
+            self._seen, self.rule_set = self._seen_now(), _load(self._folder, None)
         except OSError as error:
             mistakes.append(str(error))
         self._seen_file = self._file_digest()
@@ -151,7 +152,7 @@ class LiveRules:
 
     def _load_rules(self) -> RuleSet:
         try:
-            return load_rules(self._folder, self.rule_set)
+            return _load(self._folder, self.rule_set)
         except OSError:
             raise
         except Exception:
@@ -211,6 +212,18 @@ class LiveRules:
         self._info.set(1, {"version": self.rule_set.version})
         self._loaded.set(len(self.rule_set.correlations))
         self._problems.set(len(self.rule_set.problems))
+
+
+def _load(folder: Path, previous: RuleSet | None) -> RuleSet:
+    # Parsing makes hundreds of thousands of objects that live until its end. Looking for garbage among them again and again would
+    # stop the event loop for as long as it takes, and find none.
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        return load_rules(folder, previous)
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def _source_of(rule_set: RuleSet, suppressions: Suppressions) -> SignalSource | None:

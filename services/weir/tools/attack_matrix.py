@@ -22,6 +22,7 @@ _TACTICS: Final = {
     "persistence": "T1053 T1078 T1098 T1133 T1136 T1505 T1543",
     "privilege-escalation": "T1053 T1078 T1098 T1543",
     _EVASION: "T1070 T1078 T1222 T1562",
+    "defense-impairment": "T1685",
     "command-and-control": "T1071 T1090 T1095 T1102 T1105 T1132 T1219 T1568 T1571 T1572 T1573",
     "initial-access": "T1078 T1133 T1189 T1190 T1566",
     "impact": "T1485 T1486 T1489 T1490 T1496 T1498 T1499 T1531 T1565",

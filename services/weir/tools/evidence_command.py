@@ -121,16 +121,16 @@ def _show(console: Console, alert: dict[str, Any], found: list[Evidence], full: 
         console.print()
     samples = _samples(alert)
     for one in found:
-        if one.unit is None and one.record is None:
+        record = one.record or samples.get(one.event_id)
+        if one.unit is None and record is None:
             continue
+        if one.record is None and record is not None:
+            _say(console, f"{one.event_id}: the event as the alert itself carries it", "yellow")
+        received = one.batch.get("received_at") or (record or {}).get("event_created", 0)
         unit = parse_event_id(one.event_id)[1]
-        records = [] if one.record is None else [(one.dataset, one.record)]
-        received = one.batch.get("received_at") or (one.record or {}).get("event_created", 0)
-        shown = Shown(received, one.topic, one.partition, one.offset, unit, one.unit, records, None, 0, one.batch)
-        console.print(render(shown, console.width, full=full, show="both" if records else "raw"))
-    for one in found:
-        if not one.complete and (sample := samples.get(one.event_id)) is not None:
-            _say(console, f"as the alert carries it: {sample}", "dim")
+        records = [(one.dataset, record or {})]
+        shown = Shown(received, one.topic, one.partition, one.offset, unit, one.unit, records, labels=one.batch)
+        console.print(render(shown, console.width, full=full, show="raw" if record is None else "both"))
     _verdict(console, alert, found)
 
 
@@ -180,14 +180,15 @@ def _style(cell: str) -> str:
     return "yellow" if cell in _RAW or cell in _EVENT else ""
 
 
-def _samples(alert: dict[str, Any]) -> dict[str, str]:
+def _samples(alert: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The events that the alert carries, by id."""
     found = {}
     for sample in alert["samples"]:
         try:
-            event_id = json.loads(sample).get("event_id")
-        except (ValueError, AttributeError):
+            record = json.loads(sample)
+            found[record["event_id"]] = record
+        except (ValueError, TypeError, KeyError):
             continue
-        found[event_id] = sample
     return found
 
 
@@ -198,13 +199,13 @@ def _verdict(console: Console, alert: dict[str, Any], found: list[Evidence]) -> 
         return
     raw, events = sum(one.raw == "found" for one in found), sum(one.event == "found" for one in found)
     named = f" of {alert['event_count']:,} that matched" if alert["event_count"] > len(found) else ""
-    _say(console, f"{len(found)} events are named{named}: {raw} raw units and {events} events found, ids verified")
+    _say(console, f"events named: {len(found)}{named}; found, ids verified: {raw} raw units, {events} events")
     for why in dict.fromkeys(one.raw for one in found if one.raw != "found"):
         count = sum(one.raw == why for one in found)
-        _say(console, f"{count} raw {why}: {_RAW[why]}", "yellow")
+        _say(console, f"raw, {why}: {count}: {_RAW[why]}", "yellow")
     for why in dict.fromkeys(one.event for one in found if one.event != "found"):
         count = sum(one.event == why for one in found)
-        _say(console, f"{count} events {why}: {_EVENT[why]}", "yellow")
+        _say(console, f"events, {why}: {count}: {_EVENT[why]}", "yellow")
     if raw + events < 2 * len(found):
         _say(console, _ELSEWHERE, "dim")
 

@@ -37,10 +37,12 @@ if TYPE_CHECKING:
 
 __all__ = ["rules_app"]
 
+# Rules that a cell of the table of coverage names; --json names all.
+_TITLES = 4
 _LEVELS = {"critical": "bold red", "high": "red", "medium": "yellow", "low": "cyan"}
 
 rules_app = typer.Typer(
-    help="Rules of detection: look at them, judge them, test them, try them on the past.",
+    help="Rules of detection: judge, test and explain them, try them.",
     no_args_is_help=True,
     epilog="Examples: weir rules check rules/ · weir rules test rules/ --rule 'Port scan' · "
     "weir decode syslog line.log | weir rules explain - · weir rules backtest --from -2h --folder rules/",
@@ -206,6 +208,11 @@ def _rule_has_tests(rule_set: RuleSet, rule_id: str) -> bool:
     return any(rule.id == rule_id and rule.tests for rule in rule_set.rules)
 
 
+def _some(titles: list[str]) -> str:
+    more = f"; {len(titles) - _TITLES} more" if len(titles) > _TITLES else ""
+    return "; ".join(titles[:_TITLES]) + more
+
+
 @rules_app.command("coverage")
 def coverage_(
     folder: Folder = None,
@@ -231,7 +238,7 @@ def coverage_(
             tactic = "" if row["tactic"] == last else row["tactic"]
             last = row["tactic"]
             technique = f"{row['technique']} {row['name']}".rstrip()
-            table.add_row(tactic, technique, str(row["count"]), ", ".join(row["sources"]), plain("; ".join(row["rules"])))
+            table.add_row(tactic, technique, str(row["count"]), ", ".join(row["sources"]), plain(_some(row["rules"])))
         console.print(table)
         techniques = {row["technique"] for row in rows} - {"-"}
         untagged = sum(1 for c in rule_set.correlations if c.announce and not c.techniques and not c.tactics)

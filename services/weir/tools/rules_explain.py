@@ -15,6 +15,7 @@ from sigma.exceptions import SigmaError
 from sigma.rule import SigmaDetection, SigmaDetectionItem, SigmaDetections, SigmaRule
 
 from weir.detect.fields import getter
+from weir.detect.index import Index
 from weir.detect.logsources import LogSource, datasets_of
 from weir.detect.matcher import Names, UnsupportedError, compile_rule, within
 from weir.detect.partials import group_text
@@ -65,17 +66,20 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A rule in the dataset of an event, and whether it matches it."""
+    """A rule in the dataset of an event, and whether it matches it; `tried` where the index of the processors proposes it."""
 
     rule: Rule
     variant: Variant
+    tried: bool
     matches: bool
 
 
 def verdicts(rule_set: RuleSet, dataset: str, record: Record) -> list[Verdict]:
-    """Every rule that looks at events of this dataset, those that match first."""
-    found = [Verdict(rule, v, bool(v.matches(record))) for rule in rule_set.rules for v in rule.variants if v.dataset == dataset]
-    return sorted(found, key=lambda verdict: not verdict.matches)
+    """Every rule that looks at events of this dataset: those that match, then those that are tried, then the others."""
+    looking = [(rule, variant) for rule in rule_set.rules for variant in rule.variants if variant.dataset == dataset]
+    tried = Index([(number, v.cover, v.required) for number, (_, v) in enumerate(looking)]).candidates(record)
+    found = [Verdict(rule, v, number in tried, bool(v.matches(record))) for number, (rule, v) in enumerate(looking)]
+    return sorted(found, key=lambda verdict: (not verdict.matches, not verdict.tried))
 
 
 def counts_in(rule_set: RuleSet, verdict: Verdict, record: Record) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ from weir.tools.tap_view import printable
 __all__ = ["explained", "show"]
 
 _SHOWN: Final = 30
-"""Rules that do not match are listed up to so many; more are counted, `--rule` names one."""
+"""Rules are listed up to so many; more are counted, `--rule` names one."""
 
 
 def explained(
@@ -41,6 +41,7 @@ def explained(
                 "title": verdict.rule.title,
                 "file": verdict.rule.file,
                 "line": verdict.rule.line,
+                "tried": verdict.tried,
                 "matches": verdict.matches,
                 "counts_in": counts_in(rule_set, verdict, record) if verdict.matches else [],
                 "fails": [f"{leaf.text} ({leaf.has})" if leaf.has else leaf.text for leaf in tree.failing()],
@@ -57,6 +58,8 @@ def explained(
         "event_id": record.get("event_id"),
         "timestamp": iso_time(record["timestamp"]) if isinstance(record.get("timestamp"), int) else None,
         "looking": len(looking),
+        "tried": sum(verdict.tried for verdict in looking),
+        "matching": sum(verdict.matches for verdict in looking),
         "rules": rules,
         "elsewhere": elsewhere,
     }
@@ -64,15 +67,16 @@ def explained(
 
 def show(console: Console, one: dict[str, Any], *, whole: bool) -> None:
     """Put it on a terminal; `whole` shows the tree of every rule, else those that fail have a line each."""
-    matched = [rule for rule in one["rules"] if rule["matches"]]
     about = f"event {one['event_id'] or 'without an id'} of {one['dataset']}"
     head = Text(f"{about}{', ' + one['timestamp'] if one['timestamp'] else ''}", "bold")
     console.print(head, soft_wrap=True)
-    console.print(Text(f"{one['looking']} rules look at {one['dataset']}; {len(matched)} of those shown match"), soft_wrap=True)
+    counts = f"{one['looking']} rules look at {one['dataset']}, {one['tried']} of them are tried, {one['matching']} match"
+    console.print(Text(counts), soft_wrap=True)
     for rule in one["elsewhere"]:
         console.print(Text(f"✗ {printable(rule['title'])}: looks at {', '.join(rule['datasets'])}", "red"), soft_wrap=True)
-    rest = [rule for rule in one["rules"] if not rule["matches"]]
-    for rule in [*matched, *(rest if whole else rest[:_SHOWN])]:
+    # Those that are not tried lack what an event must have at least; of them there may be thousands.
+    shown = one["rules"] if whole else [rule for rule in one["rules"] if rule["tried"] or rule["matches"]][:_SHOWN]
+    for rule in shown:
         mark, style = ("✓", "green") if rule["matches"] else ("✗", "red")
         title = Text(f"{mark} {printable(rule['title'])}", style).append(f"  {rule['file']}:{rule['line']}", "dim")
         if whole:
@@ -84,8 +88,8 @@ def show(console: Console, one: dict[str, Any], *, whole: bool) -> None:
             console.print(title.append(printable(why)), soft_wrap=True)
         for where in rule["counts_in"]:
             console.print(Text(f"    counts in {_counting(where)}"), soft_wrap=True)
-    if not whole and len(rest) > _SHOWN:
-        console.print(Text(f"… {len(rest) - _SHOWN} more do not match; --rule shows one", "dim"), soft_wrap=True)
+    if left := len(one["rules"]) - len(shown):
+        console.print(Text(f"… {left} more do not match; --rule shows one", "dim"), soft_wrap=True)
 
 
 def _counting(where: dict[str, Any]) -> str:

@@ -37,6 +37,7 @@ class Report:
     bytes_in: int
     restarts: dict[str, int]
     seconds: float
+    attacks: int = 0
     unreceived: dict[str, int] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
@@ -79,6 +80,7 @@ class Report:
                 {"topic": topic, "reason": reason, "units": count} for (topic, reason), count in self.audit.dead_letters.items()
             ],
             "alerts": len(self.audit.alert_ids),
+            "attacks": self.attacks,
             "wan": {"bytes_in": self.bytes_in, "bytes_out": self.siem_bytes, "ratio": round(self.ratio, 1)},
             "lost": self.lost,
             "repeated": self.repeated,
@@ -135,7 +137,8 @@ def render(report: Report, console: Console) -> None:
 
     alerts = _table("severity", "events", "what happened")
     alerts.columns[2].justify = "left"
-    for alert in audit.alerts:
+    grades = ("critical", "high", "medium", "low", "informational")
+    for alert in sorted(audit.alerts, key=lambda one: grades.index(str(one["severity"]))):
         alerts.add_row(str(alert["severity"]), _number(int(str(alert["event_count"]))), str(alert["summary"]))
 
     wan = Text()

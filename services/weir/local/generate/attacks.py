@@ -26,8 +26,6 @@ Sender = Literal["syslog", "netflow", "beats"]
 
 SECOND: Final = 1_000_000
 MINUTE: Final = 60 * SECOND
-HOUR: Final = 3600 * SECOND
-DAY: Final = 24 * HOUR
 
 _CLUSTER: Final = Source("127.0.0.14", "qumulo-5", "counted", "qumulo-5424", 0)
 _BALANCER: Final = Source("127.0.0.15", "lm-3", "counted", "kemp-3339", 0)
@@ -100,7 +98,6 @@ def attacks(number: int = 0) -> tuple[Attack, ...]:
     return (
         _ransomware(f"EXAMPLE\\eve{number}", f"{inside}.11"),
         _snapshots(f"backup-admin{number}", f"{inside}.12"),
-        _new_client(f"EXAMPLE\\peggy{number}", f"{inside}.13", f"{inside}.14"),
         _spraying(outside),
         _injection(f"192.0.2.{100 + number}"),
         _scan(f"{inside}.20", f"{server}.20"),
@@ -172,14 +169,6 @@ def _snapshots(user: str, client: str) -> Attack:
         return [_audit(now_us, client, user, "snapshot_delete_snapshot", "", ago=n * SECOND) for n in (2, 1)]
 
     return Attack("snapshots removed", "qumulo", (Expected("qumulo_snapshot_deleted", (user,)),), lines)
-
-
-def _new_client(user: str, usual: str, new: str) -> Attack:
-    def lines(now_us: int) -> list[Step]:
-        habit = [_audit(now_us, usual, user, "smb_login", "", ago=half * DAY // 2) for half in range(40, 0, -1)]
-        return [*habit, _audit(now_us, new, user, "smb_login", "")]
-
-    return Attack("user from a new client", "qumulo", (Expected("qumulo_new_client", (user, new)),), lines)
 
 
 # Web

@@ -142,9 +142,8 @@ def eve_record(sample: _Json, dice: Dice, number: int, now_us: int) -> _Json:
         if record.get(port, 0) > 10_000:
             record[port] = dice.between(10_001, 65535)
     if "flow" in record:
-        record["flow"] = _flow(
-            record["flow"], dice, now_us, most=4 if 53 in {record.get("src_port"), record.get("dest_port")} else 400
-        )
+        about_names = 53 in {record.get("src_port"), record.get("dest_port")}
+        record["flow"] = _flow(record["flow"], dice, now_us, most=4 if about_names else 400)
     if "netflow" in record:
         packets = dice.between(1, 2000)
         record["netflow"] = record["netflow"] | _period(dice, now_us) | {"pkts": packets, "bytes": packets * dice.between(60, 1400)}

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial, reduce
 from operator import add
 from typing import Final
 
+from weir.local.generate.attacks import AttackUnits
 from weir.local.generate.beats import BeatsUnits
 from weir.local.generate.netflow import NetflowUnits
-from weir.local.generate.senders import Pace, send_beats, send_datagrams, send_syslog_tcp
+from weir.local.generate.senders import MakeUnit, Pace, send_beats, send_datagrams, send_syslog_tcp
 from weir.local.generate.streams import Address
 from weir.local.generate.syslog import SyslogUnits, Transport
 from weir.local.generate.units import Sent
@@ -39,7 +41,7 @@ class Amounts:
 
     `syslog` lines with `mass_deletes` deletes by `mallory`; `netflow` datagrams (of some 20 flows each); `beats` documents, by
     `beats_clients` clients in windows of `beats_window`. With `specials` one unit of each kind is malformed, and one syslog line
-    blank; the datagrams of templates alone, which give no event either, come in any case.
+    blank; the datagrams of templates alone, which give no event either, come in any case. `attacks` adds the mix of `attacks`.
     """
 
     syslog: int = 40_000
@@ -48,6 +50,7 @@ class Amounts:
     mass_deletes: int = 500
     mallory: str = "AD\\mallory"
     specials: bool = True
+    attacks: bool = False
     beats_clients: int = 2
     beats_window: int = 200
 
@@ -80,7 +83,8 @@ def run(
     on_progress: Callable[[dict[str, Sent]], None] | None = None,
     stop: threading.Event | None = None,
 ) -> dict[str, Sent]:
-    """Send everything and say what was sent, by "syslog", "netflow" and "beats" (those that have a target).
+    """Send everything and say what was sent, by "syslog", "netflow" and "beats" (those that have a target), and of the attacks by
+    "attacks syslog" and so on.
 
     Blocks until all is sent, or `stop` is set. All units take `seconds` together where the receivers keep up, and longer where
     they do not; datagrams never go faster than `bytes_per_ms` (for each of syslog and NetFlow). `on_progress` is called in this
@@ -169,7 +173,43 @@ def _workers(
             _beats_client(targets.beats, documents, client, amounts, pace, patience, stop)
             for client in range(amounts.beats_clients)
         )
+    if amounts.attacks:
+        workers.extend(_attackers(targets, amounts, seconds, bytes_per_ms, patience, stop))
     return workers
+
+
+def _attackers(
+    targets: Targets, amounts: Amounts, seconds: float, bytes_per_ms: int, patience: float, stop: threading.Event
+) -> Iterator[_Worker]:
+    """Senders of the attack mix, each kind's steps in their order."""
+    steps = AttackUnits(pipeline=True).steps(time.time_ns() // 1000)
+    mine = {sender: [step for step in steps if step.sender == sender] for sender in ("syslog", "netflow", "beats")}
+
+    def unit_of(sender: str) -> MakeUnit:
+        return lambda number, now_us: mine[sender][number].unit
+
+    def pace_of(sender: str) -> Pace:
+        return Pace(len(mine[sender]), seconds / 2)
+
+    if targets.syslog_tcp:
+        sources = ((number, step.source) for number, step in enumerate(mine["syslog"]))
+        send = partial(
+            send_syslog_tcp, targets.syslog_tcp, sources, unit_of("syslog"), pace_of("syslog"), stop=stop, patience=patience
+        )
+        yield _Worker("attacks syslog", send)
+    if targets.netflow:
+        addresses = ((number, step.source.address) for number, step in enumerate(mine["netflow"]))
+        send = partial(
+            send_datagrams, targets.netflow, addresses, unit_of("netflow"), pace_of("netflow"), stop=stop, bytes_per_ms=bytes_per_ms
+        )
+        yield _Worker("attacks netflow", send)
+    if targets.beats:
+        numbers = range(len(mine["beats"]))
+        send = partial(
+            send_beats, targets.beats, numbers, unit_of("beats"), pace_of("beats"), stop=stop,
+            window=amounts.beats_window, patience=patience,
+        )  # fmt: skip
+        yield _Worker("attacks beats", send)
 
 
 def _beats_client(
