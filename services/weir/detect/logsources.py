@@ -51,7 +51,6 @@ class LogSource:
     others: str | None = None
     keywords: tuple[str, ...] | None = None
     ours: bool = False
-    ours: bool = False
 
     def record_field(self, name: str) -> str:
         """The record field of a Sigma field: `file.path` is `file_path`. Raises UnsupportedError where the dataset has none."""
