@@ -92,6 +92,11 @@ def test_a_filter_that_cannot_be_applied_is_named_and_the_rule_goes_on(tmp_path:
     assert found.rules[0].variants[0].matches(event(user_name="backup"))
 
 
+def test_a_rule_that_is_wrong_itself_is_named_and_not_its_filter(tmp_path: Path) -> None:
+    found = write(tmp_path, RULE.replace("event.action", "no.such"), filter_of())
+    assert [problem.title for problem in found.problems] == ["Deletes"]
+
+
 EXPAND = RULE.replace("{event.action: fs_delete}", "{event.action: fs_delete, user.name|expand: '%admins%'}")
 
 

@@ -75,26 +75,22 @@ def _first(getters: list[Getter]) -> Getter:
     return first
 
 
-class _Parsed:
-    """The JSON text that was parsed last: the rules that an event is tried with ask for the same one."""
-
-    text = ""
-    value: Any = None
-
-
-_LAST: Final = _Parsed()
+# The JSON text that was parsed last, with its value: the rules that an event is tried with ask for the same one.
+_last: list[tuple[str, Any]] = [("", None)]
 
 
 def _parsed(text: str) -> Any:
-    if text is not _LAST.text:
-        value = None
-        if text.startswith("{"):
-            try:
-                value = orjson.loads(text)
-            except orjson.JSONDecodeError:
-                value = None
-        _LAST.value, _LAST.text = value, text
-    return _LAST.value
+    known, value = _last[0]
+    if known is text:
+        return value
+    value = None
+    if text.startswith("{"):
+        try:
+            value = orjson.loads(text)
+        except orjson.JSONDecodeError:
+            value = None
+    _last[0] = (text, value)
+    return value
 
 
 def _entry(found: Any, key: str) -> Any:
