@@ -41,7 +41,6 @@ class LogSource:
     `where` are texts, as they are written in records, that a field may equal; `there` is a field that must be there. `others` is
     where a name that is not known is looked up, with `{}` for it. `keywords` are the fields in which keywords are looked for.
     `ours` says that the rule named the dataset itself, so that a field it does not have is a mistake.
-    `ours` says that the rule named the dataset itself, so that a field it does not have is a mistake.
     """
 
     dataset: str
@@ -50,7 +49,6 @@ class LogSource:
     names: Mapping[str, str] = field(default_factory=dict)
     others: str | None = None
     keywords: tuple[str, ...] | None = None
-    ours: bool = False
     ours: bool = False
 
     def record_field(self, name: str) -> str:
