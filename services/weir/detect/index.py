@@ -181,7 +181,7 @@ class _Section(Generic[T]):
     def candidates(self, record: Record) -> list[T]:
         places: list[int] = []
         for column in self.columns:
-            value = record.get(column.name) if column.read is None else column.read(record)
+            value: Any = record.get(column.name) if column.read is None else column.read(record)
             if value is None:
                 continue
             kind = value.__class__

@@ -189,7 +189,9 @@ def _drain(stack: Stack, oracle: Oracle, progress: Progress) -> list[str]:
     ]
     for title, topics, groups in stages:
         task = progress.add_task(title, total=1)
-        ends = _stable_ends(oracle, topics, deadline) if title != "detecting" else oracle.ends(topics)
+        # Ticks never end, nor do the detector's entries about them; what came of the raw records is there when those are done.
+        ever = title in {"reading the ledger", "detecting"}
+        ends = oracle.ends(topics) if ever else _stable_ends(oracle, topics, deadline)
         total = sum(ends.values()) * (len(groups) if title == "delivering" else 1)
         while time.monotonic() < deadline:
             left = 0

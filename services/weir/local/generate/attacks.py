@@ -114,7 +114,7 @@ def dead_letters() -> Attack:
 
     def lines(now_us: int) -> list[Step]:
         head = f"<134>{iso_second(now_us // SECOND)}+00:00 {_BROKEN.host} CEF:0|Kemp|LM|1.0|11|Request"
-        return [Step("syslog", _BROKEN, Unit(f"{head} {n}".encode(), MALFORMED)) for n in range(_DEAD_UNITS)]
+        return [Step("syslog", _BROKEN, Unit(head.encode(), MALFORMED))] * _DEAD_UNITS
 
     return Attack("unreadable sender", "pipeline", (Expected("pipeline_dead_letters_many", (_BROKEN.address,)),), lines)
 
