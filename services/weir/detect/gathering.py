@@ -140,7 +140,7 @@ def value_hash(text: str) -> int:
 
 def group_text(value: Any) -> str:
     """A group-by value as text; a missing one is empty, so that events without it form a group of their own."""
-    return _text(value)[:MAX_GROUP_CHARACTERS]
+    return (value if value.__class__ is str else _text(value))[:MAX_GROUP_CHARACTERS]
 
 
 def _text(value: Any) -> str:
@@ -179,7 +179,7 @@ def numbers_of(found: Sequence[Any]) -> list[float]:
 def sample_of(record: Record) -> str:
     """An event as JSON without empty fields, and without its longest ones where it would exceed 2,000 bytes."""
     # What is true needs no comparison; zero, false and an empty map are kept.
-    fields = {name: value for name, value in record.items() if value or (value is not None and value != "" and value != [])}
+    fields = {name: value for name, value in record.items() if value or (value is not None and value not in ("", []))}
     fields.pop("event_original", None)
     text = orjson.dumps(fields, default=str)
     while len(text) > MAX_SAMPLE_BYTES and fields:
