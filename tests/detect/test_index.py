@@ -184,3 +184,10 @@ def test_made_rules_load_and_are_the_same_each_time(tmp_path: Path) -> None:
     assert len(found.rules) == 300
     assert list(rule_documents(300)) == list(rule_documents(300))
     assert list(rule_documents(30, seed=2)) != list(rule_documents(30))
+
+
+def test_a_rule_about_a_number_of_thousands_of_digits_is_filed_as_any_text() -> None:
+    digits = "9" * 5_000
+    index = Index([("it", frozenset({Clue("equals", "user_name", digits)}), {})])
+    assert index.candidates({"user_name": digits}) == ["it"]
+    assert index.candidates({"user_name": "9"}) == []
