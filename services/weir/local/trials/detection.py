@@ -143,15 +143,19 @@ def judge(alone: Mapping[str, Told], killed: Mapping[str, Told]) -> dict[str, An
         "renamed": renamed,
         "counted_otherwise": counted,
         "timed_otherwise": sum(
-            1
-            for one, told in alone.items()
-            if one in killed and (told.first, told.last) != (killed[one].first, killed[one].last)
+            1 for one, told in alone.items() if one in killed and (told.first, told.last) != (killed[one].first, killed[one].last)
         ),
     }
 
 
 def _same_but_for_its_id(one: Told, other: Told) -> bool:
-    return (one.rule, one.group, one.events, one.first, one.last) == (other.rule, other.group, other.events, other.first, other.last)
+    return (one.rule, one.group, one.events, one.first, one.last) == (
+        other.rule,
+        other.group,
+        other.events,
+        other.first,
+        other.last,
+    )
 
 
 def run_detection(plan: Plan, folder: Path, say: Say = lambda _: None) -> dict[str, Any]:
