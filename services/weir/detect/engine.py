@@ -15,13 +15,13 @@ from typing import Any
 
 import orjson
 
-from weir.detect.alerts import Origin
-from weir.detect.feeding import signals_of_alerts
 from weir.detect.kinds import is_of_some_kind, kind_of
 from weir.detect.kinds.common import SignalsHeader, State
 from weir.detect.kinds.state import StateError
-from weir.detect.packed import spread
 from weir.detect.rules import Correlation, RuleSet
+from weir.detect.signals.feeding import signals_of_alerts
+from weir.detect.signals.packed import spread
+from weir.detect.telling.alerts import Origin
 
 __all__ = ["Effects", "Engine", "Marks", "group_key", "key_partition"]
 

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from weir.detect.covers import Cover
-from weir.detect.matcher import Predicate
+from weir.detect.matching.covers import Cover
+from weir.detect.matching.matcher import Predicate
 
 __all__ = [
     "MAX_EXACT_COUNT",

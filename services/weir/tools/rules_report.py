@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-from weir.detect.attack import attack_of
+from weir.detect.reading.attack import attack_of
 from weir.detect.rules import Correlation, Problem, Rule, RuleSet
 
 __all__ = ["datasets_of", "problem_rows", "rule_rows", "way_out"]

@@ -17,9 +17,9 @@ from collections.abc import Callable, Iterable
 from operator import itemgetter
 from typing import NamedTuple
 
-from weir.detect.gathering import Carried
 from weir.detect.kinds.slices import Bucket
 from weir.detect.rules import Condition, Correlation, Expression, ordered_steps
+from weir.detect.signals.gathering import Carried
 
 __all__ = ["Fired", "Window", "fired", "holds", "judge"]
 

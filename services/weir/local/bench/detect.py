@@ -17,9 +17,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
-from weir.detect.loading import load_rules
-from weir.detect.partials import SignalSource
+from weir.detect.reading.loading import load_rules
 from weir.detect.rules import RuleSet
+from weir.detect.signals.partials import SignalSource
 from weir.local.bench.rules import write_rules
 from weir.local.generate.beats import BeatsUnits
 from weir.local.generate.netflow import EXPORTERS, V9Exporter

@@ -17,10 +17,10 @@ from typing import Any, Final, Generic, TypeVar
 
 import ahocorasick_rs
 
-from weir.detect.covers import KEYWORDS, Clue, Cover, network_head
-from weir.detect.fields import fold, getter, text_of
-from weir.detect.matcher import event_text
-from weir.detect.values import number_of
+from weir.detect.matching.covers import KEYWORDS, Clue, Cover, network_head
+from weir.detect.matching.fields import fold, getter, text_of
+from weir.detect.matching.matcher import event_text
+from weir.detect.matching.values import number_of
 
 __all__ = ["Index"]
 

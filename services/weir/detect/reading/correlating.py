@@ -23,11 +23,11 @@ from sigma.correlations import (
     SigmaRuleReference,
 )
 
-from weir.detect.attack import attack_of
-from weir.detect.extension import Extension, read_extension
 from weir.detect.kinds import own_kind
-from weir.detect.logsources import DEFAULT_ENTITIES, DEFAULT_GROUP
-from weir.detect.matcher import UnsupportedError
+from weir.detect.matching.matcher import UnsupportedError
+from weir.detect.reading.attack import attack_of
+from weir.detect.reading.extension import Extension, read_extension
+from weir.detect.reading.logsources import DEFAULT_ENTITIES, DEFAULT_GROUP
 from weir.detect.rules import MAX_EXACT_COUNT, Condition, Correlation, Expression, Member, Rule, Source, ordered_steps
 
 __all__ = ["ALONE_TIMESPAN_US", "FINE_SLICES", "SLICES", "alone", "correlation_of"]

@@ -32,10 +32,10 @@ from sigma.types import (
     SigmaString,
 )
 
-from weir.detect.covers import KEYWORDS, Clue, Cover, all_of, any_of
-from weir.detect.fields import Getter, fold, getter, text_of
-from weir.detect.placeholders import NO_PLACEHOLDERS, Placeholders
-from weir.detect.values import UTC, UnsupportedError, any_value, plain_text, regex_of, text_pattern
+from weir.detect.matching.covers import KEYWORDS, Clue, Cover, all_of, any_of
+from weir.detect.matching.fields import Getter, fold, getter, text_of
+from weir.detect.matching.values import UTC, UnsupportedError, any_value, plain_text, regex_of, text_pattern
+from weir.detect.reading.placeholders import NO_PLACEHOLDERS, Placeholders
 
 __all__ = ["Compiled", "Names", "Predicate", "UnsupportedError", "compile_rule", "event_text", "texts_of", "within"]
 

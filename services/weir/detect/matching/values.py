@@ -26,9 +26,9 @@ from sigma.types import (
     TimestampPart,
 )
 
-from weir.detect.covers import Clue, Cover, any_of, network_head
-from weir.detect.fields import fold, text_of
-from weir.detect.regexes import literals, searcher
+from weir.detect.matching.covers import Clue, Cover, any_of, network_head
+from weir.detect.matching.fields import fold, text_of
+from weir.detect.matching.regexes import literals, searcher
 
 __all__ = ["UTC", "UnsupportedError", "ValueTest", "any_value", "number_of", "plain_text", "regex_of", "text_pattern"]
 

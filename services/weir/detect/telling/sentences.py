@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from weir.detect.rules import Correlation, Expression
 
 if TYPE_CHECKING:
-    from weir.detect.alerts import Told
+    from weir.detect.telling.alerts import Told
 
 __all__ = ["condition_text", "duration_text", "field_words", "quantity_text", "summary"]
 

@@ -20,21 +20,21 @@ from sigma.exceptions import SigmaError
 from sigma.filters import SigmaFilter
 from sigma.rule import SigmaRule
 
-from weir.detect.attack import attack_of
-from weir.detect.correlating import alone, correlation_of
-from weir.detect.extension import read_extension
-from weir.detect.filters import filtered, unmet
-from weir.detect.folder import MAX_FILE_BYTES, SUPPRESSIONS, read_folder
-from weir.detect.logsources import LogSource, NotApplicableError, datasets_of
-from weir.detect.matcher import Names, UnsupportedError, compile_rule, within
-from weir.detect.placeholders import FILE_NAME, NO_PLACEHOLDERS, Placeholders, read_placeholders
-from weir.detect.reloading import Replaced, with_previous
+from weir.detect.matching.matcher import Names, UnsupportedError, compile_rule, within
+from weir.detect.reading.attack import attack_of
+from weir.detect.reading.correlating import alone, correlation_of
+from weir.detect.reading.extension import read_extension
+from weir.detect.reading.filters import filtered, unmet
+from weir.detect.reading.folder import MAX_FILE_BYTES, SUPPRESSIONS, read_folder
+from weir.detect.reading.logsources import LogSource, NotApplicableError, datasets_of
+from weir.detect.reading.placeholders import FILE_NAME, NO_PLACEHOLDERS, Placeholders, read_placeholders
+from weir.detect.reading.reloading import Replaced, with_previous
 from weir.detect.rules import Correlation, Loaded, Problem, Rule, RuleSet, Variant
 from weir.model.yamlfile import YamlMistake, read_documents
 
 __all__ = ["DEFAULT_RULES", "load_rules", "parsed_rules"]
 
-DEFAULT_RULES = Path(__file__).parent / "rules"
+DEFAULT_RULES = Path(__file__).parents[1] / "rules"
 
 
 @dataclass(frozen=True, slots=True)
