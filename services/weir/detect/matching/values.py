@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import math
+import operator
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -30,7 +31,7 @@ from weir.detect.matching.covers import Clue, Cover, any_of, network_head
 from weir.detect.matching.fields import fold, text_of
 from weir.detect.matching.regexes import literals, searcher
 
-__all__ = ["UTC", "UnsupportedError", "ValueTest", "any_value", "number_of", "plain_text", "regex_of", "text_pattern"]
+__all__ = ["UTC", "UnsupportedError", "ValueTest", "any_value", "number_of", "only_texts", "plain_text", "regex_of", "text_pattern"]
 
 ValueTest = Callable[[Any], bool]
 UTC: Final = ZoneInfo("UTC")
@@ -106,6 +107,19 @@ def any_value(values: Iterable[Any], name: str, zone: ZoneInfo = UTC) -> tuple[V
     if (together := texts.test()) is not None:
         tests.insert(0, together)
     return _any(tests), any_of(covers)
+
+
+def only_texts(values: Iterable[Any]) -> frozenset[str] | None:
+    """The folded texts of which a text must be one to be any of these values; None where that is not all that is asked."""
+    texts = set()
+    for value in values:
+        if isinstance(value, SigmaNumber) and not isinstance(value, SigmaTimestampPart):
+            texts.add(str(value.number))
+        elif isinstance(value, SigmaString) and not isinstance(value, SigmaCasedString) and not _special(value):
+            texts.add(fold(plain_text(value.s)))
+        else:
+            return None
+    return frozenset(texts)
 
 
 def _any(tests: list[ValueTest]) -> ValueTest:
@@ -304,11 +318,11 @@ def number_of(found: Any) -> float | None:
 
 
 _COMPARISONS: Final[dict[CompareOperators, Callable[[float, float], bool]]] = {
-    CompareOperators.LT: lambda number, limit: number < limit,
-    CompareOperators.LTE: lambda number, limit: number <= limit,
-    CompareOperators.GT: lambda number, limit: number > limit,
-    CompareOperators.GTE: lambda number, limit: number >= limit,
-    CompareOperators.NEQ: lambda number, limit: number != limit,
+    CompareOperators.LT: operator.lt,
+    CompareOperators.LTE: operator.le,
+    CompareOperators.GT: operator.gt,
+    CompareOperators.GTE: operator.ge,
+    CompareOperators.NEQ: operator.ne,
 }
 
 
@@ -323,7 +337,11 @@ def _compare(value: SigmaCompareExpression, name: str, zone: ZoneInfo) -> tuple[
     else:
         clue = Clue("above" if value.op in {CompareOperators.GT, CompareOperators.GTE} else "below", name, limit=limit)
 
+    plain = number is number_of
+
     def test(found: Any) -> bool:
+        if plain and found.__class__ is int:
+            return compare(found, limit)
         compared = number(found)
         return compared is not None and compare(compared, limit)
 
