@@ -228,7 +228,8 @@ def read_topics(
     """Give an oracle what stands in raw or event topics since a time (microseconds UTC, of the records); returns how many records.
 
     Reads until everything that was sent has been found and the ends of the topics are reached, or nothing new has come for
-    `silence_s`. Of `complete` topics, which nobody writes to any more, it ends where they end. Without a group; commits nothing.
+        `silence_s`. Of `complete` topics, which nobody writes to any more, it ends where they end. Without a group, and commits
+    nothing.
 
     Raises:
         KafkaException: the cluster does not answer, or a topic does not exist.
