@@ -43,7 +43,10 @@ class Fired(NamedTuple):
 
 def holds(condition: Condition, value: float) -> bool:
     """Whether a value satisfies a condition."""
-    op, number, _ = condition
+    return _compares(condition.op, condition.number, value) and (condition.upper is None or _compares(*condition.upper, value))
+
+
+def _compares(op: str, number: float, value: float) -> bool:
     if op == "gte":
         return value >= number
     if op == "gt":

@@ -20,6 +20,7 @@ from sigma.conditions import (
     ConditionOR,
     ConditionValueExpression,
 )
+from sigma.modifiers import SigmaWideModifier, modifier_mapping
 from sigma.rule import SigmaRule
 from sigma.types import (
     SigmaCasedString,
@@ -38,6 +39,9 @@ from weir.detect.matching.values import UTC, UnsupportedError, any_value, only_t
 from weir.detect.reading.placeholders import NO_PLACEHOLDERS, Placeholders
 
 __all__ = ["Compiled", "Names", "Predicate", "UnsupportedError", "compile_rule", "event_text", "texts_of", "within"]
+
+# The specification has both names, pySigma 2.0.1 the older one alone.
+modifier_mapping.setdefault("utf16le", SigmaWideModifier)
 
 Record = dict[str, Any]
 Predicate = Callable[[Record], bool]

@@ -108,7 +108,8 @@ def carried_by(correlation: Correlation) -> Carried:
         exact = not correlation.at_end and 1 < correlation.threshold <= MAX_EXACT_COUNT
         return Carried(times=int(correlation.threshold)) if exact else Carried()
     if kind == "value_count":
-        return Carried(values=max(MAX_VALUES, math.ceil(correlation.threshold)), shown=SHOWN)
+        most = max(correlation.threshold, correlation.condition.upper[1] if correlation.condition.upper else 0)
+        return Carried(values=max(MAX_VALUES, math.ceil(most)), shown=SHOWN)
     if kind in {"value_sum", "value_avg"}:
         return Carried(sums=True)
     if kind in {"value_percentile", "value_median"}:
@@ -179,7 +180,7 @@ def numbers_of(found: Sequence[Any]) -> list[float]:
 def sample_of(record: Record) -> str:
     """An event as JSON without empty fields, and without its longest ones where it would exceed 2,000 bytes."""
     # What is true needs no comparison; zero, false and an empty map are kept.
-    fields = {name: value for name, value in record.items() if value or (value is not None and value != "" and value != [])}
+    fields = {name: value for name, value in record.items() if value or (value is not None and value not in ("", []))}
     fields.pop("event_original", None)
     text = orjson.dumps(fields, default=str)
     while len(text) > MAX_SAMPLE_BYTES and fields:

@@ -79,7 +79,7 @@ class _Sink:
         return {
             name: group_text(value)[:MAX_ENTITY_CHARACTERS]
             for name, read in entities
-            if (value := read(record)) or (value is not None and value != "" and value != [])
+            if (value := read(record)) or (value is not None and value not in ("", []))
         }
 
 
