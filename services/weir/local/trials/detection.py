@@ -143,15 +143,19 @@ def judge(alone: Mapping[str, Told], killed: Mapping[str, Told]) -> dict[str, An
         "renamed": renamed,
         "counted_otherwise": counted,
         "timed_otherwise": sum(
-            1
-            for one, told in alone.items()
-            if one in killed and (told.first, told.last) != (killed[one].first, killed[one].last)
+            1 for one, told in alone.items() if one in killed and (told.first, told.last) != (killed[one].first, killed[one].last)
         ),
     }
 
 
 def _same_but_for_its_id(one: Told, other: Told) -> bool:
-    return (one.rule, one.group, one.events, one.first, one.last) == (other.rule, other.group, other.events, other.first, other.last)
+    return (one.rule, one.group, one.events, one.first, one.last) == (
+        other.rule,
+        other.group,
+        other.events,
+        other.first,
+        other.last,
+    )
 
 
 def run_detection(plan: Plan, folder: Path, say: Say = lambda _: None) -> dict[str, Any]:
@@ -195,6 +199,7 @@ def _run(plan: Plan, folder: Path, say: Say) -> dict[str, Any]:
         supervisor.stop([side.service(source) for side in sides for source in _SOURCES], timeout=20.0)
         meanwhile: dict[str, dict[str, Told]] = {}
         now_us = time.time_ns() // 1000
+        say("all raw records are read; hours pass, so that every alert closes")
         for later in _LATER:
             for side in sides:
                 side.tick(now_us + later)
