@@ -35,9 +35,10 @@ format: $(VENV)/.installed ## put the code in its one format
 	@$(BIN)/ruff check --fix-only -q .
 	@$(BIN)/ruff format .
 
-docs: $(VENV)/.installed ## write the pages that are made from code: settings.md, events.md
+docs: $(VENV)/.installed ## write the pages that are made from code: settings.md, events.md, log-sources.md
 	@$(BIN)/weir settings > docs/settings.md.new && mv docs/settings.md.new docs/settings.md
 	@$(BIN)/weir schemas docs > docs/events.md.new && mv docs/events.md.new docs/events.md
+	@$(BIN)/python -m weir.tools.logsources_doc > docs/log-sources.md.new && mv docs/log-sources.md.new docs/log-sources.md
 
 bench: $(VENV)/.installed ## measure events per CPU-second of each path
 	@$(BIN)/python -m bench

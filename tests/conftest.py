@@ -14,6 +14,9 @@ from weir.local.azurite import Azurite
 from weir.local.downloads import fetch_azurite, fetch_kafka
 from weir.local.kafka import Kafka
 
+# Some hundred services are started as processes. Where nothing compiled is kept, each would compile all of Weir once more.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 _numbers = itertools.count(1)
 _session = uuid.uuid4().hex[:6]
 

@@ -105,7 +105,7 @@ def made(rng: random.Random, at: int, group: str) -> dict[str, Any]:
 STEPS = [0, SECOND, 3 * MINUTE, 10 * MINUTE, 40 * MINUTE]
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 2**32))
 def test_killed_anywhere_and_repeated_it_raises_the_alerts_of_an_undisturbed_run(seed: int) -> None:
     rng = random.Random(seed)
@@ -115,7 +115,7 @@ def test_killed_anywhere_and_repeated_it_raises_the_alerts_of_an_undisturbed_run
     assert len(rough.table()) == 1
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 2**32))
 def test_in_any_order_and_at_any_pace_the_silences_are_those_of_the_receive_times(seed: int) -> None:
     """Against gaps counted over all receive times."""

@@ -203,7 +203,7 @@ def made(rng: random.Random, at: int, group: str) -> dict[str, Any]:
     return partial([at - i * 7 * MINUTE for i in range(rng.choice([1, 2, 30]))], group)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 2**32))
 def test_killed_anywhere_and_repeated_it_raises_the_alerts_of_an_undisturbed_run(seed: int) -> None:
     rng = random.Random(seed)
@@ -222,7 +222,7 @@ def test_killed_anywhere_and_repeated_it_raises_the_alerts_of_an_undisturbed_run
     assert stands(after_kills(correlation, once, rng)[0].alerts) == stands(calm.alerts)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 2**32))
 def test_within_an_hour_the_order_changes_nothing(seed: int) -> None:
     rng = random.Random(seed)

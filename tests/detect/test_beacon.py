@@ -141,7 +141,7 @@ def test_beats_come_in_any_order_within_a_record_and_between_records() -> None:
     assert stands(detection.alerts).keys() == stands(contact(times).alerts).keys()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 2**32))
 def test_what_is_remembered_is_the_same_in_any_order_and_with_repeats(seed: int) -> None:
     rng = random.Random(seed)
@@ -163,7 +163,7 @@ def made(rng: random.Random, at: int, group: str) -> dict[str, Any]:
     return partial([at - i * MINUTE for i in range(rng.randint(1, 4))], group)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 2**32))
 def test_killed_anywhere_and_repeated_it_raises_the_alerts_of_an_undisturbed_run(seed: int) -> None:
     rng = random.Random(seed)

@@ -240,6 +240,15 @@ def test_marks_survive_their_bytes() -> None:
     _, table = effects_of(tick("raw.a", 0, 5), signals("raw.a", 0, 1, 7, {"u": 1}), tick("raw.b", 1, 6))
     marks = Marks.from_bytes(table[b"[0]"])
     assert marks.lows == {"raw.a": {"0": 5}, "raw.b": {"1": 6}}
-    assert marks.heads == {"raw.a": {"0": (1, 7)}}
+    assert marks.heads == {"raw.a": {"0": (1, 7, 0)}}
+    assert Marks.from_bytes(b'[{}, {"raw.a": {"0": [1, 7]}}]').heads == marks.heads, "as earlier releases wrote them"
     assert marks.watermark(["raw.a", "raw.b"]) == 5
     assert marks.watermark(["raw.c"]) == 0
+
+
+def test_signals_of_one_raw_record_in_parts_count_once_each() -> None:
+    parts = [signals("raw.a", 0, 1, BEGIN, {"u": 12}), signals("raw.a", 0, 1, BEGIN, {"v": 12})]
+    parts[1]["signals_id"] += "+1"
+    late = tick("raw.a", 0, BEGIN + 3600 * SECOND)
+    found, _ = effects_of(tick("raw.a", 0, BEGIN), *parts, *parts, late, *parts)
+    assert [[a["group_by"]["user.id"] for a in e.alerts] for e in found] == [[], ["u"], ["v"], [], [], ["u", "v"], [], []]

@@ -189,7 +189,7 @@ SHORT = rule(first_seen, "first_seen", field="source.ip", learn="1h", forget="1d
 STEPS = [0, SECOND, 10 * MINUTE, HOUR, 9 * HOUR]
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 2**32))
 def test_killed_anywhere_and_repeated_it_raises_the_alerts_of_an_undisturbed_run(seed: int) -> None:
     rng = random.Random(seed)
@@ -207,7 +207,7 @@ def test_killed_anywhere_and_repeated_it_raises_the_alerts_of_an_undisturbed_run
     assert stands(after_kills(SHORT, once, rng)[0].alerts) == stands(calm.alerts)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 2**32))
 def test_in_any_order_the_new_values_and_their_counts_are_the_same(seed: int) -> None:
     """Of what comes after the learning, within the time that an alert collects."""

@@ -175,6 +175,12 @@ def test_an_entry_holds_for_its_rules_alone_by_name_or_id(rules: RuleSet) -> Non
         assert found.suppressing(alert(rule="3")) is None
 
 
+@pytest.mark.parametrize("rules_key", ["any", "[any]"])
+def test_any_stands_for_all_rules(rules: RuleSet, rules_key: str) -> None:
+    found = read("suppress:\n" + entry(rules=rules_key), rules)
+    assert all(found.suppressing(alert(rule=rule, entities={"user": "u"})) for rule in "123")
+
+
 def test_once_an_entry_has_expired_the_next_record_of_the_alert_passes(rules: RuleSet) -> None:
     found = read("suppress:\n" + entry(where="{user: u}"), rules)
     end = found.suppress[0].expires

@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 
 from weir.bus.codec import Decoder, Encoder
 from weir.detect.alerts import Origin
+from weir.detect.kinds import adding
 from weir.detect.kinds import windows as c
-from weir.detect.kinds.common import SignalsHeader
-from weir.detect.kinds.state import GroupState, StateError
+from weir.detect.kinds.common import MAX_HEADS, SignalsHeader
+from weir.detect.kinds.slices import Bucket, Details
+from weir.detect.kinds.state import Episode, GroupState, Note, StateError
 from weir.detect.kinds.windows import advance, due, hold_us, merge
 from weir.detect.rules import Condition, Correlation
 
@@ -384,3 +386,27 @@ def test_states_of_earlier_releases_go_on(form: int) -> None:
     group.advance(70)
     assert group.summary() == [("update", 20), ("closed", 20)]
     assert {a["alert_id"] for a in group.alerts} == {"alert"}
+
+
+def test_a_state_at_all_its_bounds_fits_into_a_record() -> None:
+    where = {"event_id": "e" * 40, "raw_topic": "weir.raw.netflow.v1", "raw_partition": 11, "raw_offset": 10**9}
+    where["dataset"] = "network-flow"
+    names = [f"entity{i}" for i in range(6)]
+    long = dict.fromkeys(names, "v" * 1024)
+    state = GroupState(("u" * 512,) * 3, SECOND)
+    for i in range(c.MAX_BUCKETS):
+        at = BEGIN + i * SECOND
+        values = dict.fromkeys(range(i * 2**40, i * 2**40 + adding.MAX_DETAILS // c.MAX_BUCKETS), (at, at))
+        state.buckets[at] = Bucket(10**6, at, at, at, i % 12, {2**31: 5}, (10**6, at, at), details=Details(values=values))
+    for i in range(c.MAX_SEEN):
+        state.seen[2**60 + i] = BEGIN
+        state.copies.add(2**60 + i, 2**31, BEGIN // SECOND)
+    for i in range(c.MAX_EPISODES):
+        related = {name: ["v" * 50] * 20 for name in names}
+        shown = {"evidence": [where] * c.MAX_EVIDENCE, "samples": ["x" * 2_000] * c.MAX_SAMPLES, "values": ["v" * 50] * 20}
+        state.episodes.append(Episode(i, "a" * 32, *[BEGIN] * 5, entities=long, related=related, **shown))
+    state.loose = [Note(BEGIN, [where], ["x" * 2_000] if i < 3 else [], long, ["s" * 512] * 10) for i in range(adding.MAX_NOTES)]
+    for i in range(MAX_HEADS):
+        state.heads.take(SignalsHeader("x", BEGIN, "weir.raw.netflow.v1", i, 10**9))
+    assert len(state.to_bytes()) < 950_000
+    assert GroupState.from_bytes(state.to_bytes()) == state

@@ -166,7 +166,7 @@ class TestTopics:
             producer.close()
         for topic in ("raw.syslog", "events.cef"):
             oracle = Oracle(RUN, [Expected(0, "a", 300)])
-            read_topics(settings, [names[topic]], started - 60_000_000, oracle, RUN, flows=False, silence_s=1.0)
+            read_topics(settings, [names[topic]], started - 60_000_000, oracle, RUN, flows=False, silence_s=60.0, complete=True)
             [one] = oracle.verdict().sources
             assert (one.found, one.missing_ranges) == (295, ((120, 124),))
         summary = tmp_path / "summary.json"

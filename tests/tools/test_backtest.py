@@ -189,6 +189,18 @@ class TestKafka:
         assert past.absent == [bus.names["events.cef"]]
         assert past.read == past.total
 
+    def test_a_partition_far_ahead_is_paused_until_the_others_have_come_up(self, bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("weir.tools.past._WAITING", 4)
+        monkeypatch.setattr("weir.tools.past._READ", 3)
+        for number in range(60):
+            # First one partition alone, then the other alone, then both in turn.
+            bus.put(event(number, number), 0 if number < 25 else 1 if number < 50 else number % 2)
+        past = Past(bus.settings, [bus.names["events.authentication"]], BEGIN // 1000, BEGIN // 1000 + 100_000)
+        seconds = [(message.timestamp()[1] - BEGIN // 1000) // 1000 for message in past]
+        past.close()
+        assert seconds == list(range(60))
+        assert past.pauses > 0
+
     def test_a_record_that_was_written_late_is_found_behind_the_end(self, bus: Bus) -> None:
         for number, second in enumerate((0, 1, 500, 2)):
             bus.put(event(number, second), 0)

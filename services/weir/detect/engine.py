@@ -45,11 +45,12 @@ class Marks:
     """How far one signals partition has come.
 
     `lows`: by raw topic and partition, the receive time before which nothing is still to come, as its latest tick says.
-    `heads`: by raw topic and partition, the highest raw offset that signals came from, and the latest receive time.
+    `heads`: by raw topic and partition, the highest raw offset that signals came from, the latest receive time, and which part of
+    the signals of that offset was the last.
     """
 
     lows: dict[str, dict[str, int]] = field(default_factory=dict)
-    heads: dict[str, dict[str, tuple[int, int]]] = field(default_factory=dict)
+    heads: dict[str, dict[str, tuple[int, int, int]]] = field(default_factory=dict)
 
     def watermark(self, topics: Iterable[str]) -> int:
         """Receive time before which nothing is to come from any of these raw topics; 0 where one has not been heard of."""
@@ -62,16 +63,16 @@ class Marks:
         at a lower offset means that the raw topic was created anew. So does a detector with signals made of alerts: their
         position is that of the signals record that led to them.
         """
-        offset, received = self.heads.get(header.log, {}).get(str(header.raw_partition), (-1, 0))
-        return header.raw_offset <= offset and header.received_at <= received
+        offset, received, part = self.heads.get(header.log, {}).get(str(header.raw_partition), (-1, 0, 0))
+        return (header.raw_offset, header.part) <= (offset, part) and header.received_at <= received
 
     def note(self, header: SignalsHeader) -> None:
         """Signals of this raw record have come."""
         if self.is_repeat(header):
             return
         heads = self.heads.setdefault(header.log, {})
-        _, received = heads.get(str(header.raw_partition), (-1, 0))
-        heads[str(header.raw_partition)] = (header.raw_offset, max(received, header.received_at))
+        _, received, _ = heads.get(str(header.raw_partition), (-1, 0, 0))
+        heads[str(header.raw_partition)] = (header.raw_offset, max(received, header.received_at), header.part)
 
     def to_bytes(self) -> bytes:
         """As a table value."""
@@ -82,7 +83,11 @@ class Marks:
         """From a table value. Raises StateError for anything else."""
         try:
             lows, heads = orjson.loads(data)
-            return cls(lows, {topic: {p: (o, r) for p, (o, r) in found.items()} for topic, found in heads.items()})
+            # Earlier releases knew no parts.
+            return cls(
+                lows,
+                {topic: {p: (o, r, *(part or [0])) for p, (o, r, *part) in found.items()} for topic, found in heads.items()},
+            )
         except (ValueError, TypeError, AttributeError) as error:
             raise StateError(f"not the detector's marks: {error}") from error
 

@@ -19,6 +19,12 @@ from weir.detect.rules import Correlation, Member, Source
 __all__ = ["signals_of_alerts"]
 
 PROCESSOR = "process.detector"
+# So many alerts in one record, and so much evidence and samples of all that one record led to: a record must stay under 1 MB.
+# Further evidence is left out; it is in the alerts themselves.
+MAX_FED_PARTIALS = 100
+MAX_FED_EVIDENCE = 1_000
+MAX_FED_SAMPLES = 100
+MAX_FED_ENTITY_CHARACTERS = 256
 
 
 def signals_of_alerts(
@@ -30,7 +36,8 @@ def signals_of_alerts(
 ) -> list[tuple[int, dict[str, Any]]]:
     """Signals records (kind alerts) of the alerts that one signals record led to, by the partition they belong to.
 
-    There is one record for each partition, so that partition and offset of what led to them tell a repeat from news.
+    Partition and offset of what led to them tell a repeat from news, so what goes to one partition is in one record, or in
+    parts of one (`SignalsHeader`).
 
     Args:
         alerts: alert records, each with the raw topics it came from.
@@ -40,6 +47,7 @@ def signals_of_alerts(
         partitions: number of signals partitions.
     """
     found: dict[int, dict[str, Any]] = {}
+    evidence_left, samples_left = MAX_FED_EVIDENCE, MAX_FED_SAMPLES
     for alert, topics in alerts:
         inner = correlations[alert["rule_id"]]
         for fed in (correlations[name] for name in inner.feeds if name in correlations):
@@ -47,12 +55,25 @@ def signals_of_alerts(
                 if member.rule is not None or member.id != inner.id:
                     continue
                 partial = _partial(alert, fed, member, member.sources[""])
+                partial["evidence"], partial["samples"] = partial["evidence"][:evidence_left], partial["samples"][:samples_left]
+                evidence_left -= len(partial["evidence"])
+                samples_left -= len(partial["samples"])
                 to = partition_of(fed.id, partial["group"], partitions)
                 record = found.setdefault(to, _record(alert, partition, offset, to))
                 record["received_at"] = max(record["received_at"], alert["alert_created"])
                 record["raw_topic"] = ",".join(sorted({*filter(None, record["raw_topic"].split(",")), *topics}))
                 record["partials"].append(partial)
-    return sorted(found.items())
+    return [(to, part) for to, record in sorted(found.items()) for part in _parts(record)]
+
+
+def _parts(record: dict[str, Any]) -> Iterable[dict[str, Any]]:
+    partials = record["partials"]
+    for part, begin in enumerate(range(0, len(partials), MAX_FED_PARTIALS)):
+        suffix = f"+{part}" if part else ""
+        yield record | {
+            "signals_id": f"{record['signals_id']}{suffix}",
+            "partials": partials[begin : begin + MAX_FED_PARTIALS],
+        }
 
 
 def _record(alert: Mapping[str, Any], partition: int, offset: int, to: int) -> dict[str, Any]:
@@ -92,7 +113,11 @@ def _partial(alert: dict[str, Any], fed: Correlation, member: Member, source: So
             bucket["sum"], bucket["number_count"] = sum(numbers), len(numbers)
             entries = [(value_hash(f"{alert['alert_id']}{i}"), number) for i, number in enumerate(numbers)]
             bucket["numbers"] = b"".join(struct.pack(">Qd", *entry) for entry in entries)
-    entities = {name: group_text(value) for name, path in source.entities.items() if (value := getter(path)(alert))}
+    entities = {
+        name: group_text(value)[:MAX_FED_ENTITY_CHARACTERS]
+        for name, path in source.entities.items()
+        if (value := getter(path)(alert))
+    }
     return {
         "correlation_id": fed.id,
         "group": [group_text(getter(name)(alert)) for name in source.group],

@@ -75,34 +75,36 @@ def _first(getters: list[Getter]) -> Getter:
     return first
 
 
-class _Parsed:
-    """The JSON text that was parsed last: the rules that an event is tried with ask for the same one."""
-
-    text = ""
-    value: Any = None
-
-
-_LAST: Final = _Parsed()
+# The JSON text that was parsed last, with its value: the rules that an event is tried with ask for the same one.
+_last: list[tuple[str, Any]] = [("", None)]
 
 
 def _parsed(text: str) -> Any:
-    if text is not _LAST.text:
-        value = None
-        if text.startswith("{"):
-            try:
-                value = orjson.loads(text)
-            except orjson.JSONDecodeError:
-                value = None
-        _LAST.value, _LAST.text = value, text
-    return _LAST.value
+    known, value = _last[0]
+    if known is text:
+        return value
+    value = None
+    if text.startswith("{"):
+        try:
+            value = orjson.loads(text)
+        except orjson.JSONDecodeError:
+            value = None
+    _last[0] = (text, value)
+    return value
 
 
-def _entry(found: Any, key: str) -> Any:
+_DEEPEST: Final = 64
+"""Lists and objects within each other that a name is looked for in; senders may nest them a thousand deep. Nothing is found below."""
+
+
+def _entry(found: Any, key: str, depth: int = 0) -> Any:
     """What stands under a dotted key: the longest name that is there is taken whole, the rest is looked up within it."""
+    if depth > _DEEPEST:
+        return None
     if found.__class__ is str:
         found = _parsed(found)
     if isinstance(found, list):
-        entries = [entry for item in found if (entry := _entry(item, key)) is not None]
+        entries = [entry for item in found if (entry := _entry(item, key, depth + 1)) is not None]
         return [one for entry in entries for one in (entry if isinstance(entry, list) else (entry,))] or None
     if not isinstance(found, Mapping):
         return None
@@ -112,7 +114,7 @@ def _entry(found: Any, key: str) -> Any:
     cut = key.rfind(".")
     while cut > 0:
         if (inner := found.get(key[:cut])) is not None:
-            return _entry(inner, key[cut + 1 :])
+            return _entry(inner, key[cut + 1 :], depth + 1)
         cut = key.rfind(".", 0, cut)
     return None
 

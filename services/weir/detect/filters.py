@@ -51,9 +51,14 @@ def filtered(
         check: raises UnsupportedError or SigmaError for a rule that cannot be evaluated.
         refuse: is told of a filter that is left out for this rule, and why.
     """
-    for one in filters:
-        if not applies(one, rule):
-            continue
+    applying = [one for one in filters if applies(one, rule)]
+    if applying:
+        try:
+            check(rule)
+        except (UnsupportedError, SigmaError):
+            # The rule is named for what is wrong with it, not its filters.
+            return rule
+    for one in applying:
         narrowed = copy.deepcopy(rule)
         try:
             one.apply_on_rule(narrowed)

@@ -148,7 +148,8 @@ class _Limits:
 
 def _is_whole(text: str) -> bool:
     """Whether this is how a whole number is written."""
-    return text.removeprefix("-").isdecimal() and text.isascii() and str(int(text)) == text
+    # Longer ones are in no integer field, and beyond 4,300 digits Python refuses to read them.
+    return len(text) < 20 and text.removeprefix("-").isdecimal() and text.isascii() and str(int(text)) == text
 
 
 def _by_text(filed: list[tuple[Clue, int]], kind: str) -> dict[str, tuple[int, ...]]:
@@ -181,7 +182,7 @@ class _Section(Generic[T]):
     def candidates(self, record: Record) -> list[T]:
         places: list[int] = []
         for column in self.columns:
-            value = record.get(column.name) if column.read is None else column.read(record)
+            value: Any = record.get(column.name) if column.read is None else column.read(record)
             if value is None:
                 continue
             kind = value.__class__

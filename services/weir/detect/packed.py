@@ -18,7 +18,7 @@ __all__ = ["Packing", "spread"]
 
 # Times of one group in one raw batch; those that come after them are left out.
 MAX_TIMES = 128
-# Texts of one signals record, which must stay under 1 MB; groups that come after them are left out.
+# Bytes of text in one partial: a signals record must stay under 1 MB, and comes in parts where its partials do not fit.
 MAX_BYTES = 400_000
 
 Record = dict[str, Any]
@@ -41,16 +41,20 @@ class Packing:
         elif len(found[2]) < MAX_TIMES:
             found[2].append(time)
 
-    def record(self, correlation_id: str) -> Record:
-        """As a record of type Partial."""
-        # What is left out is lost to the rhythm as a lost flow record is, which a beacon bears.
-        shown, room = [], MAX_BYTES
+    def records(self, correlation_id: str) -> Iterator[Record]:
+        """As records of type Partial; a group is in one of them only."""
+        shown: list[str] = []
+        size = 0
         for entry in self.groups.values():
             text = orjson.dumps(entry)
-            room -= len(text)
-            if room < 0:
-                break
+            if shown and size + len(text) > MAX_BYTES:
+                yield self._record(correlation_id, shown)
+                shown, size = [], 0
             shown.append(text.decode())
+            size += len(text)
+        yield self._record(correlation_id, shown)
+
+    def _record(self, correlation_id: str, shown: list[str]) -> Record:
         return {
             "correlation_id": correlation_id,
             "group": [],

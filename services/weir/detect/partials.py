@@ -193,5 +193,5 @@ class SignalSource:
             partial = gathering.record(correlation_id, room.setdefault(partition, Room()))
             result.setdefault(partition, []).append(partial)
         for (partition, correlation_id, _), packing in batch.packed.items():
-            result.setdefault(partition, []).append(packing.record(correlation_id))
+            result.setdefault(partition, []).extend(packing.records(correlation_id))
         return result

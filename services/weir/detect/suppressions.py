@@ -320,7 +320,7 @@ class _Reading:
 
     def _rules(self) -> frozenset[str]:
         found = self.raw.get("rules")
-        if found == "any":
+        if found in ("any", ["any"]):
             return frozenset()
         listed = [found] if isinstance(found, str) else found
         if not isinstance(listed, list) or not listed or not all(isinstance(one, str) and one for one in listed):

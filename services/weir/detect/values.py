@@ -254,11 +254,15 @@ def _cidr_test(network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> ValueT
     version = network.version
 
     def test(found: Any) -> bool:
-        if found.__class__ is not str or (address := _address(found)) is None:
+        if found.__class__ is not str or len(found) > _LONGEST_ADDRESS or (address := _address(found)) is None:
             return False
         return address[0] == version and first <= address[1] <= last
 
     return test
+
+
+_LONGEST_ADDRESS: Final = 64
+"""Characters; longer text is none. With a zone an address may have any length, and thousands are remembered."""
 
 
 @lru_cache(maxsize=4_096)

@@ -301,9 +301,27 @@ class Processor(Member):
             }
             value = self.encode_signals(record)
             if len(value) > MAX_EVENT_BYTES:
-                raise ValueError(f"signals of {len(value)} bytes are over the limit of {MAX_EVENT_BYTES}")
-            records.append((partition, value))
+                records += [(partition, part) for part in self._signal_parts(record)]
+            else:
+                records.append((partition, value))
         return records
+
+    def _signal_parts(self, record: dict[str, Any]) -> list[bytes]:
+        """Signals of very many groups, in as many records as they need; their ids tell the parts apart."""
+        parts: list[list[dict[str, Any]]] = [[]]
+        size = 0
+        for partial in record["partials"]:
+            length = len(self.encode_signals(record | {"partials": [partial]}))
+            if parts[-1] and size + length > MAX_EVENT_BYTES:
+                parts.append([])
+                size = 0
+            parts[-1].append(partial)
+            size += length
+        ids = [record["signals_id"] + (f"+{number}" if number else "") for number in range(len(parts))]
+        values = [self.encode_signals(record | {"signals_id": i, "partials": part}) for i, part in zip(ids, parts, strict=True)]
+        if (longest := max(map(len, values))) > MAX_EVENT_BYTES:
+            raise ValueError(f"signals of {longest} bytes are over the limit of {MAX_EVENT_BYTES}")
+        return values
 
     async def _dead_units(self, batch: RawBatch, where: RawCoordinates, stage: str, dead: list[Dead], delivery: Delivery) -> None:
         by_reason: dict[str, set[int]] = {}

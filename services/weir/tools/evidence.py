@@ -247,7 +247,7 @@ class EvidenceReader:
         for start in starts:
             low, high = watermarks(self._consumer, TopicPartition(topic, start.partition), _SECONDS)
             # Where the topic begins only at that time or later, what came before it has been deleted.
-            expired = expired or (low > 0 and (start.offset <= low or low == high))
+            expired = expired or (low > 0 and (low == high or 0 <= start.offset <= low))
             if 0 <= start.offset < high:
                 ranges[topic, start.partition] = (start.offset, min(high, start.offset + MAX_LOOKED_THROUGH))
         left = {one.event_id: one for one in wanted}

@@ -50,7 +50,7 @@ class Past:
     def __init__(self, settings: ServiceSettings, topics: list[str], since_ms: int, until_ms: int, slack_ms: int = 0) -> None:
         self.since_ms, self.until_ms = since_ms, until_ms
         self.absent: list[str] = []
-        self.read = 0
+        self.read = self.pauses = 0
         options = {"group.id": f"{settings.topic_prefix}.tools", "enable.auto.commit": False, "enable.partition.eof": True}
         self._consumer = Consumer({**client_config(settings), **options, "fetch.message.max.bytes": 4_000_000})
         try:
@@ -127,6 +127,7 @@ class Past:
             full = [key for key in unfinished - paused if len(waiting[key]) >= _WAITING]
             if full:
                 paused.update(full)
+                self.pauses += len(full)
                 self._consumer.pause([TopicPartition(*key) for key in full])
 
     def _take(

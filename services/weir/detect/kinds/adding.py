@@ -18,9 +18,9 @@ MAX_BUCKETS = 1_024
 # Hashes by receiver. Of events beyond them a slice counts the most that any one receiver brought.
 MAX_COPIES = 4_096
 # Times, values and numbers of a group, some 24 bytes each. Beyond them, the slices heard of longest ago keep their counts alone.
-MAX_DETAILS = 10_240
+MAX_DETAILS = 8_192
 # Notes of slices in no burst: the latest are kept, since what comes just before a window fires is part of the burst.
-MAX_NOTES = 20
+MAX_NOTES = 8
 
 _HASH = struct.Struct(">Q")
 _TIME = struct.Struct(">q")
@@ -74,7 +74,7 @@ def _news(
     gap = carried.times > 0 and len(times) < min(count, 2 * carried.times)
     unnamed: dict[int, int] = {}
     if header.receiver and count:
-        new, named, unnamed = _new_events(state, bucket, header, slice_)
+        new, named, unnamed = _new_events(state, bucket, header, slice_, received // SECOND_US)
         if new < count and carried.times:
             times, gap = _times_of(times, named, new, count, gap)
         count = new
@@ -112,10 +112,10 @@ def _times_of(times: list[int], named: list[bool], new: int, count: int, gap: bo
 
 
 def _new_events(
-    state: GroupState, bucket: Bucket | None, header: SignalsHeader, slice_: dict[str, Any]
+    state: GroupState, bucket: Bucket | None, header: SignalsHeader, slice_: dict[str, Any], second: int
 ) -> tuple[int, list[bool], dict[int, int]]:
     """How many events of a slice are no copies of what is counted already, and which of those that have a hash."""
-    receiver, second = header.receiver_number, header.received_at // SECOND_US
+    receiver = header.receiver_number
     unnamed = {} if bucket is None else bucket.unnamed
     before = max(unnamed.values(), default=0)
     named: list[bool] = []

@@ -20,7 +20,7 @@ first beat.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from statistics import median
@@ -39,12 +39,9 @@ __all__ = ["Rhythm", "State", "advance", "check", "due", "load", "merge", "rhyth
 _FORMAT = 11
 # Beyond that the earliest goes; rhythm is judged over the latest.
 MAX_CELLS = 128
-# An interval of so many beats is regular: one less are missing in it.
-MAX_MULTIPLE = 3
 SILENT_INTERVALS = 4
 _MS = 1_000
 _BASE = struct.Struct(">Q")
-_CELL = struct.Struct(">II")
 _TIMES = struct.Struct(">q")
 # Times are kept as milliseconds after the first, in 4 bytes; what is further behind the last than that has no use.
 _REACH_US = 0xFFFF_FFFF * _MS
@@ -96,8 +93,8 @@ class State(BaseState):
         if not self.cells:
             return pack(_FORMAT, fields)
         base = self.cells[0][0]
-        packed = [_CELL.pack((first - base) // _MS, (last - first) // _MS) for first, last in self.cells]
-        return pack(_FORMAT, fields, _BASE.pack(base) + b"".join(packed))
+        numbers = [number // _MS for first, last in self.cells for number in (first - base, last - first)]
+        return pack(_FORMAT, fields, struct.pack(f">Q{len(numbers)}I", base, *numbers))
 
 
 def check(options: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -128,8 +125,9 @@ def load(value: bytes) -> State:
             state.notes = Notes(*notes) if notes else None
         if tail:
             (base,) = _BASE.unpack_from(tail)
-            starts = ((base + _MS * first, _MS * length) for first, length in _CELL.iter_unpack(tail[_BASE.size :]))
-            state.cells = [(first, first + length) for first, length in starts]
+            numbers = struct.unpack_from(f">{(len(tail) - _BASE.size) // 4}I", tail, _BASE.size)
+            starts = [base + _MS * first for first in numbers[::2]]
+            state.cells = [(first, first + _MS * length) for first, length in zip(starts, numbers[1::2], strict=True)]
     except (ValueError, TypeError, struct.error) as error:
         raise StateError(f"not a state of beacon: {error}") from error
     return state
@@ -179,10 +177,11 @@ def rhythm(beats: Sequence[int], options: Mapping[str, Any]) -> Rhythm | None:
         return None
     middle = median(intervals)
     margin = tolerance * middle
-    regular = 0
-    for interval in intervals:
-        beats_since = min(MAX_MULTIPLE, max(1, round(interval / middle)))
-        regular += abs(interval - beats_since * middle) <= margin
+    twice, thrice = 2 * middle, 3 * middle
+    regular = sum(
+        -margin <= interval - middle <= margin or -margin <= interval - twice <= margin or -margin <= interval - thrice <= margin
+        for interval in intervals
+    )
     return Rhythm(middle, regular / len(intervals), len(intervals))
 
 
@@ -214,34 +213,43 @@ def _times(partial: dict[str, Any], received: int) -> Iterator[int]:
             yield trusted_time(time, received) // _MS * _MS
 
 
-def _add(state: State, times: Iterator[int], width: int) -> bool:
+def _add(state: State, times: Iterable[int], width: int) -> bool:
     """Whether the cells have changed."""
-    by_number: dict[int, tuple[int, int]] = {}
-    for first, last in state.cells:
-        # Another version of the rule may have had narrower cells.
-        known = by_number.get(first // width)
-        by_number[first // width] = (known[0], last) if known else (first, last)
-    changed = False
-    for time in times:
-        if time <= state.floor:
-            continue
-        first, last = by_number.get(time // width, (time, -1))
-        if time < first or time > last:
-            by_number[time // width] = min(time, first), max(time, last)
-            changed = True
-    if not changed:
+    new = sorted(time for time in times if time > state.floor)
+    if not new:
         return False
-    cells = [by_number[number] for number in sorted(by_number)]
-    kept = [cell for cell in cells[-MAX_CELLS:] if cells[-1][1] - cell[0] <= _REACH_US]
+    old = state.cells
+    if old and new[0] > old[-1][1]:
+        cells = old.copy()
+        for time in new:
+            first = cells[-1][0]
+            if time // width == first // width:
+                cells[-1] = first, time
+            else:
+                cells.append((time, time))
+    else:
+        cells = _merged(old, new, width)
+    kept = cells[-MAX_CELLS:]
+    if kept[-1][1] - kept[0][0] > _REACH_US:
+        kept = [cell for cell in kept if kept[-1][1] - cell[0] <= _REACH_US]
     gone = len(cells) - len(kept)
     if state.alert and gone:
         # A beat of several cells counts with its last one.
         ends = pairwise(cells[: gone + 1])
-        begin = max(state.alert.first, state.cells[0][0] if state.cells else 0)
+        begin = max(state.alert.first, old[0][0] if old else 0)
         state.alert.past += sum(after[0] - cell[1] >= width and cell[0] >= begin for cell, after in ends)
-    changed = kept != state.cells
     state.cells = kept
-    return changed
+    return kept != old
+
+
+def _merged(cells: list[tuple[int, int]], times: list[int], width: int) -> list[tuple[int, int]]:
+    """The cells with these times, which may be anywhere among them."""
+    by_number: dict[int, tuple[int, int]] = {}
+    # Another version of the rule may have had narrower cells.
+    for first, last in [*cells, *((time, time) for time in times)]:
+        known = by_number.get(first // width)
+        by_number[first // width] = (min(known[0], first), max(known[1], last)) if known else (first, last)
+    return [by_number[number] for number in sorted(by_number)]
 
 
 def _beats(state: State, shortest: int) -> list[int]:

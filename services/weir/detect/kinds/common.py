@@ -18,6 +18,9 @@ MAX_HEADS = 256
 class SignalsHeader(NamedTuple):
     """The parts of a signals record that all its partials share.
 
+    Signals of one raw record that do not fit into one record come in several: the id of all but the first ends in `+` and the
+    number of the part. A group is in one of them only.
+
     Of kind alerts, `raw_topic` names all topics that the alerts' events came from, with commas between them; partition and offset
     are those of the signals record that raised the alerts.
     """
@@ -47,6 +50,11 @@ class SignalsHeader(NamedTuple):
     def topics(self) -> list[str]:
         """Raw topics whose progress says what is still to come."""
         return self.raw_topic.split(",") if self.kind == "alerts" else [self.raw_topic]
+
+    @property
+    def part(self) -> int:
+        """Which of the records it is that the signals of one raw record came in; 0 for the first, and mostly the only one."""
+        return int(self.signals_id.partition("+")[2] or 0)
 
     @property
     def log(self) -> str:

@@ -17,7 +17,7 @@ MAX_RELATED = 20
 MAX_SHOWN = 20
 MAX_MEMBER_ALERTS = 20
 MAX_DATASETS = 8
-MAX_LIST_CHARACTERS = 2_000
+MAX_LIST_CHARACTERS = 1_000
 
 
 def fold(episode: Episode, note: Note) -> None:

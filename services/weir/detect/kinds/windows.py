@@ -68,7 +68,7 @@ ALERTS_HOLD_US = 3_600_000_000
 # Beyond these, the ids of the oldest quarter go.
 MAX_SEEN = 4_096
 # Beyond these, the oldest is closed.
-MAX_EPISODES = 16
+MAX_EPISODES = 12
 
 
 def load(value: bytes) -> GroupState:
@@ -155,7 +155,8 @@ def due(state: GroupState, correlation: Correlation) -> int:
     times = [_over(e, correlation) if e.settled else _pause(e, correlation) for e in state.episodes if not e.closed]
     if correlation.at_end:
         times += [_judgement(start, bucket, correlation) for start, bucket in state.buckets.items() if not bucket.judged]
-    return min([*times, state.received + hold_us(correlation)]) + 1
+    # An alert of windows that are judged at their end may be open for longer than slices are kept.
+    return min(times or [state.received + hold_us(correlation)]) + 1
 
 
 def _wait_us(correlation: Correlation) -> int:
@@ -311,7 +312,6 @@ def _touch(
     fold(episode, Note(0, entities={name: value for name, value in state.entities.items() if name not in episode.entities}))
     size = _size(episode, _count(state, episode), correlation)
     if episode.revision and size < 2 * episode.announced:
-        episode.settled = episode.settled and correlation.kind == "event_count"
         return []
     episode.settled = False
     return [_tell(state, episode, "update" if episode.revision else "new", created, correlation, origin)]

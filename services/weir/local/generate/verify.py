@@ -6,6 +6,7 @@ topics. Memory grows with the number of gaps, not of events.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -214,12 +215,21 @@ def raw_stamps(units: Iterable[bytes], run: int, *, flows: bool) -> Iterator[sta
 
 
 def read_topics(
-    settings: ServiceSettings, topics: list[str], since_us: int, oracle: Oracle, run: int, *, flows: bool, silence_s: float = 5.0
+    settings: ServiceSettings,
+    topics: list[str],
+    since_us: int,
+    oracle: Oracle,
+    run: int,
+    *,
+    flows: bool,
+    silence_s: float = 5.0,
+    complete: bool = False,
 ) -> int:
     """Give an oracle what stands in raw or event topics since a time (microseconds UTC, of the records); returns how many records.
 
     Reads until everything that was sent has been found and the ends of the topics are reached, or nothing new has come for
-    `silence_s`. Without a group, and commits nothing.
+        `silence_s`. Of `complete` topics, which nobody writes to any more, it ends where they end. Without a group, and commits
+    nothing.
 
     Raises:
         KafkaException: the cluster does not answer, or a topic does not exist.
@@ -237,15 +247,20 @@ def read_topics(
     records = 0
     try:
         starts = [TopicPartition(topic, number, since_us // 1000) for topic in topics for number in _partitions(consumer, topic)]
-        consumer.assign([_from(consumer, start) for start in offsets_for_times(consumer, starts, 30)])
+        starts = [_from(consumer, start) for start in offsets_for_times(consumer, starts, 30)]
+        consumer.assign(starts)
+        unread = _unread(consumer, starts) if complete else {}
         heard = time.monotonic()
-        while time.monotonic() - heard < silence_s:
+        while time.monotonic() - heard < silence_s and (unread or not complete):
             messages = consumer.consume(500, _POLL_S)
             for message in messages:
                 if message.error() is not None:
                     continue
                 heard = time.monotonic()
                 records += 1
+                where = message.topic(), message.partition()
+                if message.offset() >= unread.get(where, sys.maxsize):
+                    del unread[where]
                 try:
                     name, record = decode.named(message.value(), message.headers())
                 except WireFormatError:
@@ -274,6 +289,12 @@ def _from(consumer: Consumer, start: TopicPartition) -> TopicPartition:
     if start.offset < 0:
         start.offset = watermarks(consumer, TopicPartition(start.topic, start.partition))[1]
     return start
+
+
+def _unread(consumer: Consumer, starts: list[TopicPartition]) -> dict[tuple[str, int], int]:
+    """The last offset of each partition that holds anything from its start on."""
+    ends = [(one, watermarks(consumer, one)[1]) for one in starts]
+    return {(one.topic, one.partition): end - 1 for one, end in ends if one.offset < end}
 
 
 def _at_end(consumer: Consumer) -> bool:

@@ -45,6 +45,7 @@ _RECEIVERS = {
 }
 _DRAIN_SECONDS = 180.0
 _SHORT_SECONDS = 120.0
+_SILENCE_SECONDS = 30.0
 _LOST_PER_KILL_SECONDS = 12.0
 """What a killed receiver may take with it over a protocol without acknowledgement: what was in memory, five seconds of it where
 Kafka has just gone and the spool has not begun; its kernel buffers; and its absence (flows wait three seconds for templates)."""
@@ -314,7 +315,9 @@ def _account(settings: ServiceSettings, sender: _Sender, summary: Path, kills: i
     kind = KINDS[sender.kind]
     oracle = Oracle(sent["run"], expected_of(sent))
     raw = [TopicNames(settings.topic_prefix)[kind.raw_topic]]
-    read_topics(settings, raw, sent["started_at"] - 60_000_000, oracle, sent["run"], flows=kind.raw_topic == "raw.netflow")
+    # The receivers have stopped: what is in the topics now is all there will be.
+    options: dict[str, Any] = {"flows": kind.raw_topic == "raw.netflow", "silence_s": _SILENCE_SECONDS, "complete": True}
+    read_topics(settings, raw, sent["started_at"] - 60_000_000, oracle, sent["run"], **options)
     verdict: Verdict = oracle.verdict()
     total = sum(one.expected.sent for one in verdict.sources)
     seconds = max(1.0, float(sent.get("seconds", 0.0)))
