@@ -157,6 +157,19 @@ def test_the_most_distinct_values_of_a_window_are_what_is_measured(events: list[
     assert max((a["measured"] for a in found), default=0) == (most if most >= 3 else 0)
 
 
+WITHIN_A_WINDOW = st.lists(st.tuples(st.integers(0, 59).map(lambda n: n * SECOND), st.sampled_from("abc"), st.just(1)), max_size=15)
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+@settings(max_examples=60, deadline=None)
+@given(events=WITHIN_A_WINDOW, seed=st.integers(0, 2**32))
+def test_what_a_burst_counts_does_not_depend_on_the_order_in_which_it_comes(kind: str, events: list[Event], seed: int) -> None:
+    shuffled = list(events)
+    random.Random(seed).shuffle(shuffled)
+    first, other = ([(a["event_count"], a["first_seen"]) for a in alerts_of(kind, es, seed)] for es in (sorted(events), shuffled))
+    assert first == other
+
+
 NESTED = (
     "{name: then, correlation: {type: temporal, rules: [main, b], group-by: [user.name], timespan: 10m}}",
     "{name: then_count, correlation: {type: event_count, rules: [main], timespan: 10m, generate: true, condition: {gte: 2}}}",

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections import deque
 from collections.abc import Callable, Iterable
 from operator import itemgetter
 from typing import NamedTuple
@@ -186,7 +187,11 @@ def _steps(correlation: Correlation) -> tuple[list[frozenset[str]], frozenset[st
 
 
 def _ordered(buckets: Buckets, correlation: Correlation) -> Iterable[Window]:
-    """Windows with one event for each step in their order. Events of one time may be in any order."""
+    """Windows with one event for each step in their order. Events of one time may be in any order.
+
+    A window begins with the earliest first step that is within the timespan: what stands between it and a later one is in a window
+    that fires too, and is counted whether it came before or after the window fired.
+    """
     steps, _ = _steps(correlation)
     points = []
     for start, bucket in buckets.items():
@@ -196,6 +201,7 @@ def _ordered(buckets: Buckets, correlation: Correlation) -> Iterable[Window]:
     points.sort(key=itemgetter(0, 1))
     # By step, the latest begin of a chain that has come so far: time and slice.
     begun: list[tuple[int, int] | None] = [None] * len(steps)
+    first_steps = deque((time, start) for time, at, start in points if 0 in at)
     for time, at, start in points:
         for step in reversed(at):
             chain = (time, start) if step == 0 else begun[step - 1]
@@ -203,7 +209,9 @@ def _ordered(buckets: Buckets, correlation: Correlation) -> Iterable[Window]:
                 continue
             begun[step] = max(chain, begun[step] or chain)
             if step == len(steps) - 1:
-                yield Window(begun[step][1], start, len(steps))  # type: ignore[index]
+                while first_steps[0][0] < time - correlation.timespan_us:
+                    first_steps.popleft()
+                yield Window(first_steps[0][1], start, len(steps))
 
 
 def _whole_slices(buckets: Buckets, found: Iterable[Window]) -> Fired:

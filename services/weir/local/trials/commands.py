@@ -135,6 +135,7 @@ def _show_detection(result: dict[str, Any]) -> None:
         "missing": "MISSING where services were killed",
         "invented": "INVENTED where services were killed",
         "counted_otherwise": "COUNTED OTHERWISE where services were killed",
+        "timed_otherwise": "OF OTHER TIMES where services were killed",
         "renamed": "told under another id (docs/trials.md)",
     }
     for name, heading in headings.items():

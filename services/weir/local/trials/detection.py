@@ -132,19 +132,21 @@ def judge(alone: Mapping[str, Told], killed: Mapping[str, Told]) -> dict[str, An
         if twin is not None:
             renamed[one] = {"killed": twin, "summary": told.summary}
             del missing[one], invented[twin]
-    counted = {
-        one: {"alone": told.events, "killed": killed[one].events, "summary": told.summary}
-        for one, told in alone.items()
-        if one in killed and told.events != killed[one].events
-    }
+    both = {one: (alone[one], killed[one]) for one in alone if one in killed}
     return {
         "missing": {one: told.summary for one, told in missing.items()},
         "invented": {one: told.summary for one, told in invented.items()},
         "renamed": renamed,
-        "counted_otherwise": counted,
-        "timed_otherwise": sum(
-            1 for one, told in alone.items() if one in killed and (told.first, told.last) != (killed[one].first, killed[one].last)
-        ),
+        "counted_otherwise": {
+            one: {"alone": mine.events, "killed": theirs.events, "summary": mine.summary}
+            for one, (mine, theirs) in both.items()
+            if mine.events != theirs.events
+        },
+        "timed_otherwise": {
+            one: {"alone": [mine.first, mine.last], "killed": [theirs.first, theirs.last], "summary": mine.summary}
+            for one, (mine, theirs) in both.items()
+            if (mine.first, mine.last) != (theirs.first, theirs.last)
+        },
     }
 
 
@@ -199,6 +201,7 @@ def _run(plan: Plan, folder: Path, say: Say) -> dict[str, Any]:
         supervisor.stop([side.service(source) for side in sides for source in _SOURCES], timeout=20.0)
         meanwhile: dict[str, dict[str, Told]] = {}
         now_us = time.time_ns() // 1000
+        say("all raw records are read; hours pass, so that every alert closes")
         for later in _LATER:
             for side in sides:
                 side.tick(now_us + later)
@@ -217,7 +220,7 @@ def _run(plan: Plan, folder: Path, say: Say) -> dict[str, Any]:
     before = judge(meanwhile["alone"], meanwhile["killed"])
     unraised = _unraised(plan, told["alone"])
     open_still = {which: sum(one.state != "closed" for one in alerts.values()) for which, alerts in told.items()}
-    differs = any(found[what] for what in ("missing", "invented", "counted_otherwise"))
+    differs = any(found[what] for what in ("missing", "invented", "counted_otherwise", "timed_otherwise"))
     return {
         "plan": asdict(plan) | {"rounds": plan.rounds},
         "kills": dict(sorted(kills.items())),
