@@ -15,12 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.detect.test_correlation_vectors import BEGIN, SECOND, documents
-from weir.detect.alerts import Origin
 from weir.detect.engine import Engine
-from weir.detect.loading import load_rules
 from weir.detect.offline import Offline
-from weir.detect.partials import SignalSource
+from weir.detect.reading.loading import load_rules
 from weir.detect.rules import RuleSet
+from weir.detect.signals.partials import SignalSource
+from weir.detect.telling.alerts import Origin
 
 SPAN = 60 * SECOND
 PORT = "destination.port"
@@ -155,6 +155,19 @@ def test_the_most_distinct_values_of_a_window_are_what_is_measured(events: list[
     random.Random(seed).shuffle(shuffled)
     found = alerts_of("value_count", shuffled, seed)
     assert max((a["measured"] for a in found), default=0) == (most if most >= 3 else 0)
+
+
+WITHIN_A_WINDOW = st.lists(st.tuples(st.integers(0, 59).map(lambda n: n * SECOND), st.sampled_from("abc"), st.just(1)), max_size=15)
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+@settings(max_examples=60, deadline=None)
+@given(events=WITHIN_A_WINDOW, seed=st.integers(0, 2**32))
+def test_what_a_burst_counts_does_not_depend_on_the_order_in_which_it_comes(kind: str, events: list[Event], seed: int) -> None:
+    shuffled = list(events)
+    random.Random(seed).shuffle(shuffled)
+    first, other = ([(a["event_count"], a["first_seen"]) for a in alerts_of(kind, es, seed)] for es in (sorted(events), shuffled))
+    assert first == other
 
 
 NESTED = (

@@ -9,10 +9,10 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from weir.detect.alerts import Origin
 from weir.detect.engine import Engine, Marks
 from weir.detect.kinds.common import ALLOWED_LATENESS_US
 from weir.detect.rules import Condition, Correlation, RuleSet
+from weir.detect.telling.alerts import Origin
 
 SECOND = 1_000_000
 BEGIN = 1_790_000_040 * SECOND

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sigma.rule import SigmaRule
 
-from weir.detect.covers import Clue
-from weir.detect.index import MAX_PAIRS, Index
-from weir.detect.loading import load_rules
-from weir.detect.matcher import Compiled, Names, compile_rule, within
-from weir.detect.regexes import literals, searcher
+from weir.detect.matching.covers import Clue
+from weir.detect.matching.index import MAX_PAIRS, Index
+from weir.detect.matching.matcher import Compiled, Names, compile_rule, within
+from weir.detect.matching.regexes import literals, searcher
+from weir.detect.reading.loading import load_rules
 from weir.local.bench.rules import rule_documents, write_rules
 
 _FIELDS = ("event_dataset", "event_module", "event_action", "user_name", "source_ip", "size", "message")
@@ -184,3 +184,10 @@ def test_made_rules_load_and_are_the_same_each_time(tmp_path: Path) -> None:
     assert len(found.rules) == 300
     assert list(rule_documents(300)) == list(rule_documents(300))
     assert list(rule_documents(30, seed=2)) != list(rule_documents(30))
+
+
+def test_a_rule_about_a_number_of_thousands_of_digits_is_filed_as_any_text() -> None:
+    digits = "9" * 5_000
+    index = Index([("it", frozenset({Clue("equals", "user_name", digits)}), {})])
+    assert index.candidates({"user_name": digits}) == ["it"]
+    assert index.candidates({"user_name": "9"}) == []

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sigma.rule import SigmaRule
 
-from weir.detect.matcher import Compiled, Names, UnsupportedError, compile_rule
+from weir.detect.matching.fields import getter
+from weir.detect.matching.matcher import Compiled, Names, UnsupportedError, compile_rule
 
 EVENT: dict[str, Any] = {
     "event_action": "fs_Delete",
@@ -206,3 +207,15 @@ def test_a_plain_value_equals_what_it_says_whatever_the_case(text: str, record: 
     rule = compile_rule(SigmaRule.from_dict(document), Names(str))
     assert rule.matches({"message": text})
     assert rule.matches(record) == (record.get("message", "").lower() == text.lower() and "message" in record)
+
+
+@pytest.mark.parametrize("text", ['{"a":' + "[" * 1000 + '{"b":"x"}' + "]" * 1000 + "}", '{"a":' * 1000 + "1" + "}" * 1000])
+def test_json_nested_a_thousand_deep_is_no_match_and_no_mishap(text: str) -> None:
+    read = getter("document." + "a." * 999 + "b")
+    assert (getter("document.a.b")({"document": text}), read({"document": text})) == (None, None)
+
+
+def test_an_address_with_a_zone_of_any_length_is_none() -> None:
+    found = compiled("  sel: {source.ip|cidr: 'fe80::/10'}\n  condition: sel")
+    assert found.matches({"source_ip": "fe80::1%eth0"})
+    assert not found.matches({"source_ip": "fe80::1%" + "a" * 1000})

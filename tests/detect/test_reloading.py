@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from weir.detect.folder import read_folder, signature_of
-from weir.detect.loading import load_rules
-from weir.detect.reloading import STAYS
+from weir.detect.reading import folder
+from weir.detect.reading.folder import read_folder, signature_of
+from weir.detect.reading.loading import load_rules
+from weir.detect.reading.reloading import STAYS
 from weir.detect.rules import RuleSet
 
 
@@ -224,9 +225,9 @@ def test_the_files_are_read_as_they_stood_at_one_moment(tmp_path: Path, monkeypa
     write(tmp_path, "a.yml", "old")
     write(tmp_path, "b.yml", "old")
     reads = 0
-    whole = Path.read_bytes
+    whole = folder._content
 
-    def read(path: Path) -> bytes:
+    def read(path: str) -> bytes:
         nonlocal reads
         reads += 1
         content = whole(path)
@@ -235,14 +236,14 @@ def test_the_files_are_read_as_they_stood_at_one_moment(tmp_path: Path, monkeypa
             write(tmp_path, "b.yml", "new")
         return content
 
-    monkeypatch.setattr(Path, "read_bytes", read)
+    monkeypatch.setattr(folder, "_content", read)
     assert read_folder(tmp_path) == {"a.yml": b"new", "b.yml": b"new"}
 
 
 def test_a_folder_that_never_stands_still_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, "a.yml", "old")
     reads = iter(range(100))
-    monkeypatch.setattr(Path, "read_bytes", lambda path: b"%d" % next(reads))
+    monkeypatch.setattr(folder, "_content", lambda path: b"%d" % next(reads))
     with pytest.raises(OSError, match="change while they are read"):
         read_folder(tmp_path)
 

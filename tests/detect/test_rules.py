@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from weir.detect.cases import run_cases
-from weir.detect.loading import load_rules
+from weir.detect.reading.folder import MAX_FILE_BYTES
+from weir.detect.reading.loading import load_rules
 from weir.model.topics import DATASETS
+from weir.model.yamlfile import read_yaml
 
 RULE = """title: {title}
 id: {id}
@@ -113,6 +115,30 @@ def test_a_file_that_is_not_yaml_leaves_the_others_alone(tmp_path: Path) -> None
     assert causes(tmp_path, rule(), correlation())[0].startswith("bad.yml:2: not YAML")
     assert len(load_rules(tmp_path).correlations) == 1
     assert len(load_rules(tmp_path).problems) == 2
+
+
+def test_a_key_that_stands_twice_is_named_and_its_rule_alone_is_left_out(tmp_path: Path) -> None:
+    other = rule("event.action: a, event.action: b", "Twice", ID.replace("1", "3"), "twice")
+    assert causes(tmp_path, rule(), correlation(), other) == [
+        "a.yml:19: Twice: line 24: 'event.action' stands twice; first in line 24"
+    ]
+    assert [one.title for one in load_rules(tmp_path).correlations] == ["Many"]
+
+
+def test_aliases_of_aliases_take_neither_time_nor_memory(tmp_path: Path) -> None:
+    rows = "".join(f"k{n}: &k{n} [{', '.join([f'*k{n - 1}'] * 50)}]\n" for n in range(1, 9))
+    (cause,) = causes(tmp_path, f"title: Bomb\nk0: &k0 x\n{rows}detection: {{sel: {{user.name: *k8}}, condition: sel}}\n")
+    assert "aliases" in cause
+    assert len(read_yaml(f"k0: &k0 x\n{rows}").lines) < 300_000
+
+
+def test_a_file_that_is_too_long_or_no_file_leaves_the_others_alone(tmp_path: Path) -> None:
+    (tmp_path / "long.yml").write_bytes(b"#" * (MAX_FILE_BYTES + 10))
+    os.mkfifo(tmp_path / "pipe.yml")
+    (tmp_path / "placeholders.yml").write_bytes(b"#" * (MAX_FILE_BYTES + 10))
+    found = causes(tmp_path, rule(), correlation())
+    assert [cause.partition(": ")[0] for cause in found] == ["long.yml", "pipe.yml", "placeholders.yml"]
+    assert len(load_rules(tmp_path).correlations) == 1
 
 
 def test_a_rule_may_be_in_another_file_than_its_correlation(tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from weir.bus.codec import Decoder, Encoder
-from weir.detect.alerts import Origin
 from weir.detect.kinds import adding
 from weir.detect.kinds import windows as c
 from weir.detect.kinds.common import MAX_HEADS, SignalsHeader
@@ -20,6 +19,7 @@ from weir.detect.kinds.slices import Bucket, Details
 from weir.detect.kinds.state import Episode, GroupState, Note, StateError
 from weir.detect.kinds.windows import advance, due, hold_us, merge
 from weir.detect.rules import Condition, Correlation
+from weir.detect.telling.alerts import Origin
 
 SECOND = 1_000_000
 SPAN = 60 * SECOND

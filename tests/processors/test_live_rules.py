@@ -11,8 +11,8 @@ from typing import Any, cast
 import pytest
 import structlog
 
-from weir.detect import loading
-from weir.detect.reloading import STAYS
+from weir.detect.reading import loading
+from weir.detect.reading.reloading import STAYS
 from weir.ops.settings import SettingsError
 from weir.processors import rules as rules_module
 from weir.processors.detector import Detector

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from weir.detect.case_events import make_record
 from weir.detect.cases import cases_of
-from weir.detect.loading import DEFAULT_RULES, load_rules, parsed_rules
+from weir.detect.reading.loading import DEFAULT_RULES, load_rules, parsed_rules
 from weir.detect.rules import Rule
 from weir.tools.rules_commands import rules_app
 from weir.tools.rules_coverage import coverage, navigator_layer

@@ -1,7 +1,7 @@
 """The rules and suppressions in force, which follow their folder and file: what processors and the detector share.
 
 The folder is looked at every `WEIR_RULES_POLL_SECONDS`. What has changed is read, judged and compiled in a thread, and taken over
-by the event loop between two records. Rules that have become bad stay as they were (`detect.reloading`); a folder that is gone or
+by the event loop between two records. Rules that have become bad stay as they were (`reading.reloading`); a folder that is gone or
 empty, and a file of suppressions with a mistake, change nothing. Each is said once.
 """
 
@@ -15,11 +15,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple, NoReturn
 
-from weir.detect.folder import Signature, read_folder, signature_of
-from weir.detect.loading import DEFAULT_RULES, load_rules
-from weir.detect.partials import SignalSource
+from weir.detect.reading.folder import Signature, read_folder, signature_of
+from weir.detect.reading.loading import DEFAULT_RULES, load_rules
 from weir.detect.rules import Problem, RuleSet
-from weir.detect.suppressions import NOTHING, Suppressions, SuppressionsError, load_suppressions
+from weir.detect.signals.partials import SignalSource
+from weir.detect.telling.suppressions import NOTHING, Suppressions, SuppressionsError, load_suppressions
 from weir.ops import logging as ops_logging
 from weir.ops import telemetry
 from weir.ops.settings import SettingsError

@@ -14,7 +14,7 @@ from rich.console import Console
 
 if TYPE_CHECKING:
     from weir.detect.rules import RuleSet
-    from weir.detect.suppressions import Suppressions
+    from weir.detect.telling.suppressions import Suppressions
 
 __all__ = [
     "EXIT_FOUND",
@@ -79,7 +79,7 @@ def output() -> Console:
 
 def load(folder: Path | None) -> RuleSet:
     """The rules of a folder. Exit 2 where there is none."""
-    from weir.detect.loading import load_rules  # noqa: PLC0415
+    from weir.detect.reading.loading import load_rules  # noqa: PLC0415
 
     try:
         return load_rules(folder)
@@ -91,8 +91,8 @@ def suppressions_of(rule_set: RuleSet, folder: Path | None, file: Path | None) -
     """What an operator does not want to hear of, for this rule set. Raises SuppressionsError with every mistake."""
     import time  # noqa: PLC0415
 
-    from weir.detect.folder import SUPPRESSIONS  # noqa: PLC0415
-    from weir.detect.suppressions import NOTHING, load_suppressions  # noqa: PLC0415
+    from weir.detect.reading.folder import SUPPRESSIONS  # noqa: PLC0415
+    from weir.detect.telling.suppressions import NOTHING, load_suppressions  # noqa: PLC0415
 
     if file is None and folder is not None and (beside := folder / SUPPRESSIONS).is_file():
         file = beside
@@ -101,7 +101,7 @@ def suppressions_of(rule_set: RuleSet, folder: Path | None, file: Path | None) -
 
 def with_suppressions(rule_set: RuleSet, folder: Path | None, file: Path | None) -> tuple[RuleSet, Suppressions]:
     """The rule set without the events that an allow-list takes out, and the suppressions. Exit 2 for mistakes in them."""
-    from weir.detect.suppressions import SuppressionsError  # noqa: PLC0415
+    from weir.detect.telling.suppressions import SuppressionsError  # noqa: PLC0415
 
     try:
         suppressions = suppressions_of(rule_set, folder, file)

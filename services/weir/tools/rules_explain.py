@@ -14,14 +14,14 @@ from sigma.conditions import ConditionAND, ConditionIdentifier, ConditionNOT, Co
 from sigma.exceptions import SigmaError
 from sigma.rule import SigmaDetection, SigmaDetectionItem, SigmaDetections, SigmaRule
 
-from weir.detect.fields import getter
-from weir.detect.index import Index
-from weir.detect.logsources import LogSource, datasets_of
-from weir.detect.matcher import Names, UnsupportedError, compile_rule, within
-from weir.detect.partials import group_text
-from weir.detect.placeholders import NO_PLACEHOLDERS, Placeholders
+from weir.detect.matching.fields import getter
+from weir.detect.matching.index import Index
+from weir.detect.matching.matcher import Names, UnsupportedError, compile_rule, within
+from weir.detect.reading.logsources import LogSource, datasets_of
+from weir.detect.reading.placeholders import NO_PLACEHOLDERS, Placeholders
 from weir.detect.rules import Correlation, Rule, RuleSet, Variant
-from weir.detect.sentences import condition_text
+from weir.detect.signals.partials import group_text
+from weir.detect.telling.sentences import condition_text
 from weir.enrich.filters.rules import fields_of
 from weir.model.topics import DATASETS
 from weir.tools.filter_trial import as_read

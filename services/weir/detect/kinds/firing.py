@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections import deque
 from collections.abc import Callable, Iterable
 from operator import itemgetter
 from typing import NamedTuple
 
-from weir.detect.gathering import Carried
 from weir.detect.kinds.slices import Bucket
 from weir.detect.rules import Condition, Correlation, Expression, ordered_steps
+from weir.detect.signals.gathering import Carried
 
 __all__ = ["Fired", "Window", "fired", "holds", "judge"]
 
@@ -43,7 +44,10 @@ class Fired(NamedTuple):
 
 def holds(condition: Condition, value: float) -> bool:
     """Whether a value satisfies a condition."""
-    op, number, _ = condition
+    return _compares(condition.op, condition.number, value) and (condition.upper is None or _compares(*condition.upper, value))
+
+
+def _compares(op: str, number: float, value: float) -> bool:
     if op == "gte":
         return value >= number
     if op == "gt":
@@ -183,7 +187,11 @@ def _steps(correlation: Correlation) -> tuple[list[frozenset[str]], frozenset[st
 
 
 def _ordered(buckets: Buckets, correlation: Correlation) -> Iterable[Window]:
-    """Windows with one event for each step in their order. Events of one time may be in any order."""
+    """Windows with one event for each step in their order. Events of one time may be in any order.
+
+    A window begins with the earliest first step that is within the timespan: what stands between it and a later one is in a window
+    that fires too, and is counted whether it came before or after the window fired.
+    """
     steps, _ = _steps(correlation)
     points = []
     for start, bucket in buckets.items():
@@ -193,6 +201,7 @@ def _ordered(buckets: Buckets, correlation: Correlation) -> Iterable[Window]:
     points.sort(key=itemgetter(0, 1))
     # By step, the latest begin of a chain that has come so far: time and slice.
     begun: list[tuple[int, int] | None] = [None] * len(steps)
+    first_steps = deque((time, start) for time, at, start in points if 0 in at)
     for time, at, start in points:
         for step in reversed(at):
             chain = (time, start) if step == 0 else begun[step - 1]
@@ -200,7 +209,9 @@ def _ordered(buckets: Buckets, correlation: Correlation) -> Iterable[Window]:
                 continue
             begun[step] = max(chain, begun[step] or chain)
             if step == len(steps) - 1:
-                yield Window(begun[step][1], start, len(steps))  # type: ignore[index]
+                while first_steps[0][0] < time - correlation.timespan_us:
+                    first_steps.popleft()
+                yield Window(first_steps[0][1], start, len(steps))
 
 
 def _whole_slices(buckets: Buckets, found: Iterable[Window]) -> Fired:

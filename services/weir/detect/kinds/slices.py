@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from weir.detect.gathering import MAX_NUMBERS, MAX_SUM, Carried
+from weir.detect.signals.gathering import MAX_NUMBERS, MAX_SUM, Carried
 
 __all__ = ["Bucket", "Details"]
 

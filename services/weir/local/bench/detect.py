@@ -22,9 +22,9 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from weir.bus.codec import Encoder
-from weir.detect.loading import load_rules
-from weir.detect.partials import SignalSource
+from weir.detect.reading.loading import load_rules
 from weir.detect.rules import RuleSet
+from weir.detect.signals.partials import SignalSource
 from weir.enrich.direction import own_networks
 from weir.local.bench.rules import write_rules
 from weir.local.generate.beats import BeatsUnits
@@ -233,8 +233,12 @@ def _measure(name: str, batches: Batches, process: Process, sets: list[_Set], ro
             return [source.signals(outcome.events, _PARTITIONS) for outcome in outcomes]
 
         found = [partials for by_partition in match() for partials in by_partition.values()]
+
+        def encode(found: list[list[dict[str, Any]]] = found) -> list[bytes]:
+            return [_ENCODE(_HEAD | {"partials": partials}) for partials in found]
+
         seconds = min(_seconds(match) for _ in range(rounds))
-        encoding = min(_seconds(lambda found=found: [_ENCODE(_HEAD | {"partials": some}) for some in found]) for _ in range(rounds))
+        encoding = min(_seconds(encode) for _ in range(rounds))
         costs.append(
             Cost(
                 name,

@@ -20,7 +20,7 @@ from weir.local.generate.units import MALFORMED, NAMES, Dice, Unit, iso_second
 from weir.protocols import qumulo
 from weir.protocols.netflow.encode import DataSet, Message, encode, ipv4
 
-__all__ = ["Attack", "AttackUnits", "Expected", "Sender", "Step", "attacks", "dead_letters"]
+__all__ = ["DEAD_UNITS", "Attack", "AttackUnits", "Expected", "Sender", "Step", "attacks", "dead_letters"]
 
 Sender = Literal["syslog", "netflow", "beats"]
 
@@ -35,7 +35,8 @@ _SENSORS: Final = Source("127.0.0.1", "", "counted", "beats", 0)
 _DOMAIN: Final = 9
 _FLOWS_OF_A_DATAGRAM: Final = 14
 _BEATS: Final = 20
-_DEAD_UNITS: Final = 1_050
+DEAD_UNITS: Final = 1_050
+"""Lines of the sender whose format nobody can read."""
 
 
 class Flow(NamedTuple):
@@ -114,7 +115,7 @@ def dead_letters() -> Attack:
 
     def lines(now_us: int) -> list[Step]:
         head = f"<134>{iso_second(now_us // SECOND)}+00:00 {_BROKEN.host} CEF:0|Kemp|LM|1.0|11|Request"
-        return [Step("syslog", _BROKEN, Unit(head.encode(), MALFORMED))] * _DEAD_UNITS
+        return [Step("syslog", _BROKEN, Unit(head.encode(), MALFORMED))] * DEAD_UNITS
 
     return Attack("unreadable sender", "pipeline", (Expected("pipeline_dead_letters_many", (_BROKEN.address,)),), lines)
 

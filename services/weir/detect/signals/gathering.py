@@ -108,7 +108,8 @@ def carried_by(correlation: Correlation) -> Carried:
         exact = not correlation.at_end and 1 < correlation.threshold <= MAX_EXACT_COUNT
         return Carried(times=int(correlation.threshold)) if exact else Carried()
     if kind == "value_count":
-        return Carried(values=max(MAX_VALUES, math.ceil(correlation.threshold)), shown=SHOWN)
+        most = max(correlation.threshold, correlation.condition.upper[1] if correlation.condition.upper else 0)
+        return Carried(values=max(MAX_VALUES, math.ceil(most)), shown=SHOWN)
     if kind in {"value_sum", "value_avg"}:
         return Carried(sums=True)
     if kind in {"value_percentile", "value_median"}:

@@ -27,9 +27,9 @@ from sigma.types import (
     TimestampPart,
 )
 
-from weir.detect.covers import Clue, Cover, any_of, network_head
-from weir.detect.fields import fold, text_of
-from weir.detect.regexes import literals, searcher
+from weir.detect.matching.covers import Clue, Cover, any_of, network_head
+from weir.detect.matching.fields import fold, text_of
+from weir.detect.matching.regexes import Search, literals, searcher
 
 __all__ = ["UTC", "UnsupportedError", "ValueTest", "any_value", "number_of", "only_texts", "plain_text", "regex_of", "text_pattern"]
 
@@ -223,7 +223,20 @@ def _cased_test(text: str, open_left: bool, open_right: bool) -> ValueTest:
 
 def text_pattern(value: SigmaString, *, whole: bool) -> ValueTest:
     """A text with wildcards that no simpler test serves; `whole`: all of the value, else anywhere in it."""
-    cased = isinstance(value, SigmaCasedString)
+    if isinstance(value, SigmaCasedString):
+        search = _wildcards(value, str, whole=whole, cased=True)
+        return lambda found: search(text_of(found))
+    as_written, folded = _wildcards(value, str, whole=whole), _wildcards(value, fold, whole=whole)
+
+    def test(found: Any) -> bool:
+        text = text_of(found)
+        # Folding may make two characters of one, of which `?` stands for the one that is written.
+        return folded(text) if text.isascii() else as_written(text) or folded(fold(text))
+
+    return test
+
+
+def _wildcards(value: SigmaString, change: Callable[[str], str], *, whole: bool, cased: bool = False) -> Search:
     pieces = []
     for part in _joined(value):
         if part == _STAR:
@@ -231,10 +244,9 @@ def text_pattern(value: SigmaString, *, whole: bool) -> ValueTest:
         elif part == SpecialChars.WILDCARD_SINGLE:
             pieces.append(".")
         else:
-            pieces.append("".join(f"\\x{{{ord(c):x}}}" if not c.isalnum() else c for c in _literal(part)))
+            pieces.append("".join(c if c.isalnum() else f"\\x{{{ord(c):x}}}" for c in change(_literal(part))))
     pattern = "".join(pieces)
-    search = searcher(f"\\A(?:{pattern})\\z" if whole else pattern, ignore_case=not cased, dot_all=True)
-    return lambda found: search(text_of(found))
+    return searcher(f"\\A(?:{pattern})\\z" if whole else pattern, ignore_case=not cased, dot_all=True)
 
 
 def _text_cover(value: SigmaString, name: str) -> Cover:
@@ -268,11 +280,15 @@ def _cidr_test(network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> ValueT
     version = network.version
 
     def test(found: Any) -> bool:
-        if found.__class__ is not str or (address := _address(found)) is None:
+        if found.__class__ is not str or len(found) > _LONGEST_ADDRESS or (address := _address(found)) is None:
             return False
         return address[0] == version and first <= address[1] <= last
 
     return test
+
+
+_LONGEST_ADDRESS: Final = 64
+"""Characters; longer text is none. With a zone an address may have any length, and thousands are remembered."""
 
 
 @lru_cache(maxsize=4_096)

@@ -20,6 +20,7 @@ from sigma.conditions import (
     ConditionOR,
     ConditionValueExpression,
 )
+from sigma.modifiers import SigmaWideModifier, modifier_mapping
 from sigma.rule import SigmaRule
 from sigma.types import (
     SigmaCasedString,
@@ -32,12 +33,15 @@ from sigma.types import (
     SigmaString,
 )
 
-from weir.detect.covers import KEYWORDS, Clue, Cover, all_of, any_of
-from weir.detect.fields import Getter, fold, getter, text_of
-from weir.detect.placeholders import NO_PLACEHOLDERS, Placeholders
-from weir.detect.values import UTC, UnsupportedError, any_value, only_texts, plain_text, regex_of, text_pattern
+from weir.detect.matching.covers import KEYWORDS, Clue, Cover, all_of, any_of
+from weir.detect.matching.fields import Getter, fold, getter, text_of
+from weir.detect.matching.values import UTC, UnsupportedError, any_value, only_texts, plain_text, regex_of, text_pattern
+from weir.detect.reading.placeholders import NO_PLACEHOLDERS, Placeholders
 
 __all__ = ["Compiled", "Names", "Predicate", "UnsupportedError", "compile_rule", "event_text", "texts_of", "within"]
+
+# The specification has both names, pySigma 2.0.1 the older one alone.
+modifier_mapping.setdefault("utf16le", SigmaWideModifier)
 
 Record = dict[str, Any]
 Predicate = Callable[[Record], bool]

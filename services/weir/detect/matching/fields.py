@@ -93,12 +93,18 @@ def _parsed(text: str) -> Any:
     return value
 
 
-def _entry(found: Any, key: str) -> Any:
+_DEEPEST: Final = 64
+"""Lists and objects within each other that a name is looked for in; senders may nest a thousand. Nothing is found below."""
+
+
+def _entry(found: Any, key: str, depth: int = 0) -> Any:
     """What stands under a dotted key: the longest name that is there is taken whole, the rest is looked up within it."""
+    if depth > _DEEPEST:
+        return None
     if found.__class__ is str:
         found = _parsed(found)
     if isinstance(found, list):
-        entries = [entry for item in found if (entry := _entry(item, key)) is not None]
+        entries = [entry for item in found if (entry := _entry(item, key, depth + 1)) is not None]
         return [one for entry in entries for one in (entry if isinstance(entry, list) else (entry,))] or None
     if not isinstance(found, Mapping):
         return None
@@ -108,7 +114,7 @@ def _entry(found: Any, key: str) -> Any:
     cut = key.rfind(".")
     while cut > 0:
         if (inner := found.get(key[:cut])) is not None:
-            return _entry(inner, key[cut + 1 :])
+            return _entry(inner, key[cut + 1 :], depth + 1)
         cut = key.rfind(".", 0, cut)
     return None
 

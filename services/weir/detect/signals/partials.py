@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from weir.detect.fields import Getter, getter
-from weir.detect.gathering import (
+from weir.detect.matching.fields import Getter, getter
+from weir.detect.matching.index import Index
+from weir.detect.rules import Correlation, Member, RuleSet, Source, Variant
+from weir.detect.signals.gathering import (
     HASH_BYTES,
     MAX_EVIDENCE,
     MAX_RECORD_HASHES,
@@ -24,9 +26,7 @@ from weir.detect.gathering import (
     value_hash,
     values_of,
 )
-from weir.detect.index import Index
-from weir.detect.packed import Packing
-from weir.detect.rules import Correlation, Member, RuleSet, Source, Variant
+from weir.detect.signals.packed import Packing
 from weir.model.ids import stable_id
 
 __all__ = [

@@ -17,10 +17,10 @@ from typing import Any, Final, Generic, TypeVar
 
 import ahocorasick_rs
 
-from weir.detect.covers import KEYWORDS, Clue, Cover, network_head
-from weir.detect.fields import fold, getter, text_of
-from weir.detect.matcher import event_text
-from weir.detect.values import number_of
+from weir.detect.matching.covers import KEYWORDS, Clue, Cover, network_head
+from weir.detect.matching.fields import fold, getter, text_of
+from weir.detect.matching.matcher import event_text
+from weir.detect.matching.values import number_of
 
 __all__ = ["Index"]
 
@@ -156,7 +156,8 @@ class _Limits:
 
 def _is_whole(text: str) -> bool:
     """Whether this is how a whole number is written."""
-    return text.removeprefix("-").isdecimal() and text.isascii() and str(int(text)) == text
+    # Longer ones are in no integer field, and beyond 4,300 digits Python refuses to read them.
+    return len(text) < 20 and text.removeprefix("-").isdecimal() and text.isascii() and str(int(text)) == text
 
 
 def _by_text(filed: list[tuple[Clue, int]], kind: str) -> dict[str, tuple[int, ...]]:

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-__all__ = ["SUPPRESSIONS", "Contents", "Signature", "read_folder", "signature_of"]
+__all__ = ["MAX_FILES", "MAX_FILE_BYTES", "SUPPRESSIONS", "Contents", "Signature", "read_folder", "signature_of"]
 
 SUPPRESSIONS: Final = "suppressions.yml"
 """A file at the top of a folder that may be kept beside the rules and holds none."""
+
+MAX_FILE_BYTES: Final = 1_000_000
+"""Of one file; of a longer one no more than one byte beyond that is read, so that it can be told."""
+
+MAX_FILES: Final = 20_000
+"""A folder with more is refused as a whole: it is more likely the root of a disk than one of rules."""
 
 MAX_ATTEMPTS: Final = 5
 """Times a folder is read before it is said to be changing all the while."""
@@ -30,7 +38,7 @@ def read_folder(root: Path) -> dict[str, bytes | OSError]:
 
     Raises:
         FileNotFoundError: there is no such folder.
-        OSError: it cannot be listed, or does not stand still.
+        OSError: it cannot be listed, has more than MAX_FILES, or does not stand still.
     """
     before = _read(root)
     for _ in range(MAX_ATTEMPTS):
@@ -65,10 +73,18 @@ def _read(root: Path) -> dict[str, bytes | OSError]:
     contents: dict[str, bytes | OSError] = {}
     for path, name in _files(root):
         try:
-            contents[name] = Path(path).read_bytes()
+            contents[name] = _content(path)
         except OSError as error:
             contents[name] = error
     return contents
+
+
+def _content(path: str) -> bytes:
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        # A pipe would keep its reader waiting.
+        raise OSError(errno.EINVAL, "not a regular file")
+    with open(path, "rb") as file:
+        return file.read(MAX_FILE_BYTES + 1)
 
 
 def _files(root: Path) -> Iterator[tuple[str, str]]:
@@ -83,6 +99,8 @@ def _files(root: Path) -> Iterator[tuple[str, str]]:
     for folder, folders, names in os.walk(root, onerror=unlisted):
         folders[:] = [name for name in folders if not name.startswith(".")]
         found += [os.path.join(folder, name) for name in names if name.endswith((".yml", ".yaml")) and not name.startswith(".")]
+        if len(found) > MAX_FILES:
+            raise OSError(f"{root}: has more than {MAX_FILES} YAML files; WEIR_RULES_DIR must name a folder of rules")
     for path in sorted(found):
         yield path, path[top:].replace(os.sep, "/")
 

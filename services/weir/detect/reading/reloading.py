@@ -85,9 +85,9 @@ def _raws(ids: set[str], loaded: Loaded) -> dict[str, Mapping[str, Any]]:
             documents = read_documents(content.decode("utf-8-sig"))
         except ValueError:  # not UTF-8, or not YAML
             continue
-        for _, document in documents:
-            if isinstance(document, dict) and (identity := _id_of(document)) in ids:
-                found.setdefault(identity, document)
+        for document in documents:
+            if isinstance(document.value, dict) and (identity := _id_of(document.value)) in ids:
+                found.setdefault(identity, document.value)
     return found
 
 

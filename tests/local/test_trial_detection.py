@@ -1,0 +1,93 @@
+"""The detection trial in its short form: attacks on two installations, one of which is killed; and how it judges."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from weir.local.trials.detection import Kill, Plan, Told, judge, run_detection, schedule
+
+SERVICES = {"detector", "syslog", "netflow", "beats"}
+
+
+def told(events: int = 5, **values: object) -> Told:
+    known = {"rule": "r", "group": (("user", "eve"),), "entities": frozenset({"eve"}), "summary": "s", "first": 1, "last": 2}
+    return Told(**known | {"events": events, "state": "closed"} | values)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_even_a_short_trial_kills_the_detector_and_a_processor_again_and_again(seed: int) -> None:
+    kills = schedule(Plan(seconds=20, seed=seed))
+    assert {kill.service == "detector" for kill in kills[:2]} == {True, False}
+    assert kills == sorted(kills)
+    assert len(kills) >= 3
+    assert all(0 < kill.at < 20 for kill in kills)
+
+
+def test_a_long_trial_kills_every_service_often_and_by_its_seed() -> None:
+    kills = schedule(Plan(seconds=600, seed=1))
+    assert len(kills) > 100
+    assert all([kill.service for kill in kills].count(service) > 10 for service in SERVICES)
+    assert kills == schedule(Plan(seconds=600, seed=1))
+    assert kills != schedule(Plan(seconds=600, seed=2))
+
+
+@pytest.mark.parametrize(("due", "published"), [(3.9, 3.9), (4.0, 4.7), (4.5, 4.7), (4.8, 4.8)])
+def test_what_is_due_in_the_second_before_a_kill_comes_all_at_once_just_before_it(due: float, published: float) -> None:
+    assert Kill(5.0, "detector", 0.3).publishes_at(due) == pytest.approx(published)
+
+
+def test_a_long_trial_has_no_more_rounds_than_the_mix_has_addresses_for() -> None:
+    assert [Plan(seconds=seconds).rounds for seconds in (15, 20, 600, 1000)] == [1, 1, 30, 50]
+
+
+def test_the_same_alerts_with_the_same_counts_differ_in_nothing() -> None:
+    alerts = {"1": told(), "2": told(7, rule="q")}
+    assert not any(judge(alerts, dict(alerts)).values())
+
+
+def test_an_alert_of_one_run_alone_is_missing_or_invented() -> None:
+    found = judge({"1": told(), "2": told(rule="lost")}, {"1": told(), "3": told(rule="made up")})
+    assert (list(found["missing"]), list(found["invented"])) == (["2"], ["3"])
+    assert not found["renamed"]
+
+
+def test_another_count_under_the_same_id_is_counted_otherwise() -> None:
+    found = judge({"1": told(5)}, {"1": told(6)})
+    assert {key: found["counted_otherwise"]["1"][key] for key in ("alone", "killed")} == {"alone": 5, "killed": 6}
+    assert not found["missing"]
+    assert not found["invented"]
+
+
+def test_another_time_under_the_same_id_is_timed_otherwise() -> None:
+    assert list(judge({"1": told()}, {"1": told(last=3)})["timed_otherwise"]) == ["1"]
+
+
+def test_the_same_events_of_the_same_group_under_another_id_are_renamed_once() -> None:
+    found = judge({"1": told()}, {"2": told(), "3": told()})
+    assert found["renamed"]["1"]["killed"] == "2"
+    assert not found["missing"]
+    assert list(found["invented"]) == ["3"]
+
+
+@pytest.mark.parametrize("other", [told(6), told(rule="q"), told(group=(("user", "bob"),)), told(first=0)])
+def test_an_alert_about_anything_else_is_not_a_renamed_one(other: Told) -> None:
+    found = judge({"1": told()}, {"2": other})
+    assert not found["renamed"]
+    assert (list(found["missing"]), list(found["invented"])) == (["1"], ["2"])
+
+
+@pytest.mark.e2e
+@pytest.mark.timeout(300)
+def test_killed_at_random_it_tells_the_alerts_of_an_undisturbed_run(tmp_path: Path) -> None:
+    """Takes some 60 s: two installations that start, 20 s of attacks, and the reading to the end."""
+    said: list[str] = []
+    result = run_detection(Plan(seconds=20, seed=1), tmp_path, said.append)
+    assert result["kills"]["detector"] >= 1
+    assert sum(result["kills"].values()) > result["kills"]["detector"]
+    assert not result["unraised"]
+    assert not any(result[what] for what in ("missing", "invented", "renamed", "counted_otherwise", "timed_otherwise"))
+    assert not any(result["open_still"].values())
+    assert result["ok"], said
+    assert result["alerts"]["alone"] >= 13
