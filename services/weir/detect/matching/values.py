@@ -374,6 +374,8 @@ _EPOCH: Final = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 def _part(part: TimestampPart, zone: ZoneInfo) -> Callable[[Any], float | None]:
     read = _READ[part]
 
+    # A rule that lists nine hours asks nine times of one event. Typed, since true is no time and equals 1.
+    @lru_cache(maxsize=64, typed=True)
     def of(found: Any) -> float | None:
         """Of microseconds since 1970, or of ISO 8601 text; one without an offset is UTC."""
         try:
