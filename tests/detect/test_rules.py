@@ -119,7 +119,9 @@ def test_a_file_that_is_not_yaml_leaves_the_others_alone(tmp_path: Path) -> None
 
 def test_a_key_that_stands_twice_is_named_and_its_rule_alone_is_left_out(tmp_path: Path) -> None:
     other = rule("event.action: a, event.action: b", "Twice", ID.replace("1", "3"), "twice")
-    assert causes(tmp_path, rule(), correlation(), other) == ["a.yml:19: Twice: line 24: 'event.action' stands twice; first in line 24"]
+    assert causes(tmp_path, rule(), correlation(), other) == [
+        "a.yml:19: Twice: line 24: 'event.action' stands twice; first in line 24"
+    ]
     assert [one.title for one in load_rules(tmp_path).correlations] == ["Many"]
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-__all__ = ["MAX_FILE_BYTES", "MAX_FILES", "SUPPRESSIONS", "Contents", "Signature", "read_folder", "signature_of"]
+__all__ = ["MAX_FILES", "MAX_FILE_BYTES", "SUPPRESSIONS", "Contents", "Signature", "read_folder", "signature_of"]
 
 SUPPRESSIONS: Final = "suppressions.yml"
 """A file at the top of a folder that may be kept beside the rules and holds none."""
