@@ -163,7 +163,6 @@ def _run(plan: Plan, folder: Path, say: Say) -> dict[str, Any]:
         say(f"Kafka at {kafka.bootstrap_servers}, two installations; {plan.rounds} rounds of attacks in {plan.seconds:.0f} s")
         units = _attack(plan, [side.settings for side in sides], supervisor, kills, say)
         say("all is sent; the processors read to the end")
-        supervisor.wait_ready(list(supervisor.services), 60)
         for side in sides:
             side.open()
         _wait("raw topics", lambda: all(side.has_read_raw() for side in sides))
