@@ -31,7 +31,8 @@ correlation: {type: event_count, rules: [many], timespan: 1h, condition: {gte: 3
 def deletion(number: int, user: str) -> dict[str, Any]:
     return {
         "event_id": f"{'0' * 32}-{number}-0", "timestamp": BEGIN + number * 100_000, "event_created": BEGIN,
-        "event_module": "qumulo", "event_action": "fs_delete", "user_id": user, "raw_topic": "raw", "raw_partition": 0, "raw_offset": number,
+        "event_module": "qumulo", "event_action": "fs_delete", "user_id": user,
+        "raw_topic": "raw", "raw_partition": 0, "raw_offset": number,
     }  # fmt: skip
 
 
