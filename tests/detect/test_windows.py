@@ -289,8 +289,10 @@ def test_memory_of_a_group_is_bounded_and_nothing_is_counted_twice(monkeypatch: 
 
 def test_many_slices_and_much_evidence_stay_bounded() -> None:
     group = Group()
-    for i in range(300):
-        group.add(*((i * 1000 + j * 100, 1) for j in range(9)), received=0)
+    for i in range(24):
+        group.add(*(((i * 50 + j) * 100, 1) for j in range(50)), received=0)
+    assert group.state is not None
+    assert len(group.state.buckets) == c.MAX_BUCKETS
     group.add(*((j / 10, 3) for j in range(50)), received=0)
     assert group.state is not None
     assert len(group.state.buckets) <= c.MAX_BUCKETS

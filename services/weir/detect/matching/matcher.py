@@ -305,7 +305,7 @@ def _of_any_element(name: str, test: Callable[[Any], bool], texts: frozenset[str
     def any_of_it(found: Any) -> bool:
         if isinstance(found, (list, tuple)):
             return any(test(item) for item in found if item is not None and not isinstance(item, (dict, list)))
-        return found is not None and not isinstance(found, dict) and test(found)
+        return not isinstance(found, dict) and test(found)
 
     # The commonest forms take one call for an event. A plain field that holds an empty list has no element either way.
     plain = name.replace("_", "").isalnum()
@@ -315,7 +315,7 @@ def _of_any_element(name: str, test: Callable[[Any], bool], texts: frozenset[str
             found = record.get(name)
             if found.__class__ is str:
                 return found.casefold() in texts
-            return any_of_it(found)
+            return found is not None and any_of_it(found)
 
         return one_of
     if plain:
@@ -324,7 +324,7 @@ def _of_any_element(name: str, test: Callable[[Any], bool], texts: frozenset[str
             found = record.get(name)
             if found.__class__ is str or found.__class__ is int:
                 return test(found)
-            return any_of_it(found)
+            return found is not None and any_of_it(found)
 
         return of_plain
 

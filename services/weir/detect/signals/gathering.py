@@ -141,7 +141,7 @@ def value_hash(text: str) -> int:
 
 def group_text(value: Any) -> str:
     """A group-by value as text; a missing one is empty, so that events without it form a group of their own."""
-    return _text(value)[:MAX_GROUP_CHARACTERS]
+    return (value if value.__class__ is str else _text(value))[:MAX_GROUP_CHARACTERS]
 
 
 def _text(value: Any) -> str:
