@@ -115,7 +115,7 @@ def _read(
         if isinstance(content, OSError):
             problems.append(Problem(name, 0, "", f"cannot be read: {content.strerror}", whole=True))
             continue
-        digest.update(f"{len(name)} {name} {len(content)} ".encode() + content)
+        digest.update(f"{len(name)} {name} {len(content)} ".encode("utf-8", "surrogateescape") + content)
         if len(content) > MAX_FILE_BYTES:
             problems.append(Problem(name, 0, "", f"more than the {MAX_FILE_BYTES} bytes that a file of rules may have", whole=True))
         elif name == FILE_NAME:
