@@ -11,8 +11,8 @@ from typing import Any, Final, TypeVar
 
 from bench.inputs import LOADS, RECEIVED_US, Load
 from weir.bus.codec import Decoder, Encoder
-from weir.detect.loading import load_rules
-from weir.detect.partials import SignalSource
+from weir.detect.reading.loading import load_rules
+from weir.detect.signals.partials import SignalSource
 from weir.model.batch import RawBatch
 from weir.processors import beats, netflow, syslog
 from weir.processors.outcome import Outcome, RawCoordinates

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.detect.test_engine import Kafka, run, tick
-from weir.detect.alerts import Origin
 from weir.detect.engine import Engine
-from weir.detect.gathering import value_hash
 from weir.detect.kinds import OwnKind, kind_of
 from weir.detect.rules import Correlation, Member, RuleSet, Source
+from weir.detect.signals.gathering import value_hash
+from weir.detect.telling.alerts import Origin
 
 SECOND = 1_000_000
 MINUTE, HOUR, DAY, WEEK = 60 * SECOND, 3_600 * SECOND, 86_400 * SECOND, 7 * 86_400 * SECOND

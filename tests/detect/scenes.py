@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import orjson
 import yaml
 
-from weir.detect.loading import DEFAULT_RULES, load_rules
 from weir.detect.offline import Offline
+from weir.detect.reading.loading import DEFAULT_RULES, load_rules
 from weir.detect.rules import RuleSet
 from weir.model.batch import RawBatch
 from weir.processors import beats, syslog

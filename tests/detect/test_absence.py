@@ -14,7 +14,7 @@ from tests.detect.own_kinds import BEGIN, DAY, MINUTE, SECOND, Detection, after_
 from tests.detect.test_engine import tick
 from weir.detect.kinds import absence
 from weir.detect.kinds.state import StateError
-from weir.detect.matcher import UnsupportedError
+from weir.detect.matching.matcher import UnsupportedError
 
 RULE = rule(absence, "absence", after="15m")
 

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from weir.bus.codec import Decoder, Encoder
-from weir.detect.alerts import MAX_RELATED, Origin, Told, alert_record, relate
-from weir.detect.attack import attack_of, tactic_id, technique_name
-from weir.detect.loading import load_rules
-from weir.detect.logsources import DEFAULT_ENTITIES
+from weir.detect.reading.attack import attack_of, tactic_id, technique_name
+from weir.detect.reading.loading import load_rules
+from weir.detect.reading.logsources import DEFAULT_ENTITIES
 from weir.detect.rules import Condition, Correlation, Member, Rule, Source
-from weir.detect.sentences import MAX_SUMMARY_CHARACTERS, condition_text, duration_text, field_words, quantity_text
+from weir.detect.telling.alerts import MAX_RELATED, Origin, Told, alert_record, relate
+from weir.detect.telling.sentences import MAX_SUMMARY_CHARACTERS, condition_text, duration_text, field_words, quantity_text
 from weir.model.entities import ENTITIES
 from weir.model.schemas import latest
 

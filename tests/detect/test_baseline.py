@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.detect.own_kinds import BEGIN, DAY, HOUR, MINUTE, SECOND, Detection, after_kills, log_of, partial, rule, stands
 from weir.detect.kinds import baseline
 from weir.detect.kinds.state import StateError
-from weir.detect.matcher import UnsupportedError
+from weir.detect.matching.matcher import UnsupportedError
 from weir.detect.rules import Correlation
 
 RULE = rule(baseline, "baseline", least=50)

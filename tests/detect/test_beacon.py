@@ -13,7 +13,7 @@ from tests.detect.own_kinds import BEGIN, HOUR, MINUTE, SECOND, Detection, after
 from tests.detect.test_engine import tick
 from weir.detect.kinds import beacon
 from weir.detect.kinds.state import StateError
-from weir.detect.matcher import UnsupportedError
+from weir.detect.matching.matcher import UnsupportedError
 from weir.detect.rules import Correlation
 
 GROUP = ("source.ip", "destination.ip", "destination.port")

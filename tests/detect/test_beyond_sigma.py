@@ -10,11 +10,11 @@ import pytest
 
 from tests.detect.own_kinds import BEGIN, DAY, HOUR, MINUTE, SECOND
 from weir.bus.codec import Decoder, Encoder
-from weir.detect.gathering import MAX_VALUES
-from weir.detect.loading import load_rules
 from weir.detect.offline import Offline
-from weir.detect.packed import spread
-from weir.detect.partials import SignalSource, partition_of
+from weir.detect.reading.loading import load_rules
+from weir.detect.signals.gathering import MAX_VALUES
+from weir.detect.signals.packed import spread
+from weir.detect.signals.partials import SignalSource, partition_of
 
 RULES = """title: Any flow
 id: 11111111-1111-4111-8111-111111111111

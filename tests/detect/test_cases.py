@@ -8,7 +8,7 @@ import pytest
 
 from weir.detect.case_events import CaseError, duration_us, make_record, read_series, time_us
 from weir.detect.cases import CaseResult, run_cases
-from weir.detect.loading import load_rules
+from weir.detect.reading.loading import load_rules
 
 RULES = """title: Connection
 id: 11111111-1111-4111-8111-111111111111

@@ -13,15 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from weir.bus.codec import Decoder, Encoder
-from weir.detect.alerts import Origin
 from weir.detect.engine import Engine
 from weir.detect.kinds import adding as c
 from weir.detect.kinds.common import SignalsHeader
 from weir.detect.kinds.state import Bucket, Copies, GroupState
 from weir.detect.kinds.windows import advance, hold_us, merge
-from weir.detect.loading import load_rules
-from weir.detect.partials import HASH_BYTES, MAX_RECORD_HASHES, SignalSource, copy_hash
+from weir.detect.reading.loading import load_rules
 from weir.detect.rules import Condition, Correlation, RuleSet
+from weir.detect.signals.partials import HASH_BYTES, MAX_RECORD_HASHES, SignalSource, copy_hash
+from weir.detect.telling.alerts import Origin
 
 SECOND = 1_000_000
 SPAN = 60 * SECOND

@@ -15,12 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.detect.test_correlation_vectors import BEGIN, SECOND, documents
-from weir.detect.alerts import Origin
 from weir.detect.engine import Engine
-from weir.detect.loading import load_rules
 from weir.detect.offline import Offline
-from weir.detect.partials import SignalSource
+from weir.detect.reading.loading import load_rules
 from weir.detect.rules import RuleSet
+from weir.detect.signals.partials import SignalSource
+from weir.detect.telling.alerts import Origin
 
 SPAN = 60 * SECOND
 PORT = "destination.port"

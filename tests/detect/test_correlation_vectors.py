@@ -29,8 +29,8 @@ from typing import Any
 import pytest
 import yaml
 
-from weir.detect.loading import load_rules
 from weir.detect.offline import Offline
+from weir.detect.reading.loading import load_rules
 
 SECOND = 1_000_000
 BEGIN = 20_717 * 86_400 * SECOND

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from weir.detect import kinds
-from weir.detect.alerts import Origin
 from weir.detect.engine import Engine, group_key
 from weir.detect.kinds import windows
 from weir.detect.kinds.state import StateError
 from weir.detect.rules import Condition, Correlation, RuleSet
+from weir.detect.telling.alerts import Origin
 
 from .test_engine import BEGIN, RULE, RULES, SECOND, signals, tick
 

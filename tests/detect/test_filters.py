@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from weir.detect.loading import load_rules
-from weir.detect.placeholders import MAX_EXPANSIONS
+from weir.detect.reading.loading import load_rules
+from weir.detect.reading.placeholders import MAX_EXPANSIONS
 
 RULE = """title: Deletes
 id: 11111111-1111-4111-8111-111111111111

@@ -13,7 +13,7 @@ from tests.detect.own_kinds import BEGIN, DAY, HOUR, MINUTE, SECOND, Detection, 
 from weir.bus.codec import Decoder, Encoder
 from weir.detect.kinds import first_seen
 from weir.detect.kinds.state import StateError
-from weir.detect.matcher import UnsupportedError
+from weir.detect.matching.matcher import UnsupportedError
 
 RULE = rule(first_seen, "first_seen", field="source.ip", learn="7d", forget="30d")
 

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sigma.rule import SigmaRule
 
-from weir.detect.covers import Clue
-from weir.detect.index import MAX_PAIRS, Index
-from weir.detect.loading import load_rules
-from weir.detect.matcher import Compiled, Names, compile_rule, within
-from weir.detect.regexes import literals, searcher
+from weir.detect.matching.covers import Clue
+from weir.detect.matching.index import MAX_PAIRS, Index
+from weir.detect.matching.matcher import Compiled, Names, compile_rule, within
+from weir.detect.matching.regexes import literals, searcher
+from weir.detect.reading.loading import load_rules
 from weir.local.bench.rules import rule_documents, write_rules
 
 _FIELDS = ("event_dataset", "event_module", "event_action", "user_name", "source_ip", "size", "message")

@@ -11,11 +11,11 @@ import orjson
 import pytest
 from sigma.rule.logsource import SigmaLogSource
 
-from weir.detect.fields import getter
-from weir.detect.loading import load_rules
-from weir.detect.logsource_table import TABLE, TAXONOMY, zeek
-from weir.detect.logsources import datasets_of, record_fields
-from weir.detect.partials import SignalSource
+from weir.detect.matching.fields import getter
+from weir.detect.reading.loading import load_rules
+from weir.detect.reading.logsource_table import TABLE, TAXONOMY, zeek
+from weir.detect.reading.logsources import datasets_of, record_fields
+from weir.detect.signals.partials import SignalSource
 from weir.model.batch import RawBatch
 from weir.model.ids import new_batch_id
 from weir.processors import beats, syslog

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sigma.rule import SigmaRule
 
-from weir.detect.fields import getter
-from weir.detect.matcher import Compiled, Names, UnsupportedError, compile_rule
+from weir.detect.matching.fields import getter
+from weir.detect.matching.matcher import Compiled, Names, UnsupportedError, compile_rule
 
 EVENT: dict[str, Any] = {
     "event_action": "fs_Delete",

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from weir.bus.codec import Decoder, Encoder
-from weir.detect.gathering import value_hash, values_of
-from weir.detect.loading import load_rules
-from weir.detect.partials import MAX_EVIDENCE, SignalSource, partition_of, sample_of
+from weir.detect.reading.loading import load_rules
+from weir.detect.signals.gathering import value_hash, values_of
+from weir.detect.signals.partials import MAX_EVIDENCE, SignalSource, partition_of, sample_of
 
 SECOND = 1_000_000
 BEGIN = 1_790_000_000 * SECOND

@@ -10,7 +10,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from weir.detect.pipeline import PIPELINE_FIELDS, SINK_REMEMBERED_US, Coordinates, Pipeline, dead_letter_records
+from weir.detect.signals.pipeline import PIPELINE_FIELDS, SINK_REMEMBERED_US, Coordinates, Pipeline, dead_letter_records
 from weir.model.batch import RawBatch
 from weir.model.ledger import MINUTE_US, LedgerCounts, LedgerEntry, SequenceRange
 from weir.model.topics import TopicNames

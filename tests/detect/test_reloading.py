@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from weir.detect import folder
-from weir.detect.folder import read_folder, signature_of
-from weir.detect.loading import load_rules
-from weir.detect.reloading import STAYS
+from weir.detect.reading import folder
+from weir.detect.reading.folder import read_folder, signature_of
+from weir.detect.reading.loading import load_rules
+from weir.detect.reading.reloading import STAYS
 from weir.detect.rules import RuleSet
 
 

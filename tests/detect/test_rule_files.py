@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from tests.detect.scenes import rule_set
-from weir.detect.attack import TACTICS, technique_name
-from weir.detect.loading import DEFAULT_RULES
+from weir.detect.reading.attack import TACTICS, technique_name
+from weir.detect.reading.loading import DEFAULT_RULES
 
 DOCUMENTS: list[tuple[Path, dict[str, Any]]] = [
     (path, document)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from weir.detect.cases import run_cases
-from weir.detect.folder import MAX_FILE_BYTES
-from weir.detect.loading import load_rules
+from weir.detect.reading.folder import MAX_FILE_BYTES
+from weir.detect.reading.loading import load_rules
 from weir.model.topics import DATASETS
 from weir.model.yamlfile import read_yaml
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from weir.detect.loading import load_rules
 from weir.detect.offline import Offline
-from weir.detect.partials import SignalSource
+from weir.detect.reading.loading import load_rules
 from weir.detect.rules import RuleSet
-from weir.detect.suppressions import NOTHING, Suppressions, SuppressionsError, load_suppressions, read_suppressions
+from weir.detect.signals.partials import SignalSource
+from weir.detect.telling.suppressions import NOTHING, Suppressions, SuppressionsError, load_suppressions, read_suppressions
 
 SECOND = 1_000_000
 NOW = 1_790_000_040 * SECOND  # 2026-09-21 14:14:00 UTC

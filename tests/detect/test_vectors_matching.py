@@ -9,10 +9,10 @@ import pytest
 import yaml
 from sigma.rule import SigmaRule
 
-from weir.detect.index import Index
-from weir.detect.logsources import TIME
-from weir.detect.matcher import Compiled, Names, compile_rule
-from weir.detect.placeholders import NO_PLACEHOLDERS, read_placeholders
+from weir.detect.matching.index import Index
+from weir.detect.matching.matcher import Compiled, Names, compile_rule
+from weir.detect.reading.logsources import TIME
+from weir.detect.reading.placeholders import NO_PLACEHOLDERS, read_placeholders
 
 FOLDER = Path(__file__).parent / "vectors" / "matching"
 VECTORS: list[dict[str, Any]] = [

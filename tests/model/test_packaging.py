@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 CODE = """
 from pathlib import Path
 import weir
-from weir.detect.loading import load_rules
+from weir.detect.reading.loading import load_rules
 from weir.model.mappings import projection
 from weir.model.schemas import catalogue, schemas_dir
 home = Path(weir.__file__).parent

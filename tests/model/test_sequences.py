@@ -39,7 +39,7 @@ runs = st.lists(
 
 
 @given(runs, st.integers(1, 20), st.randoms(use_true_random=False))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_any_split_of_a_stream_gives_exactly_what_is_missing(
     sent: list[tuple[int, list[Datagram]]], per_minute: int, random: object
 ) -> None:

@@ -21,8 +21,8 @@ from weir.bus import topics
 from weir.bus.codec import Decoder, Encoder
 from weir.bus.offsets import watermarks
 from weir.bus.producer import Delivery, DeliveryProducer
-from weir.detect.loading import load_rules
-from weir.detect.partials import SignalSource, partition_of
+from weir.detect.reading.loading import load_rules
+from weir.detect.signals.partials import SignalSource, partition_of
 from weir.model.ids import event_id
 from weir.model.topics import TopicNames
 from weir.processors.runtime import ProcessorSettings

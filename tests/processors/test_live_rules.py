@@ -11,8 +11,8 @@ from typing import Any, cast
 import pytest
 import structlog
 
-from weir.detect import loading
-from weir.detect.reloading import STAYS
+from weir.detect.reading import loading
+from weir.detect.reading.reloading import STAYS
 from weir.ops.settings import SettingsError
 from weir.processors import rules as rules_module
 from weir.processors.detector import Detector
@@ -149,6 +149,21 @@ def test_a_defect_of_ours_in_loading_keeps_the_rules(folder: Path, monkeypatch: 
     (folder / "b.yml").write_text(rule(2))
     assert not watch.look()
     assert watch.ids == {1}
+
+
+def test_a_defect_of_ours_in_indexing_keeps_the_rules(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    watch = Watch(live(folder))
+    monkeypatch.setattr(rules_module, "SignalSource", lambda rule_set: 1 / 0)
+    (folder / "b.yml").write_text(rule(2))
+    assert not watch.look()
+    assert watch.ids == {1}
+
+
+def test_a_file_whose_name_is_not_utf_8_is_read_like_any(folder: Path) -> None:
+    watch = Watch(live(folder))
+    Path(os.fsdecode(os.fsencode(folder) + b"/\xff.yml")).write_text(rule(2))
+    assert watch.look()
+    assert watch.ids == {1, 2}
 
 
 def test_rules_may_appear_where_there_were_none(folder: Path) -> None:

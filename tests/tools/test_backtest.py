@@ -21,10 +21,10 @@ from weir.bus.codec import Encoder
 from weir.bus.producer import DeliveryProducer
 from weir.bus.topics import TopicsUnavailable
 from weir.detect.case_events import make_record
-from weir.detect.loading import load_rules
 from weir.detect.offline import Offline
+from weir.detect.reading.loading import load_rules
 from weir.detect.rules import RuleSet
-from weir.detect.suppressions import read_suppressions
+from weir.detect.telling.suppressions import read_suppressions
 from weir.model.ledger import LedgerCounts, LedgerEntry
 from weir.model.topics import TopicNames
 from weir.ops.settings import ServiceSettings

@@ -18,8 +18,8 @@ from tests.support import deliver_now
 from weir.bus.codec import Encoder
 from weir.bus.producer import DeliveryProducer
 from weir.cli import app
-from weir.detect.loading import load_rules
 from weir.detect.offline import Offline
+from weir.detect.reading.loading import load_rules
 from weir.model.batch import RawBatch
 from weir.model.ids import new_batch_id
 from weir.ops.settings import ServiceSettings

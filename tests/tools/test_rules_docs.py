@@ -8,8 +8,8 @@ from pathlib import Path
 import yaml
 
 from weir.detect.cases import run_cases
-from weir.detect.extension import _KEYS
-from weir.detect.loading import load_rules
+from weir.detect.reading.extension import _KEYS
+from weir.detect.reading.loading import load_rules
 
 PAGE = (Path(__file__).parents[2] / "docs" / "rules.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from weir.detect.matcher import UnsupportedError
-from weir.detect.pipeline import PIPELINE, PIPELINE_FIELDS
+from weir.detect.matching.matcher import UnsupportedError
+from weir.detect.signals.pipeline import PIPELINE, PIPELINE_FIELDS
 from weir.model.schemas import latest
 
 __all__ = ["BATCH_EVENTS", "CaseError", "Series", "duration_us", "make_record", "read_series", "time_us"]

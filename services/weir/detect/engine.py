@@ -15,15 +15,18 @@ from typing import Any
 
 import orjson
 
-from weir.detect.alerts import Origin
-from weir.detect.feeding import signals_of_alerts
 from weir.detect.kinds import is_of_some_kind, kind_of
 from weir.detect.kinds.common import SignalsHeader, State
 from weir.detect.kinds.state import StateError
-from weir.detect.packed import spread
 from weir.detect.rules import Correlation, RuleSet
+from weir.detect.signals.feeding import signals_of_alerts
+from weir.detect.signals.packed import spread
+from weir.detect.telling.alerts import Origin
 
 __all__ = ["Effects", "Engine", "Marks", "group_key", "key_partition"]
+
+# Of a partial, what is a list.
+_JOINED = ("buckets", "evidence", "samples", "shown", "datasets", "member_alerts")
 
 
 def group_key(partition: int, correlation_id: str, group: Iterable[str]) -> bytes:
@@ -198,7 +201,7 @@ class Engine:
         header = SignalsHeader.of(record)
         repeat = index.marks.is_repeat(header)
         effects = Effects()
-        for partial in spread(record):
+        for partial in _one_a_group(spread(record)):
             correlation = self._correlations.get(partial["correlation_id"])
             if correlation is None:
                 effects.unknown.add(partial["correlation_id"])
@@ -294,6 +297,24 @@ class Engine:
                 continue
             index.schedule(key, state.sources[0], kind_of(correlation).due(state, correlation))
         return index
+
+
+def _one_a_group(partials: Iterable[dict[str, Any]]) -> Iterable[dict[str, Any]]:
+    """The partials of one record, those of one group joined: a group is read and written once for each record.
+
+    Several alerts of one record may count in one group of another correlation, and events of one batch in several datasets.
+    """
+    found: dict[tuple[str, ...], dict[str, Any]] = {}
+    for partial in partials:
+        key = (partial["correlation_id"], *partial["group"])
+        known = found.get(key)
+        if known is None:
+            found[key] = partial
+            continue
+        joined = found[key] = known | {name: [*known.get(name, ()), *partial.get(name, ())] for name in _JOINED}
+        joined["datasets"] = list(dict.fromkeys(joined["datasets"]))
+        joined["entities"] = partial["entities"] | known["entities"]
+    return found.values()
 
 
 def _state(value: bytes, correlation: Correlation) -> State | None:

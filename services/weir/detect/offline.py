@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
-from weir.detect.alerts import Origin
 from weir.detect.engine import Engine
-from weir.detect.partials import SignalSource
 from weir.detect.rules import Correlation, RuleSet
+from weir.detect.signals.partials import SignalSource
+from weir.detect.telling.alerts import Origin
 
 __all__ = ["Offline", "subset"]
 

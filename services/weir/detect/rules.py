@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from weir.detect.covers import Cover
-from weir.detect.matcher import Predicate
+from weir.detect.matching.covers import Cover
+from weir.detect.matching.matcher import Predicate
 
 __all__ = [
     "MAX_EXACT_COUNT",
@@ -112,11 +112,15 @@ class Member:
 
 
 class Condition(NamedTuple):
-    """A comparison: `op` is gt, gte, lt, lte, eq or neq. `percentile` is of value_percentile alone, 0 to 100."""
+    """A comparison: `op` is gt, gte, lt, lte, eq or neq. `percentile` is of value_percentile alone, 0 to 100.
+
+    Of a range, `op` and `number` are its lower end, and `upper` is the comparison (lt or lte) with its upper one.
+    """
 
     op: str = "gte"
     number: float = 1
     percentile: int | None = None
+    upper: tuple[str, float] | None = None
 
 
 AT_LEAST_ONE = Condition()
@@ -184,7 +188,7 @@ class Correlation:
         if self.kind in {"value_avg", "value_percentile", "value_median"}:
             return True
         if self.kind in {"event_count", "value_count", "value_sum", "temporal", "temporal_ordered"}:
-            return self.condition.op not in {"gt", "gte"} or _has_not(self.expression)
+            return self.condition.op not in {"gt", "gte"} or self.condition.upper is not None or _has_not(self.expression)
         return False
 
     @property

@@ -439,7 +439,7 @@ def bench_detect(
     rounds: Annotated[int, typer.Option(min=1, help="of which the best counts")] = 3,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON for machines")] = False,
 ) -> None:
-    """CPU time of matching events with so many Sigma rules, beside that of decoding them."""
+    """CPU time of matching events with so many Sigma rules, and with those that come with Weir, beside that of decoding them."""
     from weir.local.bench.detect import run_bench
 
     try:
@@ -456,17 +456,19 @@ def bench_detect(
         Console(soft_wrap=True, highlight=False).print(json.dumps(record), markup=False)
         return
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for heading in ("source", "rules", "events", "decoding µs", "matching µs", "share", "matches"):
+    for heading in ("source", "rules", "events", "decoding µs", "matching µs", "encoding µs", "share", "matches", "partials"):
         table.add_column(heading, justify="left" if heading == "source" else "right", no_wrap=True)
     for cost in measured.costs:
         table.add_row(
             cost.source,
-            f"{cost.rules:,}",
+            f"{'shipped ' if cost.shipped else ''}{cost.rules:,}",
             f"{cost.events:,}",
             f"{cost.decode_us:.2f}",
             f"{cost.match_us:.2f}",
+            f"{cost.encode_us:.2f}",
             f"{cost.share:.1%}",
             f"{cost.matches:,}",
+            f"{cost.partials:,}",
         )
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 150)
     console.print(table)

@@ -41,8 +41,5 @@ def parse_event_id(value: str) -> tuple[str, int, int]:
 
 def stable_id(*parts: str) -> str:
     """32 hex digits that depend on the parts and their borders alone."""
-    digest = hashlib.sha256()
-    for part in parts:
-        raw = part.encode()
-        digest.update(len(raw).to_bytes(4, "big") + raw)
-    return digest.hexdigest()[:32]
+    raws = [part.encode() for part in parts]
+    return hashlib.sha256(b"".join([len(raw).to_bytes(4, "big") + raw for raw in raws])).hexdigest()[:32]

@@ -22,8 +22,8 @@ from weir.bus.codec import Decoder, Encoder, WireFormatError
 from weir.bus.config import DeliveryFailed
 from weir.bus.deadletter import dead_letter_headers, fitting
 from weir.bus.producer import DeliveryProducer
-from weir.detect.alerts import Origin
 from weir.detect.engine import Effects, Engine, key_partition
+from weir.detect.telling.alerts import Origin
 from weir.model.ledger import LedgerCounts
 from weir.model.topics import TopicNames
 from weir.ops import logging as ops_logging
@@ -99,9 +99,9 @@ class Detector(Member):
         # By alert id, the suppression that was last told of.
         self.held: OrderedDict[str, str] = OrderedDict()
         meter = telemetry.meter("weir.detector")
-        self.count_signals = meter.create_counter("weir.detect.partials", description="partials merged")
+        self.count_signals = meter.create_counter("weir.detect.signals.partials", description="partials merged")
         self.count_repeats = meter.create_counter("weir.detect.repeats", description="partials seen before")
-        self.count_alerts = meter.create_counter("weir.detect.alerts", description="alert records written")
+        self.count_alerts = meter.create_counter("weir.detect.telling.alerts", description="alert records written")
         self.count_held = meter.create_counter(
             "weir.detect.suppressed", description="alert records not published, by rule and suppression"
         )

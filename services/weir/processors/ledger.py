@@ -4,7 +4,7 @@ It reads the ledger, and the dead letters of flows for the templates that lacked
 no ledger entries about its reading either, which it would only have to read. Both topics are slow, so one thread does one thing
 after the other: read, match, wait until Kafka has the signals, commit. Killed anywhere in between, it makes the same signals again.
 
-What a range that is entered twice must not count again is remembered by `weir.detect.pipeline`, in memory. A process that begins
+What a range that is entered twice must not count again is remembered by `signals.pipeline`, in memory. A process that begins
 reads back what it needs of that: the keys of a day, the last entry of each partition, those of the last ten minutes, and those of
 receivers, which are few, of the last three hours.
 """
@@ -25,7 +25,7 @@ from weir.bus.consumer import BatchConsumer, Expired
 from weir.bus.deadletter import reason_of
 from weir.bus.offsets import offsets_for_times, watermarks
 from weir.bus.producer import Delivery, DeliveryProducer
-from weir.detect.pipeline import HEARD_MINUTES, PIPELINE, SINK_REMEMBERED_US, Coordinates, Pipeline, dead_letter_records
+from weir.detect.signals.pipeline import HEARD_MINUTES, PIPELINE, SINK_REMEMBERED_US, Coordinates, Pipeline, dead_letter_records
 from weir.model.ids import stable_id
 from weir.model.ledger import MINUTE_US, LedgerEntry
 from weir.model.topics import TopicNames

@@ -1,7 +1,7 @@
 """The rules and suppressions in force, which follow their folder and file: what processors and the detector share.
 
 The folder is looked at every `WEIR_RULES_POLL_SECONDS`. What has changed is read, judged and compiled in a thread, and taken over
-by the event loop between two records. Rules that have become bad stay as they were (`detect.reloading`); a folder that is gone or
+by the event loop between two records. Rules that have become bad stay as they were (`reading.reloading`); a folder that is gone or
 empty, and a file of suppressions with a mistake, change nothing. Each is said once.
 """
 
@@ -15,11 +15,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple, NoReturn
 
-from weir.detect.folder import Signature, read_folder, signature_of
-from weir.detect.loading import DEFAULT_RULES, load_rules
-from weir.detect.partials import SignalSource
+from weir.detect.reading.folder import Signature, read_folder, signature_of
+from weir.detect.reading.loading import DEFAULT_RULES, load_rules
 from weir.detect.rules import Problem, RuleSet
-from weir.detect.suppressions import NOTHING, Suppressions, SuppressionsError, load_suppressions
+from weir.detect.signals.partials import SignalSource
+from weir.detect.telling.suppressions import NOTHING, Suppressions, SuppressionsError, load_suppressions
 from weir.ops import logging as ops_logging
 from weir.ops import telemetry
 from weir.ops.settings import SettingsError
@@ -108,8 +108,13 @@ class LiveRules:
             if news is None:
                 return False
             before = self.rule_set
-            # The signals' source is made in the thread too: it compiles indexes over all rules.
-            source = await asyncio.to_thread(_source_of, *news)
+            try:
+                # The signals' source is made in the thread too: it compiles indexes over all rules.
+                source = await asyncio.to_thread(_source_of, *news)
+            except Exception:
+                # As in `_load_rules`.
+                log.exception("making an index of the rules failed; the ones before stay", folder=str(self._folder))
+                return False
             self.rule_set, self.suppressions, self.source = *news, source
             self._tell_problems(before.problems)
             self._measure(before.version)
@@ -165,7 +170,7 @@ class LiveRules:
         settled = time.time_ns() - latest > SETTLED_NS
         digest = hashlib.sha256()
         for name, content in read_folder(self._folder).items():
-            digest.update(f"{len(name)} {name} {len(str(content))} ".encode())
+            digest.update(f"{len(name)} {name} {len(str(content))} ".encode("utf-8", "surrogateescape"))
             digest.update(content if isinstance(content, bytes) else str(content).encode())
         return _Seen(signature, settled, digest.hexdigest())
 

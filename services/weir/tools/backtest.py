@@ -14,11 +14,11 @@ from typing import Any, Final
 from confluent_kafka import Message
 
 from weir.bus.codec import Decoder, WireFormatError
-from weir.detect.alerts import SEVERITIES
 from weir.detect.offline import Offline
-from weir.detect.pipeline import PIPELINE, Coordinates, Pipeline
 from weir.detect.rules import RuleSet
-from weir.detect.suppressions import NOTHING, Suppressions
+from weir.detect.signals.pipeline import PIPELINE, Coordinates, Pipeline
+from weir.detect.telling.alerts import SEVERITIES
+from weir.detect.telling.suppressions import NOTHING, Suppressions
 from weir.model.ledger import LedgerEntry
 from weir.model.topics import DATASETS, TopicNames
 from weir.ops.settings import ServiceSettings
@@ -215,7 +215,7 @@ def differences(old: Backtest, new: Backtest) -> list[dict[str, Any]]:
 
 
 class _Records:
-    """What a record of Kafka holds for the rules: an event, or of the ledger what `weir.detect.pipeline` makes of an entry."""
+    """What a record of Kafka holds for the rules: an event, or of the ledger what `signals.pipeline` makes of an entry."""
 
     def __init__(self, names: TopicNames) -> None:
         self._names, self._ledger = names, names["ledger"]

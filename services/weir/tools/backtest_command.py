@@ -10,7 +10,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from weir.detect.rules import RuleSet
-from weir.detect.suppressions import Suppressions
+from weir.detect.telling.suppressions import Suppressions
 from weir.model.projection import iso_time
 from weir.ops.settings import ServiceSettings
 from weir.tools.backtest import Backtest, Reading, differences, run_backtest

@@ -6,14 +6,14 @@ import sys
 from collections.abc import Iterator
 from typing import Final
 
-from weir.detect.logsource_table import TABLE, TAXONOMY, Row, Target, zeek
+from weir.detect.reading.logsource_table import TABLE, TAXONOMY, Row, Target, zeek
 from weir.model.topics import DATASETS
 
 __all__ = ["log_sources_markdown"]
 
 _HEAD: Final = """# Log sources
 
-Which events a Sigma rule is tried with. `make docs` writes this page from `weir.detect.logsource_table`; do not edit it.
+Which events a Sigma rule is tried with. `make docs` writes this page from `weir.detect.reading.logsource_table`; do not edit it.
 
 A log source stands for one dataset or several: a rule is compiled for each that has its fields, and where none has them, or the
 log source is not listed here, `weir rules check` names the rule with the reason. Field names are those of the Elastic Common

@@ -142,7 +142,7 @@ def _judged(rule_set: RuleSet, folder: Path | None, file: Path | None) -> tuple[
     """Mistakes in the suppressions, and what there is to remark of them: expired, or of rules that are not there."""
     import time  # noqa: PLC0415
 
-    from weir.detect.suppressions import SuppressionsError  # noqa: PLC0415
+    from weir.detect.telling.suppressions import SuppressionsError  # noqa: PLC0415
 
     try:
         found = suppressions_of(rule_set, folder, file)

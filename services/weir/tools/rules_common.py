@@ -14,7 +14,7 @@ from rich.console import Console
 
 if TYPE_CHECKING:
     from weir.detect.rules import RuleSet
-    from weir.detect.suppressions import Suppressions
+    from weir.detect.telling.suppressions import Suppressions
 
 __all__ = [
     "EXIT_FOUND",
@@ -79,20 +79,24 @@ def output() -> Console:
 
 def load(folder: Path | None) -> RuleSet:
     """The rules of a folder. Exit 2 where there is none."""
-    from weir.detect.loading import load_rules  # noqa: PLC0415
+    from weir.detect.reading.loading import load_rules  # noqa: PLC0415
 
     try:
-        return load_rules(folder)
+        found = load_rules(folder)
     except OSError as error:
         fail(EXIT_SETTINGS, [str(error)])
+    if not found.loaded.files:
+        # Else a wrong folder would be one in which all is well.
+        fail(EXIT_SETTINGS, [f"{folder}: has no file of rules (*.yml, *.yaml)"])
+    return found
 
 
 def suppressions_of(rule_set: RuleSet, folder: Path | None, file: Path | None) -> Suppressions:
     """What an operator does not want to hear of, for this rule set. Raises SuppressionsError with every mistake."""
     import time  # noqa: PLC0415
 
-    from weir.detect.folder import SUPPRESSIONS  # noqa: PLC0415
-    from weir.detect.suppressions import NOTHING, load_suppressions  # noqa: PLC0415
+    from weir.detect.reading.folder import SUPPRESSIONS  # noqa: PLC0415
+    from weir.detect.telling.suppressions import NOTHING, load_suppressions  # noqa: PLC0415
 
     if file is None and folder is not None and (beside := folder / SUPPRESSIONS).is_file():
         file = beside
@@ -101,7 +105,7 @@ def suppressions_of(rule_set: RuleSet, folder: Path | None, file: Path | None) -
 
 def with_suppressions(rule_set: RuleSet, folder: Path | None, file: Path | None) -> tuple[RuleSet, Suppressions]:
     """The rule set without the events that an allow-list takes out, and the suppressions. Exit 2 for mistakes in them."""
-    from weir.detect.suppressions import SuppressionsError  # noqa: PLC0415
+    from weir.detect.telling.suppressions import SuppressionsError  # noqa: PLC0415
 
     try:
         suppressions = suppressions_of(rule_set, folder, file)

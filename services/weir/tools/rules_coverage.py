@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any
 
-from weir.detect.attack import TACTICS, technique_name
+from weir.detect.reading.attack import TACTICS, technique_name
 from weir.detect.rules import RuleSet
 from weir.tools.attack_matrix import tactics_of
 from weir.tools.rules_report import datasets_of

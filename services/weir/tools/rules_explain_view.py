@@ -9,7 +9,7 @@ from rich.text import Text
 from rich.tree import Tree
 from sigma.rule import SigmaRule
 
-from weir.detect.placeholders import Placeholders
+from weir.detect.reading.placeholders import Placeholders
 from weir.detect.rules import RuleSet
 from weir.model.projection import iso_time
 from weir.tools.rules_explain import Record, counts_in, explain, verdicts

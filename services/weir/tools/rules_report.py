@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-from weir.detect.attack import attack_of
+from weir.detect.reading.attack import attack_of
 from weir.detect.rules import Correlation, Problem, Rule, RuleSet
 
 __all__ = ["datasets_of", "problem_rows", "rule_rows", "way_out"]
@@ -21,11 +21,14 @@ _WAYS_OUT: Final = (
     (r"there is no rule", "it must be in this folder, under that name or id, spelt the same"),
     (r"is left out", "mend that rule first: it is named here too"),
     (r"not YAML", "mind indentation, quotes around values with : or #, and no tabs"),
-    (r"placeholder", "say what it stands for in a file of placeholders (docs/rules.md), or write the values out"),
+    (r"placeholder", "say what it stands for in a file of placeholders (docs/sigma.md), or write the values out"),
     (r"weir\.|weir:", "docs/rules.md has the keys of the mapping weir"),
-    (r"[Tt]imespan", "write a number and s, m, h, d, w or M, such as 5m"),
-    (r"[Mm]odifier", "docs/rules.md lists the modifiers"),
-    (r"condition", "docs/rules.md has the forms of conditions"),
+    (r"[Tt]imespan", "write a number and s, m, h, d, w, M or y, such as 5m"),
+    (r"[Mm]odifier", "docs/sigma.md lists the modifiers"),
+    (r"stands twice", "leave one of them out; several values of a field are a list, with |all all of them"),
+    (r"datetime", "put dates and times in quotes"),
+    (r"[Cc]orrelation.*condition|condition of", "docs/sigma.md has what correlations compare"),
+    (r"condition", "docs/rules.md has an example of a condition"),
 )
 
 

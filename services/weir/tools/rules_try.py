@@ -49,7 +49,7 @@ def explain_command(
 
     An event id is fetched from Kafka. Exit 1 where no rule (or not the rule asked for) matches.
     """
-    from weir.detect.loading import parsed_rules  # noqa: PLC0415
+    from weir.detect.reading.loading import parsed_rules  # noqa: PLC0415
     from weir.tools.rules_explain import read_events  # noqa: PLC0415
     from weir.tools.rules_explain_view import explained, show  # noqa: PLC0415
 

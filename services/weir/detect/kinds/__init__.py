@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol, cast
 
-from weir.detect.alerts import Origin
 from weir.detect.kinds import absence, baseline, beacon, first_seen, windows
 from weir.detect.kinds.common import Merged, SignalsHeader, State
 from weir.detect.kinds.state import StateError
 from weir.detect.rules import Correlation
+from weir.detect.telling.alerts import Origin
 
 __all__ = ["Kind", "Merged", "OwnKind", "State", "is_of_some_kind", "kind_of", "own_kind"]
 

@@ -18,12 +18,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from weir.detect.alerts import Origin, Told, alert_record
 from weir.detect.kinds.base import BaseState, Notes, pack, period_text, unpack
 from weir.detect.kinds.common import Merged, SignalsHeader
 from weir.detect.kinds.options import Reading
 from weir.detect.kinds.state import StateError
 from weir.detect.rules import Correlation
+from weir.detect.telling.alerts import Origin, Told, alert_record
 from weir.model.ids import stable_id
 
 __all__ = ["State", "advance", "check", "due", "load", "merge"]

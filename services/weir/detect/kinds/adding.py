@@ -5,10 +5,10 @@ from __future__ import annotations
 import struct
 from typing import Any
 
-from weir.detect.gathering import MAX_EVIDENCE, MAX_SAMPLES, Carried
 from weir.detect.kinds.common import SignalsHeader
 from weir.detect.kinds.slices import Bucket, Details
 from weir.detect.kinds.state import GroupState, Note
+from weir.detect.signals.gathering import MAX_EVIDENCE, MAX_SAMPLES, Carried
 
 __all__ = ["MAX_BUCKETS", "MAX_COPIES", "MAX_DETAILS", "add_partial", "drop"]
 

@@ -25,13 +25,13 @@ from dataclasses import dataclass, field
 from math import sqrt
 from typing import Any
 
-from weir.detect.alerts import Origin, Told, alert_record
 from weir.detect.kinds.base import BaseState, Notes, add_count, pack, trusted_time, unpack
 from weir.detect.kinds.common import Heads, Merged, SignalsHeader
 from weir.detect.kinds.options import Reading
 from weir.detect.kinds.state import StateError
 from weir.detect.rules import Correlation
-from weir.detect.sentences import quantity_text
+from weir.detect.telling.alerts import Origin, Told, alert_record
+from weir.detect.telling.sentences import quantity_text
 from weir.model.ids import stable_id
 
 __all__ = ["HOUR_US", "State", "advance", "check", "due", "learn_at", "limit", "load", "merge"]

@@ -26,12 +26,12 @@ from itertools import pairwise
 from statistics import median
 from typing import Any, NamedTuple
 
-from weir.detect.alerts import Origin, Told, alert_record
 from weir.detect.kinds.base import SECOND_US, BaseState, Notes, pack, period_text, trusted_time, unpack
 from weir.detect.kinds.common import ALLOWED_LATENESS_US, Merged, SignalsHeader
 from weir.detect.kinds.options import Reading
 from weir.detect.kinds.state import StateError
 from weir.detect.rules import Correlation
+from weir.detect.telling.alerts import Origin, Told, alert_record
 from weir.model.ids import stable_id
 
 __all__ = ["Rhythm", "State", "advance", "check", "due", "load", "merge", "rhythm"]

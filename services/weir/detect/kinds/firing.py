@@ -18,9 +18,9 @@ from collections.abc import Callable, Iterable
 from operator import itemgetter
 from typing import NamedTuple
 
-from weir.detect.gathering import Carried
 from weir.detect.kinds.slices import Bucket
 from weir.detect.rules import Condition, Correlation, Expression, ordered_steps
+from weir.detect.signals.gathering import Carried
 
 __all__ = ["Fired", "Window", "fired", "holds", "judge"]
 
@@ -44,7 +44,10 @@ class Fired(NamedTuple):
 
 def holds(condition: Condition, value: float) -> bool:
     """Whether a value satisfies a condition."""
-    op, number, _ = condition
+    return _compares(condition.op, condition.number, value) and (condition.upper is None or _compares(*condition.upper, value))
+
+
+def _compares(op: str, number: float, value: float) -> bool:
     if op == "gte":
         return value >= number
     if op == "gt":

@@ -23,14 +23,14 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from weir.detect.alerts import Origin, Told, alert_record
-from weir.detect.fields import getter
-from weir.detect.gathering import value_hash
 from weir.detect.kinds.base import SECOND_US, BaseState, Notes, add_count, pack, trusted_time, unpack
 from weir.detect.kinds.common import Heads, Merged, SignalsHeader
 from weir.detect.kinds.options import Reading
 from weir.detect.kinds.state import StateError
+from weir.detect.matching.fields import getter
 from weir.detect.rules import Correlation, Source
+from weir.detect.signals.gathering import value_hash
+from weir.detect.telling.alerts import Origin, Told, alert_record
 from weir.model.ids import stable_id
 
 __all__ = ["State", "advance", "check", "due", "load", "merge"]

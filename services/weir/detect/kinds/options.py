@@ -8,7 +8,7 @@ from typing import Any
 from sigma.correlations import SigmaCorrelationTimespan
 from sigma.exceptions import SigmaError
 
-from weir.detect.matcher import UnsupportedError
+from weir.detect.matching.matcher import UnsupportedError
 
 __all__ = ["Reading"]
 

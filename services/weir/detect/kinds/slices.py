@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from weir.detect.gathering import MAX_NUMBERS, MAX_SUM, Carried
+from weir.detect.signals.gathering import MAX_NUMBERS, MAX_SUM, Carried
 
 __all__ = ["Bucket", "Details"]
 
@@ -72,23 +72,26 @@ class Details:
     @property
     def size(self) -> int:
         """Entries, roughly."""
-        return len(self.times) + sum(map(len, self.rules.values())) + len(self.values) + len(self.numbers)
+        rules = sum(map(len, self.rules.values())) if self.rules else 0
+        return len(self.times) + rules + len(self.values) + len(self.numbers)
 
     def fields(self) -> list[Any]:
         """What goes into JSON; the rest is in `to_bytes`."""
         return [
             len(self.times),
             self.gap,
-            [(label, len(times)) for label, times in self.rules.items()],
+            [(label, len(times)) for label, times in self.rules.items()] if self.rules else (),
             len(self.values),
             self.left_out,
             len(self.numbers),
-            [(receiver, *found) for receiver, found in self.sums.items()],
+            [(receiver, *found) for receiver, found in self.sums.items()] if self.sums else (),
         ]
 
     def to_bytes(self) -> bytes:
         """Times, values and numbers."""
-        times = [*self.times, *(time for found in self.rules.values() for time in found)]
+        times = [*self.times, *(time for found in self.rules.values() for time in found)] if self.rules else self.times
+        if not self.values and not self.numbers:
+            return struct.pack(f">{len(times)}q", *times) if times else b""
         return b"".join(
             [
                 struct.pack(f">{len(times)}q", *times),
@@ -101,22 +104,33 @@ class Details:
     def of(cls, fields: list[Any]) -> Details:
         """From `fields`; `read` then takes what belongs to it."""
         times, gap, rules, values, left_out, numbers, sums = fields
-        made = cls([0] * times, gap, {label: [0] * count for label, count in rules}, left_out=left_out)
-        made.values = dict.fromkeys(range(values), (0, 0))
-        made.numbers = dict.fromkeys(range(numbers), 0.0)
-        made.sums = {receiver: (total, count) for receiver, total, count in sums}
+        # Most details have one thing or two: a group may have a thousand slices, and what is empty shall cost nothing.
+        made = cls([0] * times, gap, left_out=left_out)
+        if rules:
+            made.rules = {label: [0] * count for label, count in rules}
+        if values:
+            made.values = dict.fromkeys(range(values), (0, 0))
+        if numbers:
+            made.numbers = dict.fromkeys(range(numbers), 0.0)
+        if sums:
+            made.sums = {receiver: (total, count) for receiver, total, count in sums}
         return made
 
     def read(self, data: memoryview, at: int) -> int:
         """Take times, values and numbers from bytes; where they end. Raises struct.error where they are too few."""
-        for found in (self.times, *self.rules.values()):
-            found[:] = struct.unpack_from(f">{len(found)}q", data, at)
-            at += 8 * len(found)
-        end = at + _VALUE.size * len(self.values)
-        self.values = {number: (first, last) for number, first, last in _VALUE.iter_unpack(data[at:end])}
-        at, end = end, end + _NUMBER.size * len(self.numbers)
-        self.numbers = dict(_NUMBER.iter_unpack(data[at:end]))
-        return end
+        for found in (self.times, *self.rules.values()) if self.rules else (self.times,):
+            if found:
+                found[:] = struct.unpack_from(f">{len(found)}q", data, at)
+                at += 8 * len(found)
+        if self.values:
+            end = at + _VALUE.size * len(self.values)
+            self.values = {number: (first, last) for number, first, last in _VALUE.iter_unpack(data[at:end])}
+            at = end
+        if self.numbers:
+            end = at + _NUMBER.size * len(self.numbers)
+            self.numbers = dict(_NUMBER.iter_unpack(data[at:end]))
+            at = end
+        return at
 
 
 @dataclass(slots=True)
@@ -171,7 +185,7 @@ class Bucket:
         """From `fields`."""
         _, count, first, last, received, episode, covered, judged, *more = row
         made = cls(count, first, last, received, episode, covered=tuple(covered), judged=judged)
-        if more:
+        if more and more[0]:
             made.unnamed = dict(map(tuple, more[0]))
         if len(more) > 1:
             made.details = Details.of(more[1])

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from weir.detect.alerts import Origin, Told, alert_record
-from weir.detect.gathering import MAX_EVIDENCE, MAX_SAMPLES
 from weir.detect.kinds.state import Episode, GroupState, Note
 from weir.detect.rules import Correlation
+from weir.detect.signals.gathering import MAX_EVIDENCE, MAX_SAMPLES
+from weir.detect.telling.alerts import Origin, Told, alert_record
 
 __all__ = ["fold", "present", "tell"]
 

@@ -50,8 +50,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from weir.detect.alerts import Origin
-from weir.detect.gathering import MAX_EVIDENCE, MAX_SAMPLES, Carried, carried_by
 from weir.detect.kinds.adding import MAX_BUCKETS, MAX_COPIES, SECOND_US, add_partial, drop
 from weir.detect.kinds.common import ALLOWED_LATENESS_US, Merged, SignalsHeader
 from weir.detect.kinds.firing import Fired, Window, fired, judge
@@ -59,6 +57,8 @@ from weir.detect.kinds.slices import Bucket
 from weir.detect.kinds.state import Episode, GroupState, Note
 from weir.detect.kinds.telling import fold, present, tell
 from weir.detect.rules import Correlation
+from weir.detect.signals.gathering import MAX_EVIDENCE, MAX_SAMPLES, Carried, carried_by
+from weir.detect.telling.alerts import Origin
 from weir.model.ids import stable_id
 
 __all__ = ["MAX_BUCKETS", "MAX_COPIES", "MAX_EVIDENCE", "MAX_SAMPLES", "advance", "due", "hold_us", "load", "merge"]

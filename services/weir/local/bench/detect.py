@@ -1,9 +1,13 @@
 """`weir bench detect`: what matching events with Sigma rules costs, compared with what decoding them costs.
 
-Units of the load generators, no two alike, go through the decoders of the processors in batches of 250, and the events through
-`SignalSource.signals`, as in a processor: in one process, without Kafka and Avro. Counted is the CPU time of this process; of
-several rounds over the same units the best is taken, so caches of names and addresses are warm, which makes decoding look cheaper
-and the share of matching larger than they are in life.
+Units of the load generators, no two alike, go through the decoders of the processors in batches of 250 (50 datagrams of flows),
+the events through what is derived from them without tables (directions, which rules about flows ask for), through
+`SignalSource.signals`, and what that finds through the encoder of signals, as in a processor: in one process, without Kafka.
+Counted is the CPU time of this process; of several rounds over the same units the best is taken, so caches of names and addresses
+are warm, which makes decoding look cheaper and the share of detection larger than they are in life.
+
+Made rules measure how the cost grows with their number; few events match them. The rules that come with Weir measure what matches
+cost: the generated events match them far more often than those of a network do, since every operation occurs as often as the next.
 """
 
 from __future__ import annotations
@@ -17,17 +21,22 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
-from weir.detect.loading import load_rules
-from weir.detect.partials import SignalSource
+from weir.bus.codec import Encoder
+from weir.detect.reading.loading import load_rules
 from weir.detect.rules import RuleSet
+from weir.detect.signals.partials import SignalSource
+from weir.enrich.direction import own_networks
 from weir.local.bench.rules import write_rules
 from weir.local.generate.beats import BeatsUnits
-from weir.local.generate.netflow import EXPORTERS, V9Exporter
+from weir.local.generate.netflow import EXPORTERS, ExporterSpec
 from weir.local.generate.syslog import SyslogUnits
 from weir.local.generate.units import Unit
 from weir.model.batch import FlowSampling, FlowTemplate, RawBatch
 from weir.model.ids import new_batch_id
+from weir.model.topics import DATASETS
 from weir.processors import beats, netflow, syslog
+from weir.processors.derived import derived_steps
+from weir.processors.enrichment import Enrichment
 from weir.processors.outcome import Outcome, RawCoordinates
 from weir.protocols.netflow import TemplateStore
 
@@ -38,25 +47,38 @@ _SEED: Final = 11
 _BATCH: Final = 250
 _PARTITIONS: Final = 6
 
+_ENCODE: Final = Encoder("signals")
+_HEAD: Final = {
+    "signals_id": "0" * 32 + "-0", "kind": "partials", "processor": "bench", "rule_set": "0" * 16, "raw_topic": "raw.bench",
+    "raw_partition": 0, "raw_offset": 0, "received_at": _RECEIVED_US, "receiver": "",
+}  # fmt: skip
+
 Batches = list[RawBatch]
 Process = Callable[[RawBatch, RawCoordinates], Outcome]
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """One source under one number of rules; times are microseconds of CPU for each event."""
+    """One source under one set of rules; times are microseconds of CPU for each event.
+
+    `shipped`: the rules are those that come with Weir. `encode_us` is for signals, the events themselves not counted; `partials`
+    are groups in them.
+    """
 
     source: str
     rules: int
     events: int
     decode_us: float
     match_us: float
+    encode_us: float
     matches: int
+    partials: int
+    shipped: bool = False
 
     @property
     def share(self) -> float:
-        """Of matching, as a part of what decoding costs."""
-        return self.match_us / self.decode_us
+        """Of matching and encoding, as a part of what decoding costs."""
+        return (self.match_us + self.encode_us) / self.decode_us
 
     def record(self) -> dict[str, Any]:
         """As JSON has it."""
@@ -64,8 +86,18 @@ class Cost:
 
 
 @dataclass(frozen=True, slots=True)
+class _Set:
+    source: SignalSource
+    rules: int
+    shipped: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Measured:
-    """`costs` by source and number of rules, the mean of all sources last; `problems` of the rules that were given."""
+    """`costs` by source and set of rules, the shipped ones last, and then the means of all sources.
+
+    `problems` are of the rules that were given.
+    """
 
     costs: list[Cost]
     loaded: dict[int, int]
@@ -89,7 +121,11 @@ def _documents(amount: int) -> Batches:
 
 
 def _flows(amount: int) -> Batches:
-    exporter = V9Exporter(_SEED, EXPORTERS[1].name)
+    return [batch for spec in EXPORTERS for batch in _flows_of(spec, amount // len(EXPORTERS))]
+
+
+def _flows_of(spec: ExporterSpec, amount: int) -> Batches:
+    exporter = spec.make(_SEED, spec.name)
     units: list[Unit] = []
     flows = 0
     while flows < amount:
@@ -117,7 +153,7 @@ SOURCES: Final[dict[str, tuple[Callable[[int], Batches], Process]]] = {
     "cef": (_lines(("kemp", "vendor")), syslog.make_process()),
     "syslog": (_lines(("plain",)), syslog.make_process()),
     "suricata": (_documents, beats.process),
-    "netflow-v9": (_flows, netflow.process),
+    "netflow": (_flows, netflow.process),
 }
 """What is measured with: a function that makes batches of so many events, and the processor's that decodes them."""
 
@@ -136,29 +172,21 @@ def run_bench(events: int, rules: tuple[int, ...], folder: Path | None, rounds: 
         FileNotFoundError: there is no such folder.
     """
     given = load_rules(folder) if folder is not None else None
-    sets: dict[int, SignalSource] = {}
+    sets: list[_Set] = []
     loaded: dict[int, int] = {}
     for amount in rules:
         say(f"loading {amount:,} rules")
         rule_set = _rules(amount, given)
-        sets[amount], loaded[amount] = SignalSource(rule_set), len(rule_set.rules)
+        sets.append(_Set(SignalSource(rule_set), amount))
+        loaded[amount] = len(rule_set.rules)
+    shipped = load_rules()
+    sets.append(_Set(SignalSource(shipped), len(shipped.rules), shipped=True))
     costs: list[Cost] = []
     for name, (make, process) in SOURCES.items():
         say(f"measuring {name}")
         costs += _measure(name, make(events), process, sets, rounds)
-    for amount in rules:
-        these = [cost for cost in costs if cost.rules == amount]
-        parts = len(these)
-        costs.append(
-            Cost(
-                "all",
-                amount,
-                sum(cost.events for cost in these),
-                sum(cost.decode_us for cost in these) / parts,
-                sum(cost.match_us for cost in these) / parts,
-                sum(cost.matches for cost in these),
-            )
-        )
+    for one in sets:
+        costs.append(_mean([cost for cost in costs if (cost.rules, cost.shipped) == (one.rules, one.shipped)]))
     return Measured(costs, loaded, [] if given is None else [str(problem) for problem in given.problems])
 
 
@@ -175,21 +203,61 @@ def _rules(amount: int, given: RuleSet | None) -> RuleSet:
     return RuleSet("bench", (*kept, *made.rules), (*alone, *made.correlations), ())
 
 
-def _measure(name: str, batches: Batches, process: Process, sets: dict[int, SignalSource], rounds: int) -> list[Cost]:
+def _mean(costs: list[Cost]) -> Cost:
+    parts = len(costs)
+    return Cost(
+        "all",
+        costs[0].rules,
+        sum(cost.events for cost in costs),
+        sum(cost.decode_us for cost in costs) / parts,
+        sum(cost.match_us for cost in costs) / parts,
+        sum(cost.encode_us for cost in costs) / parts,
+        sum(cost.matches for cost in costs),
+        sum(cost.partials for cost in costs),
+        costs[0].shipped,
+    )
+
+
+def _measure(name: str, batches: Batches, process: Process, sets: list[_Set], rounds: int) -> list[Cost]:
     where = RawCoordinates("bench", 0, 0)
     outcomes = [process(batch, where) for batch in batches]
     events = sum(len(records) for outcome in outcomes for records in outcome.events.values())
     decode = min(_seconds(lambda: [process(batch, where) for batch in batches]) for _ in range(rounds))
+    derived = Enrichment({dataset: derived_steps(dataset, own_networks("private")) for dataset in DATASETS})
+    for outcome in outcomes:
+        derived.apply(outcome.events)
     costs = []
-    for amount, source in sets.items():
+    for one in sets:
 
-        def match(source: SignalSource = source) -> list[Any]:
+        def match(source: SignalSource = one.source) -> list[dict[int, list[dict[str, Any]]]]:
             return [source.signals(outcome.events, _PARTITIONS) for outcome in outcomes]
 
-        found = sum(bucket["count"] for made in match() for partials in made.values() for p in partials for bucket in p["buckets"])
+        found = [partials for by_partition in match() for partials in by_partition.values()]
+
+        def encode(found: list[list[dict[str, Any]]] = found) -> list[bytes]:
+            return [_ENCODE(_HEAD | {"partials": partials}) for partials in found]
+
         seconds = min(_seconds(match) for _ in range(rounds))
-        costs.append(Cost(name, amount, events, decode / events * 1e6, seconds / events * 1e6, found))
+        encoding = min(_seconds(encode) for _ in range(rounds))
+        costs.append(
+            Cost(
+                name,
+                one.rules,
+                events,
+                decode / events * 1e6,
+                seconds / events * 1e6,
+                encoding / events * 1e6,
+                sum(_matches(partial) for partials in found for partial in partials),
+                sum(map(len, found)),
+                one.shipped,
+            )
+        )
     return costs
+
+
+def _matches(partial: dict[str, Any]) -> int:
+    """Events that a partial counts; of a packed one its groups."""
+    return sum(bucket["count"] for bucket in partial["buckets"]) if partial["buckets"] else len(partial["shown"])
 
 
 def _seconds(work: Callable[[], object]) -> float:

@@ -18,7 +18,7 @@ import orjson
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from weir.detect.loading import load_rules
+from weir.detect.reading.loading import load_rules
 from weir.local import dev, generate
 from weir.local.demo.oracle import SOURCES, Audit, Oracle
 from weir.local.demo.report import Destination, Report, render

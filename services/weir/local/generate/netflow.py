@@ -69,6 +69,8 @@ _SERVICES: Final = (
     _Service("10.20.1.0", "10.30.8.0", 22, 6, 600, 400),
 )
 _CLIENTS: Final = 4096
+_SPREAD: Final = 10_000
+_SAMPLED_FEW: Final = 4
 _SERVERS: Final = 120
 _BASES: Final = {text: int(IPv4Address(text)) for service in _SERVICES for text in (service.client, service.server)}
 
@@ -80,11 +82,14 @@ def flow(seed: int, exporter: str, number: int) -> Flow:
     client = _BASES[service.client] + 1 + dice.below(_CLIENTS)
     server = _BASES[service.server] + 1 + dice.below(_SERVERS)
     port = dice.between(1024, 65535)
-    packets = dice.between(1, service.packets)
+    # Mice and elephants: half of the flows have one packet, one in a hundred has a hundred or more.
+    packets = min(service.packets, _SPREAD // dice.between(1, _SPREAD))
     octets = packets * dice.between(40, service.size)
     ended = dice.below(15_000)
     began = ended + (dice.below(60_000) if packets > 1 else 0)
-    flags = dice.pick((0x1B, 0x1B, 0x1F, 0x13, 0x02)) if service.protocol == 6 else 0
+    # Of few packets that were sampled hardly one is a SYN.
+    seen = (0x1B, 0x1B, 0x1F, 0x13) if packets > _SAMPLED_FEW else (0x10, 0x18, 0x18, 0x11)
+    flags = dice.pick_mostly(seen, (0x02,)) if service.protocol == 6 else 0
     if dice.below(2):
         return Flow(server, client, service.port, port, service.protocol, packets, octets, began, ended, flags)
     return Flow(client, server, port, service.port, service.protocol, packets, octets, began, ended, flags)

@@ -73,6 +73,10 @@ MASS_DELETE_CLIENT: Final = "10.66.6.6"
 _DELETES_SPREAD: Final = 10
 """Every so many lines one is of the mass delete: 5,000 lines for 500, which is under two seconds of the demo's traffic."""
 
+_AT_WORK: Final = 20
+_TURN: Final = 200
+"""So many of Qumulo's users are at work during so many lines, then others, as they come and go: four lines each, by one client."""
+
 _DATASETS: Final = {"qumulo": "file-audit", "kemp": "cef", "vendor": "cef", "plain": "syslog"}
 
 
@@ -148,7 +152,8 @@ class SyslogUnits:
         kind, _, envelope = source.form.partition("-")
         if kind == "qumulo":
             deleted = number in self._deletes
-            body = self._mass_delete(name, dice) if deleted else qumulo_body(dice, name, self._users)
+            at_work = number // _TURN * _AT_WORK % self._users
+            body = self._mass_delete(name, dice) if deleted else qumulo_body(dice, name, _AT_WORK, at_work)
             head = qumulo_head(source.host, envelope, now_us)
         elif kind == "kemp":
             body = kemp_body(dice, name)
@@ -191,10 +196,10 @@ def qumulo_head(host: str, envelope: str, now_us: int) -> str:
     return f"<14>{bsd_time(now_us // 1_000_000)} {host} qumulo "
 
 
-def qumulo_body(dice: Dice, name: str, users: int) -> str:
-    """An audit record with `name` as a folder of its path, where it has a path, by one of so many users."""
+def qumulo_body(dice: Dice, name: str, users: int, first: int = 0) -> str:
+    """An audit record with `name` as a folder of its path, where it has a path, by one of so many users from `first` on."""
     audit = dice.pick_mostly(_AUDITS, _REFUSED_AUDITS)
-    user, number = audit.user_id, dice.below(users)
+    user, number = audit.user_id, first + dice.below(users)
     if user.startswith("EXAMPLE\\"):
         user = f"EXAMPLE\\{NAMES[number % len(NAMES)]}{number}"
     elif user.startswith("uid:"):
@@ -202,7 +207,7 @@ def qumulo_body(dice: Dice, name: str, users: int) -> str:
     elif user.startswith("S-1-5-21-"):
         user = f"{user.rpartition('-')[0]}-{1000 + number}"
     path, second = audit.file_path, audit.secondary_file_path
-    client = audit.client_ip if audit.protocol == "internal" else vary_address(audit.client_ip, dice)
+    client = audit.client_ip if audit.protocol == "internal" else vary_address(audit.client_ip, Dice(number, "client", 0))
     file_id = audit.file_id
     if file_id:
         # Objects of S3 have ids of more than 64 bits: those stay so long.

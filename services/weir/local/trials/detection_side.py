@@ -12,7 +12,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
 from weir.bus.codec import Decoder, Encoder
 from weir.bus.config import client_config
 from weir.bus.offsets import watermarks
-from weir.detect.loading import load_rules
+from weir.detect.reading.loading import load_rules
 from weir.local.demo.supervisor import Supervisor
 from weir.local.errors import LocalError
 from weir.local.trials.detection_load import SOURCES

@@ -108,7 +108,8 @@ def carried_by(correlation: Correlation) -> Carried:
         exact = not correlation.at_end and 1 < correlation.threshold <= MAX_EXACT_COUNT
         return Carried(times=int(correlation.threshold)) if exact else Carried()
     if kind == "value_count":
-        return Carried(values=max(MAX_VALUES, math.ceil(correlation.threshold)), shown=SHOWN)
+        most = max(correlation.threshold, correlation.condition.upper[1] if correlation.condition.upper else 0)
+        return Carried(values=max(MAX_VALUES, math.ceil(most)), shown=SHOWN)
     if kind in {"value_sum", "value_avg"}:
         return Carried(sums=True)
     if kind in {"value_percentile", "value_median"}:
@@ -140,7 +141,7 @@ def value_hash(text: str) -> int:
 
 def group_text(value: Any) -> str:
     """A group-by value as text; a missing one is empty, so that events without it form a group of their own."""
-    return _text(value)[:MAX_GROUP_CHARACTERS]
+    return (value if value.__class__ is str else _text(value))[:MAX_GROUP_CHARACTERS]
 
 
 def _text(value: Any) -> str:
@@ -178,7 +179,8 @@ def numbers_of(found: Sequence[Any]) -> list[float]:
 
 def sample_of(record: Record) -> str:
     """An event as JSON without empty fields, and without its longest ones where it would exceed 2,000 bytes."""
-    fields = {name: value for name, value in record.items() if value is not None and value not in ([], "")}
+    # What is true needs no comparison; zero, false and an empty map are kept.
+    fields = {name: value for name, value in record.items() if value or (value is not None and value not in ("", []))}
     fields.pop("event_original", None)
     text = orjson.dumps(fields, default=str)
     while len(text) > MAX_SAMPLE_BYTES and fields:
@@ -188,14 +190,26 @@ def sample_of(record: Record) -> str:
 
 
 class Room:
-    """What is left in one signals record for what is bounded."""
+    """What is left in one signals record for what is bounded.
 
-    __slots__ = ("bytes", "evidence", "samples")
+    `texts` are the samples made so far, by identity of the event: several correlations show the same one. Records of one raw batch
+    share it.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_texts", "bytes", "evidence", "samples")
+
+    def __init__(self, texts: dict[int, str] | None = None) -> None:
+        self._texts: dict[int, str] = {} if texts is None else texts
         self.evidence = MAX_RECORD_EVIDENCE
         self.samples = MAX_RECORD_SAMPLES
         self.bytes = MAX_RECORD_DETAIL
+
+    def sample(self, record: Record) -> str:
+        """`sample_of` an event that outlives this room."""
+        text = self._texts.get(id(record))
+        if text is None:
+            text = self._texts[id(record)] = sample_of(record)
+        return text
 
     def some(self, entries: int, size: int) -> int:
         """How many of so many entries fit; the room is then taken."""
@@ -207,7 +221,8 @@ class Room:
         """So many of these times from each end, sorted; nothing where they do not fit."""
         if not ends:
             return b""
-        found = sorted(found)
+        if len(found) > 1:
+            found = sorted(found)
         if len(found) > 2 * ends:
             found = found[:ends] + found[-ends:]
         if 8 * len(found) > self.bytes:
@@ -234,15 +249,21 @@ class _Slice:
 
     def record(self, start: int, carried: Carried, room: Room) -> Record:
         """As a record of type Bucket."""
+        # Most slices have one event and few of the details: what is empty costs nothing.
         hashes = self.hashes
-        if hashes and self.times:
+        if len(hashes) > 1 and self.times:
             # In the order of the times, so that one can be told by the other.
             hashes = [hashes[i] for i in sorted(range(len(hashes)), key=self.times.__getitem__)]
-        hashes = hashes[: room.some(len(hashes), HASH_BYTES)]
-        found = sorted(self.values)[: carried.values]
-        kept = found[: room.some(len(found), _VALUE.size)]
-        numbers = heapq.nsmallest(MAX_NUMBERS, self.numbers.items())
-        numbers = numbers[: room.some(len(numbers), _NUMBER.size)]
+        if hashes:
+            hashes = hashes[: room.some(len(hashes), HASH_BYTES)]
+        kept: list[int] = []
+        if self.values:
+            found = sorted(self.values)[: carried.values]
+            kept = found[: room.some(len(found), _VALUE.size)]
+        numbers: list[tuple[int, float]] = []
+        if self.numbers:
+            numbers = heapq.nsmallest(MAX_NUMBERS, self.numbers.items())
+            numbers = numbers[: room.some(len(numbers), _NUMBER.size)]
         return {
             "start": start,
             "count": self.count,
@@ -253,10 +274,12 @@ class _Slice:
             "rules": [
                 {"label": label, "count": len(times), "times": room.times(times, carried.rule_times)}
                 for label, times in sorted(self.rules.items())
-            ],
-            "values": b"".join(_VALUE.pack(number, *self.values[number]) for number in kept),
+            ]
+            if self.rules
+            else [],
+            "values": b"".join([_VALUE.pack(number, *self.values[number]) for number in kept]),
             "values_left_out": len(kept) < len(self.values),
-            "numbers": b"".join(_NUMBER.pack(*entry) for entry in numbers),
+            "numbers": b"".join([_NUMBER.pack(*entry) for entry in numbers]),
             "sum": self.sum,
             "number_count": self.number_count,
         }
@@ -363,10 +386,16 @@ class Gathering:
             if self.carried.apart
             else [slice_.record(start, self.carried, room) for start, slice_ in sorted(self.slices.items())],
             "evidence": [
-                {name: record[name] for name in ("event_id", "raw_topic", "raw_partition", "raw_offset")} | {"dataset": dataset}
+                {
+                    "event_id": record["event_id"],
+                    "raw_topic": record["raw_topic"],
+                    "raw_partition": record["raw_partition"],
+                    "raw_offset": record["raw_offset"],
+                    "dataset": dataset,
+                }
                 for dataset, record in evidence
             ],
-            "samples": [sample_of(record) for _, record in samples],
+            "samples": [room.sample(record) for _, record in samples],
             "entities": self.entities,
             "shown": list(self.shown),
             "datasets": list(self.datasets),

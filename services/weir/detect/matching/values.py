@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import math
+import operator
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -26,11 +27,11 @@ from sigma.types import (
     TimestampPart,
 )
 
-from weir.detect.covers import Clue, Cover, any_of, network_head
-from weir.detect.fields import fold, text_of
-from weir.detect.regexes import literals, searcher
+from weir.detect.matching.covers import Clue, Cover, any_of, network_head
+from weir.detect.matching.fields import fold, text_of
+from weir.detect.matching.regexes import Search, literals, searcher
 
-__all__ = ["UTC", "UnsupportedError", "ValueTest", "any_value", "number_of", "plain_text", "regex_of", "text_pattern"]
+__all__ = ["UTC", "UnsupportedError", "ValueTest", "any_value", "number_of", "only_texts", "plain_text", "regex_of", "text_pattern"]
 
 ValueTest = Callable[[Any], bool]
 UTC: Final = ZoneInfo("UTC")
@@ -106,6 +107,19 @@ def any_value(values: Iterable[Any], name: str, zone: ZoneInfo = UTC) -> tuple[V
     if (together := texts.test()) is not None:
         tests.insert(0, together)
     return _any(tests), any_of(covers)
+
+
+def only_texts(values: Iterable[Any]) -> frozenset[str] | None:
+    """The folded texts of which a text must be one to be any of these values; None where that is not all that is asked."""
+    texts = set()
+    for value in values:
+        if isinstance(value, SigmaNumber) and not isinstance(value, SigmaTimestampPart):
+            texts.add(str(value.number))
+        elif isinstance(value, SigmaString) and not isinstance(value, SigmaCasedString) and not _special(value):
+            texts.add(fold(plain_text(value.s)))
+        else:
+            return None
+    return frozenset(texts)
 
 
 def _any(tests: list[ValueTest]) -> ValueTest:
@@ -209,7 +223,20 @@ def _cased_test(text: str, open_left: bool, open_right: bool) -> ValueTest:
 
 def text_pattern(value: SigmaString, *, whole: bool) -> ValueTest:
     """A text with wildcards that no simpler test serves; `whole`: all of the value, else anywhere in it."""
-    cased = isinstance(value, SigmaCasedString)
+    if isinstance(value, SigmaCasedString):
+        search = _wildcards(value, str, whole=whole, cased=True)
+        return lambda found: search(text_of(found))
+    as_written, folded = _wildcards(value, str, whole=whole), _wildcards(value, fold, whole=whole)
+
+    def test(found: Any) -> bool:
+        text = text_of(found)
+        # Folding may make two characters of one, of which `?` stands for the one that is written.
+        return folded(text) if text.isascii() else as_written(text) or folded(fold(text))
+
+    return test
+
+
+def _wildcards(value: SigmaString, change: Callable[[str], str], *, whole: bool, cased: bool = False) -> Search:
     pieces = []
     for part in _joined(value):
         if part == _STAR:
@@ -217,10 +244,9 @@ def text_pattern(value: SigmaString, *, whole: bool) -> ValueTest:
         elif part == SpecialChars.WILDCARD_SINGLE:
             pieces.append(".")
         else:
-            pieces.append("".join(f"\\x{{{ord(c):x}}}" if not c.isalnum() else c for c in _literal(part)))
+            pieces.append("".join(c if c.isalnum() else f"\\x{{{ord(c):x}}}" for c in change(_literal(part))))
     pattern = "".join(pieces)
-    search = searcher(f"\\A(?:{pattern})\\z" if whole else pattern, ignore_case=not cased, dot_all=True)
-    return lambda found: search(text_of(found))
+    return searcher(f"\\A(?:{pattern})\\z" if whole else pattern, ignore_case=not cased, dot_all=True)
 
 
 def _text_cover(value: SigmaString, name: str) -> Cover:
@@ -304,11 +330,11 @@ def number_of(found: Any) -> float | None:
 
 
 _COMPARISONS: Final[dict[CompareOperators, Callable[[float, float], bool]]] = {
-    CompareOperators.LT: lambda number, limit: number < limit,
-    CompareOperators.LTE: lambda number, limit: number <= limit,
-    CompareOperators.GT: lambda number, limit: number > limit,
-    CompareOperators.GTE: lambda number, limit: number >= limit,
-    CompareOperators.NEQ: lambda number, limit: number != limit,
+    CompareOperators.LT: operator.lt,
+    CompareOperators.LTE: operator.le,
+    CompareOperators.GT: operator.gt,
+    CompareOperators.GTE: operator.ge,
+    CompareOperators.NEQ: operator.ne,
 }
 
 
@@ -323,7 +349,11 @@ def _compare(value: SigmaCompareExpression, name: str, zone: ZoneInfo) -> tuple[
     else:
         clue = Clue("above" if value.op in {CompareOperators.GT, CompareOperators.GTE} else "below", name, limit=limit)
 
+    plain = number is number_of
+
     def test(found: Any) -> bool:
+        if plain and found.__class__ is int:
+            return compare(found, limit)
         compared = number(found)
         return compared is not None and compare(compared, limit)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from weir.detect.rules import Correlation, Expression
 
 if TYPE_CHECKING:
-    from weir.detect.alerts import Told
+    from weir.detect.telling.alerts import Told
 
 __all__ = ["condition_text", "duration_text", "field_words", "quantity_text", "summary"]
 
@@ -78,11 +78,16 @@ def condition_text(correlation: Correlation) -> str:
         return _expression_text(correlation.expression, {})
     if correlation.options:
         return ", ".join(f"{name} {_option_text(name, value)}" for name, value in correlation.options.items())
-    if correlation.kind in {"temporal", "temporal_ordered"} and condition.number >= len(correlation.members):
+    if (
+        correlation.kind in {"temporal", "temporal_ordered"}
+        and not condition.upper
+        and condition.number >= len(correlation.members)
+    ):
         order = " in this order" if correlation.kind == "temporal_ordered" else ""
         return f"all of {', '.join(member.label for member in correlation.members)}{order}"
     percentile = "" if condition.percentile is None else f" at percentile {condition.percentile}"
-    return f"{_SIGNS[condition.op]} {condition.number:.15g}{percentile}"
+    upper = "" if condition.upper is None else f" and {_SIGNS[condition.upper[0]]} {condition.upper[1]:.15g}"
+    return f"{_SIGNS[condition.op]} {condition.number:.15g}{upper}{percentile}"
 
 
 def _option_text(name: str, value: Any) -> str:

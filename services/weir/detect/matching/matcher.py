@@ -20,6 +20,7 @@ from sigma.conditions import (
     ConditionOR,
     ConditionValueExpression,
 )
+from sigma.modifiers import SigmaWideModifier, modifier_mapping
 from sigma.rule import SigmaRule
 from sigma.types import (
     SigmaCasedString,
@@ -32,12 +33,15 @@ from sigma.types import (
     SigmaString,
 )
 
-from weir.detect.covers import KEYWORDS, Clue, Cover, all_of, any_of
-from weir.detect.fields import Getter, fold, getter, text_of
-from weir.detect.placeholders import NO_PLACEHOLDERS, Placeholders
-from weir.detect.values import UTC, UnsupportedError, any_value, plain_text, regex_of, text_pattern
+from weir.detect.matching.covers import KEYWORDS, Clue, Cover, all_of, any_of
+from weir.detect.matching.fields import Getter, fold, getter, text_of
+from weir.detect.matching.values import UTC, UnsupportedError, any_value, only_texts, plain_text, regex_of, text_pattern
+from weir.detect.reading.placeholders import NO_PLACEHOLDERS, Placeholders
 
 __all__ = ["Compiled", "Names", "Predicate", "UnsupportedError", "compile_rule", "event_text", "texts_of", "within"]
+
+# The specification has both names, pySigma 2.0.1 the older one alone.
+modifier_mapping.setdefault("utf16le", SigmaWideModifier)
 
 Record = dict[str, Any]
 Predicate = Callable[[Record], bool]
@@ -110,9 +114,10 @@ def within(compiled: Compiled, where: Mapping[str, tuple[str, ...]], there: str 
         read = getter(there)
         parts.insert(0, _Part(lambda record: read(record) is not None, frozenset({Clue("there", there)})))
     for name, texts in reversed(list(where.items())):
-        test, cover = any_value([SigmaString.from_str(text) for text in texts], name)
+        values = [SigmaString.from_str(text) for text in texts]
+        test, cover = any_value(values, name)
         required = {name: frozenset(map(fold, texts))}
-        parts.insert(0, _Part(_of_any_element(getter(name), test), cover, required))
+        parts.insert(0, _Part(_of_any_element(name, test, only_texts(values)), cover, required))
     if len(parts) == 1:
         return compiled
     whole = _both(parts)
@@ -228,7 +233,7 @@ class _Compiler:
             test, cover = any_value(plain, name, self.zone)
             equal = cover is not None and all(clue.kind == "equals" for clue in cover)
             required = {name: frozenset(clue.text for clue in cover)} if cover is not None and equal else {}
-            parts.insert(0, _Part(_of_any_element(read, test), cover, required))
+            parts.insert(0, _Part(_of_any_element(name, test, only_texts(plain)), cover, required))
         return _either(parts)
 
     def _reference(self, name: str, read: Getter, value: SigmaFieldReference) -> _Part:
@@ -293,16 +298,43 @@ def _elements(found: Any) -> Iterable[Any]:
     return [item for item in found if item is not None] if isinstance(found, (list, tuple)) else (found,)
 
 
-def _of_any_element(read: Getter, test: Callable[[Any], bool]) -> Predicate:
+def _of_any_element(name: str, test: Callable[[Any], bool], texts: frozenset[str] | None = None) -> Predicate:
+    """Whether a field, or an element of it, passes the test; `texts`: the test is that a text is, folded, one of these."""
+    read = getter(name)
+
+    def any_of_it(found: Any) -> bool:
+        if isinstance(found, (list, tuple)):
+            return any(test(item) for item in found if item is not None and not isinstance(item, (dict, list)))
+        return not isinstance(found, dict) and test(found)
+
+    # The commonest forms take one call for an event. A plain field that holds an empty list has no element either way.
+    plain = name.replace("_", "").isalnum()
+    if plain and texts is not None:
+
+        def one_of(record: Record) -> bool:
+            found = record.get(name)
+            if found.__class__ is str:
+                return found.casefold() in texts
+            return found is not None and any_of_it(found)
+
+        return one_of
+    if plain:
+
+        def of_plain(record: Record) -> bool:
+            found = record.get(name)
+            if found.__class__ is str or found.__class__ is int:
+                return test(found)
+            return found is not None and any_of_it(found)
+
+        return of_plain
+
     def matches(record: Record) -> bool:
         found = read(record)
         if found is None:
             return False
         if found.__class__ is str:
             return test(found)
-        if isinstance(found, (list, tuple)):
-            return any(test(item) for item in found if item is not None and not isinstance(item, (dict, list)))
-        return not isinstance(found, dict) and test(found)
+        return any_of_it(found)
 
     return matches
 

@@ -33,11 +33,11 @@ from fnmatch import translate
 from pathlib import Path
 from typing import Any, Final
 
-from weir.detect.fields import Getter, getter
-from weir.detect.logsources import LogSource, record_fields
-from weir.detect.matcher import UnsupportedError
-from weir.detect.pipeline import PIPELINE
+from weir.detect.matching.fields import Getter, getter
+from weir.detect.matching.matcher import UnsupportedError
+from weir.detect.reading.logsources import LogSource, record_fields
 from weir.detect.rules import Correlation, Member, Rule, RuleSet, Variant
+from weir.detect.signals.pipeline import PIPELINE
 from weir.model.topics import DATASETS
 from weir.model.yamlfile import Place, YamlMistake, meant, read_yaml, told
 

@@ -4,7 +4,7 @@ The table is in `logsource_table`; docs/log-sources.md shows it. A log source th
 that never matches. The same holds for a field that none of the datasets has: a rule about a verdict is not applicable to flows,
 which carry none.
 
-`pipeline` is no topic of events but what the ledger tells of Weir itself (`weir.detect.pipeline`).
+`pipeline` is no topic of events but what the ledger tells of Weir itself (`weir.detect.signals.pipeline`).
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import Any, Final
 
 from sigma.rule.logsource import SigmaLogSource
 
-from weir.detect.fields import PARTS
-from weir.detect.logsource_table import TABLE, TAXONOMY, Target, zeek
-from weir.detect.pipeline import PIPELINE, PIPELINE_FIELDS
-from weir.detect.values import UnsupportedError
+from weir.detect.matching.fields import PARTS
+from weir.detect.matching.values import UnsupportedError
+from weir.detect.reading.logsource_table import TABLE, TAXONOMY, Target, zeek
+from weir.detect.signals.pipeline import PIPELINE, PIPELINE_FIELDS
 from weir.model.schemas import latest
 from weir.model.topics import DATASETS
 

@@ -94,7 +94,7 @@ def _parsed(text: str) -> Any:
 
 
 _DEEPEST: Final = 64
-"""Lists and objects within each other that a name is looked for in; senders may nest them a thousand deep. Nothing is found below."""
+"""Lists and objects within each other that a name is looked for in; senders may nest a thousand. Nothing is found below."""
 
 
 def _entry(found: Any, key: str, depth: int = 0) -> Any:

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from weir.detect.fields import Getter, getter
-from weir.detect.gathering import (
+from weir.detect.matching.fields import Getter, getter
+from weir.detect.matching.index import Index
+from weir.detect.rules import Correlation, Member, RuleSet, Source, Variant
+from weir.detect.signals.gathering import (
     HASH_BYTES,
     MAX_EVIDENCE,
     MAX_RECORD_HASHES,
@@ -24,9 +26,7 @@ from weir.detect.gathering import (
     value_hash,
     values_of,
 )
-from weir.detect.index import Index
-from weir.detect.packed import Packing
-from weir.detect.rules import Correlation, Member, RuleSet, Source, Variant
+from weir.detect.signals.packed import Packing
 from weir.model.ids import stable_id
 
 __all__ = [
@@ -76,8 +76,11 @@ class _Sink:
 
     @staticmethod
     def _named(record: Record, entities: Iterable[tuple[str, Getter]]) -> dict[str, str]:
-        found = ((name, read(record)) for name, read in entities)
-        return {name: group_text(value)[:MAX_ENTITY_CHARACTERS] for name, value in found if value not in (None, "", [])}
+        return {
+            name: group_text(value)[:MAX_ENTITY_CHARACTERS]
+            for name, read in entities
+            if (value := read(record)) or (value is not None and value not in ("", []))
+        }
 
 
 class _Batch:
@@ -187,10 +190,14 @@ class SignalSource:
 
     def _by_partition(self, batch: _Batch) -> dict[int, list[Record]]:
         room: dict[int, Room] = {}
+        texts: dict[int, str] = {}
         result: dict[int, list[Record]] = {}
         for (correlation_id, group), gathering in batch.gathered.items():
             partition = partition_of(correlation_id, group, batch.partitions)
-            partial = gathering.record(correlation_id, room.setdefault(partition, Room()))
+            left = room.get(partition)
+            if left is None:
+                left = room[partition] = Room(texts)
+            partial = gathering.record(correlation_id, left)
             result.setdefault(partition, []).append(partial)
         for (partition, correlation_id, _), packing in batch.packed.items():
             result.setdefault(partition, []).extend(packing.records(correlation_id))

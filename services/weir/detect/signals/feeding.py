@@ -11,10 +11,10 @@ import struct
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from weir.detect.fields import getter
-from weir.detect.gathering import MAX_EVIDENCE, MAX_SAMPLES, carried_by, group_text, numbers_of, value_hash, values_of
-from weir.detect.partials import partition_of
+from weir.detect.matching.fields import getter
 from weir.detect.rules import Correlation, Member, Source
+from weir.detect.signals.gathering import MAX_EVIDENCE, MAX_SAMPLES, carried_by, group_text, numbers_of, value_hash, values_of
+from weir.detect.signals.partials import partition_of
 
 __all__ = ["signals_of_alerts"]
 

@@ -23,14 +23,14 @@ from sigma.correlations import (
     SigmaRuleReference,
 )
 
-from weir.detect.attack import attack_of
-from weir.detect.extension import Extension, read_extension
 from weir.detect.kinds import own_kind
-from weir.detect.logsources import DEFAULT_ENTITIES, DEFAULT_GROUP
-from weir.detect.matcher import UnsupportedError
+from weir.detect.matching.matcher import UnsupportedError
+from weir.detect.reading.attack import attack_of
+from weir.detect.reading.extension import Extension, read_extension
+from weir.detect.reading.logsources import DEFAULT_ENTITIES, DEFAULT_GROUP
 from weir.detect.rules import MAX_EXACT_COUNT, Condition, Correlation, Expression, Member, Rule, Source, ordered_steps
 
-__all__ = ["ALONE_TIMESPAN_US", "FINE_SLICES", "SLICES", "alone", "correlation_of"]
+__all__ = ["ALONE_TIMESPAN_US", "FINE_SLICES", "SLICES", "alone", "correlation_of", "without_upper"]
 
 SLICES = 12
 FINE_SLICES = 60
@@ -45,7 +45,11 @@ _NUMERIC = {"value_sum", "value_avg", "value_percentile", "value_median"}
 
 
 def correlation_of(
-    parsed: SigmaCorrelationRule, members: Sequence[tuple[str, Rule | Correlation]], file: str, line: int
+    parsed: SigmaCorrelationRule,
+    members: Sequence[tuple[str, Rule | Correlation]],
+    file: str,
+    line: int,
+    upper: tuple[str, float] | None = None,
 ) -> Correlation:
     """A correlation document.
 
@@ -54,6 +58,7 @@ def correlation_of(
         members: what its references refer to, by the reference's own text.
         file: it is in, for messages.
         line: it begins at.
+        upper: the upper end of a condition that is a range (`without_upper`).
 
     Raises:
         UnsupportedError: it wants something that is not evaluated here.
@@ -69,7 +74,7 @@ def correlation_of(
         name: {reference.reference: field for reference, field in alias.mapping.items()}
         for name, alias in parsed.aliases.aliases.items()
     }
-    condition, expression = _condition(parsed, kind, [label for label, _ in members])
+    condition, expression = _condition(parsed, kind, [label for label, _ in members], upper)
     value_fields = _value_fields(parsed, kind, options)
     timespan_us = parsed.timespan.seconds * _SECOND
     found = tuple(_member(label, member, group_by, value_fields, aliases, extension) for label, member in members)
@@ -248,7 +253,22 @@ def _value_fields(parsed: SigmaCorrelationRule, kind: str, options: Mapping[str,
     return fields
 
 
-def _condition(parsed: SigmaCorrelationRule, kind: str, labels: Sequence[str]) -> tuple[Condition, Expression | None]:
+def without_upper(raw: Any) -> tuple[Any, tuple[str, float] | None]:
+    """A document for pySigma, which knows no ranges, and the upper end of its condition where that is one: {gt: 100, lte: 200}."""
+    correlation = raw.get("correlation") if isinstance(raw, dict) else None
+    condition = correlation.get("condition") if isinstance(correlation, dict) else None
+    if not isinstance(correlation, dict) or not isinstance(condition, dict) or len({"gt", "gte"} & set(condition)) != 1:
+        return raw, None
+    ends = [(op, condition[op]) for op in ("lt", "lte") if op in condition]
+    if len(ends) != 1 or isinstance(ends[0][1], bool) or not isinstance(ends[0][1], (int, float)):
+        return raw, None
+    lower = {key: value for key, value in condition.items() if key != ends[0][0]}
+    return raw | {"correlation": correlation | {"condition": lower}}, ends[0]
+
+
+def _condition(
+    parsed: SigmaCorrelationRule, kind: str, labels: Sequence[str], upper: tuple[str, float] | None
+) -> tuple[Condition, Expression | None]:
     if isinstance(parsed.condition, SigmaExtendedCorrelationCondition):
         expression = _expression(parsed.condition.parsed)
         if kind == "temporal_ordered":
@@ -258,13 +278,15 @@ def _condition(parsed: SigmaCorrelationRule, kind: str, labels: Sequence[str]) -
                 raise UnsupportedError(str(error)) from error
         return Condition("gte", 1), expression
     given = parsed.condition
-    condition = Condition(given.op.name.lower(), given.count, given.percentile)
+    condition = Condition(given.op.name.lower(), given.count, given.percentile, upper)
+    if upper is not None and not upper[1] > given.count and (upper[1], upper[0], condition.op) != (given.count, "lte", "gte"):
+        raise UnsupportedError(f"nothing is {condition.op} {given.count} and {upper[0]} {upper[1]}")
     if kind in _COUNTS:
         _check_count(condition, kind)
     if kind == "event_count" and given.fieldref is not None:
         raise UnsupportedError("an event_count condition has no field")
-    if kind == "value_count" and condition.number > MAX_VALUE_COUNT:
-        raise UnsupportedError(f"at most {MAX_VALUE_COUNT} distinct values can be counted, not {condition.number}")
+    if kind == "value_count" and (most := max(condition.number, upper[1] if upper else 0)) > MAX_VALUE_COUNT:
+        raise UnsupportedError(f"at most {MAX_VALUE_COUNT} distinct values can be counted, not {most}")
     if kind == "value_percentile" and not (condition.percentile is not None and 0 <= condition.percentile <= 100):
         raise UnsupportedError("a value_percentile condition needs a percentile from 0 to 100")
     if kind == "temporal":
@@ -272,7 +294,7 @@ def _condition(parsed: SigmaCorrelationRule, kind: str, labels: Sequence[str]) -
         if condition.op in {"gt", "gte"} and condition.number + (condition.op == "gt") > len(labels):
             raise UnsupportedError(f"a condition of {condition.number} rules is never true of {len(labels)}")
     if kind == "temporal_ordered":
-        if (condition.op, condition.number) not in {("gte", len(labels)), ("eq", len(labels)), ("gt", len(labels) - 1)}:
+        if upper or (condition.op, condition.number) not in {("gte", len(labels)), ("eq", len(labels)), ("gt", len(labels) - 1)}:
             raise UnsupportedError("a temporal_ordered condition wants all of its rules, in their order")
         return Condition("gte", len(labels)), None
     return condition, None
@@ -280,10 +302,17 @@ def _condition(parsed: SigmaCorrelationRule, kind: str, labels: Sequence[str]) -
 
 def _check_count(condition: Condition, kind: str) -> None:
     """Refuse what is true or false of every window in which something is counted; others are not judged."""
-    op, number, _ = condition
+    op, number = condition.op, condition.number
     what = {"event_count": "events", "value_count": "values", "temporal": "rules"}[kind]
     if not isinstance(number, int):
         raise UnsupportedError(f"a condition of {kind} needs a whole number, not {number}")
+    if condition.upper is not None:
+        # A range from 0 is what `lt` and `lte` are alone.
+        if condition.upper[1] < 1 or condition.upper == ("lt", 1):
+            raise UnsupportedError(
+                f"a range up to {condition.upper[1]} {what} is never true: windows without events are not judged"
+            )
+        return
     if (op in {"gt", "gte"} and number + (op == "gt") < 1) or (op == "neq" and number < 1):
         raise UnsupportedError(f"a condition of {op} {number} {what} is always true")
     if (op == "lt" and number <= 1) or (op in {"lte", "eq"} and number < 1):

@@ -17,7 +17,7 @@ from typing import Any
 
 from sigma.correlations import SigmaCorrelationTimespan
 
-from weir.detect.matcher import UnsupportedError
+from weir.detect.matching.matcher import UnsupportedError
 from weir.model.entities import unknown_entity
 
 __all__ = ["Extension", "read_extension"]

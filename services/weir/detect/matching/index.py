@@ -17,10 +17,10 @@ from typing import Any, Final, Generic, TypeVar
 
 import ahocorasick_rs
 
-from weir.detect.covers import KEYWORDS, Clue, Cover, network_head
-from weir.detect.fields import fold, getter, text_of
-from weir.detect.matcher import event_text
-from weir.detect.values import number_of
+from weir.detect.matching.covers import KEYWORDS, Clue, Cover, network_head
+from weir.detect.matching.fields import fold, getter, text_of
+from weir.detect.matching.matcher import event_text
+from weir.detect.matching.values import number_of
 
 __all__ = ["Index"]
 
@@ -30,6 +30,9 @@ Entry = tuple[T, Cover, dict[str, frozenset[str]]]
 
 MAX_PAIRS: Final = 1_000
 """Pairs of dataset and module, as senders write them, that are remembered; others are looked up a little slower."""
+
+MAX_NAME: Final = 128
+"""Characters of either; longer ones are not remembered."""
 
 _DATASET: Final = "event_dataset"
 _MODULE: Final = "event_module"
@@ -57,7 +60,7 @@ class Index(Generic[T]):
         section = self._by_pair.get(key)
         if section is None:
             section = self._section(*key)
-            if len(self._by_pair) < MAX_PAIRS:
+            if len(self._by_pair) < MAX_PAIRS and all(len(str(name)) <= MAX_NAME for name in key):
                 self._by_pair[key] = section
         return section.candidates(record)
 
@@ -102,6 +105,11 @@ class _Column:
         )
         self.limits = _Limits(filed) if any(clue.kind in {"above", "below"} for clue, _ in filed) else None
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether a text or a whole number is looked up as it stands in the record, and in no other way."""
+        return self.read is None and not (self.search or self.heads or self.limits or self.there)
+
     def look_up(self, value: Any, places: list[int]) -> None:
         """Add the places of what a value is a clue to."""
         if isinstance(value, (list, tuple)):
@@ -116,7 +124,7 @@ class _Column:
             # 443.0 equals 443.
             places += self.exact.get(value, ())
             if self.limits is not None:
-                places += self.limits.met_by(value)
+                self.limits.add_met(value, places)
 
     def look_up_text(self, value: str, places: list[int]) -> None:
         """The same of a text."""
@@ -128,7 +136,7 @@ class _Column:
         if self.heads:
             places += self.heads.get(network_head(text), ())
         if self.limits is not None and (number := number_of(value)) is not None:
-            places += self.limits.met_by(number)
+            self.limits.add_met(number, places)
 
 
 class _Limits:
@@ -142,8 +150,11 @@ class _Limits:
         self.above_limits, self.above = [limit for limit, _ in above], [place for _, place in above]
         self.below_limits, self.below = [limit for limit, _ in below], [place for _, place in below]
 
-    def met_by(self, number: float) -> list[int]:
-        return self.above[: bisect_right(self.above_limits, number)] + self.below[bisect_left(self.below_limits, number) :]
+    def add_met(self, number: float, places: list[int]) -> None:
+        if self.above:
+            places += self.above[: bisect_right(self.above_limits, number)]
+        if self.below:
+            places += self.below[bisect_left(self.below_limits, number) :]
 
 
 def _is_whole(text: str) -> bool:
@@ -163,41 +174,50 @@ def _by_text(filed: list[tuple[Clue, int]], kind: str) -> dict[str, tuple[int, .
 class _Section(Generic[T]):
     """The detections that events of one kind are looked up in."""
 
-    __slots__ = ("always", "columns", "items", "unconditional")
+    __slots__ = ("always", "items", "others", "plain", "unconditional")
 
     def __init__(self, entries: list[tuple[T, Cover]]) -> None:
         self.items = [item for item, _ in entries]
+        self.always: list[int] = []
         filed: dict[str, list[tuple[Clue, int]]] = {}
-        always = []
         for place, (_, cover) in enumerate(entries):
             if cover is None or any(clue.kind == "contains" and not clue.text for clue in cover):
-                always.append(place)
+                self.always.append(place)
                 continue
             for clue in sorted(cover):
                 filed.setdefault(clue.field, []).append((clue, place))
-        self.columns = [_Column(name, clues) for name, clues in sorted(filed.items())]
-        self.always = always
-        self.unconditional = [self.items[place] for place in always]
+        columns = [_Column(name, clues) for name, clues in sorted(filed.items())]
+        # The commonest columns are looked up without a call.
+        self.plain = [(column.name, column.exact, column) for column in columns if column.is_plain]
+        self.others = [column for column in columns if not column.is_plain]
+        self.unconditional = [self.items[place] for place in self.always]
 
     def candidates(self, record: Record) -> list[T]:
         places: list[int] = []
-        for column in self.columns:
-            value: Any = record.get(column.name) if column.read is None else column.read(record)
+        read = record.get
+        for name, exact, column in self.plain:
+            value: Any = read(name)
             if value is None:
                 continue
-            kind = value.__class__
-            if kind is str:
-                if column.search is None and not column.heads and column.limits is None:
-                    # The commonest columns, without a call.
-                    if (found := column.exact.get(value.casefold())) is not None:
-                        places += found
-                else:
-                    column.look_up_text(value, places)
-            elif kind is int and column.search is None:
+            if value.__class__ is str:
+                if (found := exact.get(value.casefold())) is not None:
+                    places += found
+            elif value.__class__ is int:
+                if (found := exact.get(value)) is not None:
+                    places += found
+            else:
+                column.look_up(value, places)
+        for column in self.others:
+            value = read(column.name) if column.read is None else column.read(record)
+            if value is None:
+                continue
+            if value.__class__ is int and column.search is None:
                 if (found := column.exact.get(value)) is not None:
                     places += found
                 if column.limits is not None:
-                    places += column.limits.met_by(float(value))
+                    column.limits.add_met(value, places)
+            elif value.__class__ is str:
+                column.look_up_text(value, places)
             else:
                 column.look_up(value, places)
             if column.there and value != []:

@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo
 import yaml
 from sigma.types import Placeholder, SigmaRegularExpression, SigmaString
 
-from weir.detect.values import UnsupportedError
+from weir.detect.matching.values import UnsupportedError
 
 __all__ = ["FILE_NAME", "NO_PLACEHOLDERS", "Placeholders", "read_placeholders"]
 

@@ -20,21 +20,21 @@ from sigma.exceptions import SigmaError
 from sigma.filters import SigmaFilter
 from sigma.rule import SigmaRule
 
-from weir.detect.attack import attack_of
-from weir.detect.correlating import alone, correlation_of
-from weir.detect.extension import read_extension
-from weir.detect.filters import filtered, unmet
-from weir.detect.folder import MAX_FILE_BYTES, SUPPRESSIONS, read_folder
-from weir.detect.logsources import LogSource, NotApplicableError, datasets_of
-from weir.detect.matcher import Names, UnsupportedError, compile_rule, within
-from weir.detect.placeholders import FILE_NAME, NO_PLACEHOLDERS, Placeholders, read_placeholders
-from weir.detect.reloading import Replaced, with_previous
+from weir.detect.matching.matcher import Names, UnsupportedError, compile_rule, within
+from weir.detect.reading.attack import attack_of
+from weir.detect.reading.correlating import alone, correlation_of, without_upper
+from weir.detect.reading.extension import read_extension
+from weir.detect.reading.filters import filtered, unmet
+from weir.detect.reading.folder import MAX_FILE_BYTES, SUPPRESSIONS, read_folder
+from weir.detect.reading.logsources import LogSource, NotApplicableError, datasets_of
+from weir.detect.reading.placeholders import FILE_NAME, NO_PLACEHOLDERS, Placeholders, read_placeholders
+from weir.detect.reading.reloading import Replaced, with_previous
 from weir.detect.rules import Correlation, Loaded, Problem, Rule, RuleSet, Variant
 from weir.model.yamlfile import YamlMistake, read_documents
 
 __all__ = ["DEFAULT_RULES", "load_rules", "parsed_rules"]
 
-DEFAULT_RULES = Path(__file__).parent / "rules"
+DEFAULT_RULES = Path(__file__).parents[1] / "rules"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,8 @@ class _Document:
     file: str
     line: int
     parsed: SigmaRule | SigmaCorrelationRule | SigmaFilter
+    upper: tuple[str, float] | None = None
+    """The upper end of a correlation's condition where that is a range."""
 
     @property
     def id(self) -> str:
@@ -113,7 +115,7 @@ def _read(
         if isinstance(content, OSError):
             problems.append(Problem(name, 0, "", f"cannot be read: {content.strerror}", whole=True))
             continue
-        digest.update(f"{len(name)} {name} {len(content)} ".encode() + content)
+        digest.update(f"{len(name)} {name} {len(content)} ".encode("utf-8", "surrogateescape") + content)
         if len(content) > MAX_FILE_BYTES:
             problems.append(Problem(name, 0, "", f"more than the {MAX_FILE_BYTES} bytes that a file of rules may have", whole=True))
         elif name == FILE_NAME:
@@ -238,7 +240,7 @@ class _Assembly:
 
     def _correlation(self, parsed: SigmaCorrelationRule, document: _Document) -> Correlation:
         members = [(reference, self._member(reference)) for reference in _references(parsed)]
-        made = correlation_of(parsed, members, document.file, document.line)
+        made = correlation_of(parsed, members, document.file, document.line, document.upper)
         for _, member in members:
             self.feeds.setdefault(member.id, []).append(made.id)
         return made
@@ -319,14 +321,15 @@ def _documents(name: str, content: bytes, replaced: Replaced, problems: list[Pro
         cause: str | None = _refusal(raw) or (_twice(mistakes) if raw is written else None)
         if cause is None:
             try:
-                parsed = SigmaCollection.from_dicts([raw], collect_errors=True, collect_filters=True, resolve_references=False)
+                readable, upper = without_upper(raw)
+                parsed = SigmaCollection.from_dicts([readable], collect_errors=True, collect_filters=True, resolve_references=False)
             except Exception as error:  # pySigma raises many kinds for rules of unexpected shape
                 cause = f"not a Sigma rule: {_cause(error)}"
             else:
                 if parsed.errors:
                     cause = "; ".join(dict.fromkeys(_cause(error) for error in parsed.errors))
                 else:
-                    yield from (_Document(name, line, rule) for rule in [*parsed.rules, *parsed.filters])
+                    yield from (_Document(name, line, rule, upper) for rule in [*parsed.rules, *parsed.filters])
         if cause is not None:
             problems.append(Problem(name, line, title, cause, str(raw.get("id", "")).lower() if isinstance(raw, dict) else ""))
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any, Final, NamedTuple
 
-from weir.detect.attack import FRAMEWORK, tactic_id, technique_name
+from weir.detect.reading.attack import FRAMEWORK, tactic_id, technique_name
 from weir.detect.rules import Correlation
-from weir.detect.sentences import condition_text, summary
+from weir.detect.telling.sentences import condition_text, summary
 from weir.model.entities import ENTITIES
 
 __all__ = ["MAX_RELATED", "SEVERITIES", "Origin", "Told", "alert_record", "relate"]

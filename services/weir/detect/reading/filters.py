@@ -15,7 +15,7 @@ from sigma.exceptions import SigmaError, SigmaRuleNotFoundError
 from sigma.filters import SigmaFilter
 from sigma.rule import SigmaRule
 
-from weir.detect.values import UnsupportedError
+from weir.detect.matching.values import UnsupportedError
 
 __all__ = ["applies", "filtered", "unmet"]
 

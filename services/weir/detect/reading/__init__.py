@@ -1,0 +1,1 @@
+"""From a folder of Sigma files to a rule set."""

@@ -1,0 +1,1 @@
+"""What alerts say, and which are not to be heard of."""
