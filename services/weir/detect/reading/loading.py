@@ -180,8 +180,8 @@ class _Assembly:
         self.by_reference: dict[str, _Document] = {}
         for document in documents:
             self.by_reference[document.id] = document
-            if document.parsed.name:
-                self.by_reference.setdefault(document.parsed.name, document)
+            if document.parsed.name and self.by_reference.setdefault(document.parsed.name, document) is not document:
+                problems.append(document.problem(f"name {document.parsed.name} is taken by another rule, which it goes on to mean"))
         self.made: dict[str, Rule | Correlation] = {}
         # By id, whether what is left out is wrong, or only about other events than ours.
         self.broken: dict[str, bool] = {}
