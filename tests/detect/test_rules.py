@@ -94,6 +94,10 @@ def test_slices_together_are_never_longer_than_the_timespan(tmp_path: Path, time
         ([rule(), correlation(), "title: F\nfilter: {rules: [one]}\n"], ["a.yml:19: F: Sigma filter must have a log source"]),
         ([rule(), correlation(), "- a\n- b\n"], ["a.yml:19: a document that is not a mapping"]),
         ([rule(), correlation(), rule(title="Two", name="two")], ["Two: id 11111111"]),
+        ([rule(), correlation(), rule(title="Two", identity=ID.replace("1", "3"))], ["Two: name one is taken by another rule"]),
+        ([rule(), correlation(timespan="99999999999y")], ["a timespan has at most ten years"]),
+        ([rule() + "weir: {timespan: 99999999999y}\n"], ["a timespan has at most ten years"]),
+        ([rule(), correlation() + "weir: {group-by: [user.name]}\n"], ["weir.group-by and weir.timespan are of rules"]),
     ],
 )
 def test_what_is_left_out_is_named_with_place_and_cause(tmp_path: Path, documents: list[str], expected: list[str]) -> None:

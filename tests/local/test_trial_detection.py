@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from weir.local.trials.detection import Kill, Plan, Told, judge, run_detection, schedule
+from weir.local.generate.attacks import AttackUnits
+from weir.local.trials.detection import Kill, Plan, judge, run_detection, schedule, verdict
+from weir.local.trials.detection_side import Told
 
 SERVICES = {"detector", "syslog", "netflow", "beats"}
 
@@ -14,6 +17,12 @@ SERVICES = {"detector", "syslog", "netflow", "beats"}
 def told(events: int = 5, **values: object) -> Told:
     known = {"rule": "r", "group": (("user", "eve"),), "entities": frozenset({"eve"}), "summary": "s", "first": 1, "last": 2}
     return Told(**known | {"events": events, "state": "closed"} | values)  # type: ignore[arg-type]
+
+
+def of_the_mix() -> dict[str, Told]:
+    """What one round must raise."""
+    expected = enumerate(AttackUnits().expected())
+    return {str(number): told(rule=one.rule, entities=frozenset(one.names)) for number, one in expected}
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -76,6 +85,27 @@ def test_an_alert_about_anything_else_is_not_a_renamed_one(other: Told) -> None:
     found = judge({"1": told()}, {"2": other})
     assert not found["renamed"]
     assert (list(found["missing"]), list(found["invented"])) == (["1"], ["2"])
+
+
+def test_a_run_that_raised_nothing_or_did_not_close_is_no_proof() -> None:
+    plan = Plan(seconds=20)
+    raised = of_the_mix()
+    assert verdict(plan, raised, dict(raised))["ok"]
+    assert not verdict(plan, {}, {})["ok"]
+    less = {one: alert for one, alert in raised.items() if one != "0"}
+    found = verdict(plan, less, dict(less))
+    assert (len(found["unraised"]), found["ok"]) == (1, False)
+    found = verdict(plan, raised, raised | {"0": raised["0"]._replace(state="update")})
+    assert (found["open_still"], found["ok"]) == ({"alone": 0, "killed": 1}, False)
+
+
+@pytest.mark.parametrize("other", [{}, {"events": 6}, {"last": 9}])
+def test_any_difference_fails_the_trial(other: dict[str, Any]) -> None:
+    plan = Plan(seconds=20)
+    raised = of_the_mix()
+    changed = raised | {"0": raised["0"]._replace(**other)}
+    assert verdict(plan, raised, changed)["ok"] is not bool(other)
+    assert not verdict(plan, raised, {("x" if one == "0" else one): alert for one, alert in changed.items()})["ok"]
 
 
 @pytest.mark.e2e

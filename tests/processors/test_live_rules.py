@@ -151,6 +151,21 @@ def test_a_defect_of_ours_in_loading_keeps_the_rules(folder: Path, monkeypatch: 
     assert watch.ids == {1}
 
 
+def test_a_defect_of_ours_in_indexing_keeps_the_rules(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    watch = Watch(live(folder))
+    monkeypatch.setattr(rules_module, "SignalSource", lambda rule_set: 1 / 0)
+    (folder / "b.yml").write_text(rule(2))
+    assert not watch.look()
+    assert watch.ids == {1}
+
+
+def test_a_file_whose_name_is_not_utf_8_is_read_like_any(folder: Path) -> None:
+    watch = Watch(live(folder))
+    Path(os.fsdecode(os.fsencode(folder) + b"/\xff.yml")).write_text(rule(2))
+    assert watch.look()
+    assert watch.ids == {1, 2}
+
+
 def test_rules_may_appear_where_there_were_none(folder: Path) -> None:
     (folder / "a.yml").write_text("")
     watch = Watch(live(folder))

@@ -125,6 +125,11 @@ class TestList:
 
 
 class TestCheck:
+    def test_a_folder_without_any_file_of_rules_is_taken_for_the_wrong_one(self, tmp_path: Path) -> None:
+        code, _, err = run("check", tmp_path)
+        assert code == 2
+        assert "has no file of rules" in err
+
     def test_a_folder_in_which_all_is_well(self, folder: Path) -> None:
         code, out, _ = run("check", folder)
         assert (code, out.partition(";")[0]) == (0, "2 rules and 1 correlations can be used")
@@ -282,6 +287,22 @@ class TestExplain:
         code, _, err = run("explain", "-", "--folder", folder, given=given)
         assert code == 2
         assert said in err
+
+    @pytest.mark.parametrize(
+        "given",
+        [
+            {"event.outcome": "failure", "event.action": "logon", "user.name": "nora"},
+            {"event": {"outcome": "failure", "action": "logon"}, "user": {"name": "nora"}},
+        ],
+    )
+    def test_events_may_have_the_names_that_rules_have(self, folder: Path, given: dict[str, Any]) -> None:
+        code, out, _ = run("explain", "-", "--folder", folder, "--dataset", "authentication", given=json.dumps(given))
+        assert (code, "user.name nora" in out) == (0, True)
+
+    def test_a_field_that_the_dataset_does_not_have_is_named(self, folder: Path) -> None:
+        given = json.dumps({"dataset": "authentication", "event.outcom": "failure"})
+        code, _, err = run("explain", "-", "--folder", folder, given=given)
+        assert (code, "authentication has no field event.outcom" in err) == (2, True)
 
     def test_a_file_that_is_not_there_is_named(self, folder: Path) -> None:
         code, _, err = run("explain", folder / "none.json", "--folder", folder)

@@ -108,8 +108,13 @@ class LiveRules:
             if news is None:
                 return False
             before = self.rule_set
-            # The signals' source is made in the thread too: it compiles indexes over all rules.
-            source = await asyncio.to_thread(_source_of, *news)
+            try:
+                # The signals' source is made in the thread too: it compiles indexes over all rules.
+                source = await asyncio.to_thread(_source_of, *news)
+            except Exception:
+                # As in `_load_rules`.
+                log.exception("making an index of the rules failed; the ones before stay", folder=str(self._folder))
+                return False
             self.rule_set, self.suppressions, self.source = *news, source
             self._tell_problems(before.problems)
             self._measure(before.version)
@@ -165,7 +170,7 @@ class LiveRules:
         settled = time.time_ns() - latest > SETTLED_NS
         digest = hashlib.sha256()
         for name, content in read_folder(self._folder).items():
-            digest.update(f"{len(name)} {name} {len(str(content))} ".encode())
+            digest.update(f"{len(name)} {name} {len(str(content))} ".encode("utf-8", "surrogateescape"))
             digest.update(content if isinstance(content, bytes) else str(content).encode())
         return _Seen(signature, settled, digest.hexdigest())
 

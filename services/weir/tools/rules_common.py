@@ -82,9 +82,13 @@ def load(folder: Path | None) -> RuleSet:
     from weir.detect.reading.loading import load_rules  # noqa: PLC0415
 
     try:
-        return load_rules(folder)
+        found = load_rules(folder)
     except OSError as error:
         fail(EXIT_SETTINGS, [str(error)])
+    if not found.loaded.files:
+        # Else a wrong folder would be one in which all is well.
+        fail(EXIT_SETTINGS, [f"{folder}: has no file of rules (*.yml, *.yaml)"])
+    return found
 
 
 def suppressions_of(rule_set: RuleSet, folder: Path | None, file: Path | None) -> Suppressions:

@@ -5,7 +5,7 @@ Every part of a rule is judged by the very matcher that the processors use: it i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -263,11 +263,14 @@ def _events_of(one: Any, where: str, dataset: str | None) -> Iterator[tuple[str,
             record = orjson.loads(sample) if isinstance(sample, str) else sample
             yield from _events_of({"dataset": datasets.get(record.get("event_id")), **record}, where, dataset)
         return
-    fields = dict(one)
-    named = fields.pop("dataset", None) or dataset or _guessed(fields, where)
+    given = dict(one)
+    named = given.pop("dataset", None) or dataset or _guessed(given, where)
     if named not in DATASETS:
         raise ValueError(f"{where}: there is no dataset {named}; there are {', '.join(DATASETS)}")
     kinds = fields_of(named)
+    fields = _as_in_records(given, kinds)
+    if unknown := sorted(fields.keys() - kinds.keys()):
+        raise ValueError(f"{where}: {named} has no field {', '.join(unknown[:5])}; docs/events.md lists those it has")
     record = {name: as_read(kinds.get(name), value) for name, value in fields.items()}
     for name, value in record.items():
         if isinstance(value, list):
@@ -275,11 +278,33 @@ def _events_of(one: Any, where: str, dataset: str | None) -> Iterator[tuple[str,
     yield named, record
 
 
+def _as_in_records(given: Mapping[str, Any], known: Container[str]) -> Record:
+    """Fields by their names in records, also where they are given by ECS names, with dots as in rules or nested."""
+    fields: Record = {}
+    for name, value in given.items():
+        words = name.split(".")
+        heads = ["_".join(words[:cut]) for cut in range(len(words), 0, -1)]
+        field = next((head for head in heads if head in known), None)
+        if field == heads[0]:
+            fields[field] = value
+        elif field is not None:
+            rest = ".".join(words[len(words) - heads.index(field) :])
+            held = fields.setdefault(field, {})
+            if isinstance(held, dict):
+                held[rest] = value
+        elif isinstance(value, dict) and value:
+            fields |= _as_in_records({f"{name}.{inner}": one for inner, one in value.items()}, known)
+        else:
+            fields[name] = value
+    return fields
+
+
 def _guessed(fields: Record, where: str) -> str:
-    found = [dataset for dataset in DATASETS if fields.keys() <= fields_of(dataset).keys()]
+    found = [dataset for dataset in DATASETS if _as_in_records(fields, fields_of(dataset)).keys() <= fields_of(dataset).keys()]
     if len(found) == 1:
         return found[0]
-    raise ValueError(f"{where}: which dataset the event is of cannot be told from its fields; name it by --dataset")
+    those = f"{', '.join(found)} have all of them" if found else "none has all of them"
+    raise ValueError(f"{where}: which dataset the event is of cannot be told from its fields ({those}); name it by --dataset")
 
 
 def of_correlation(rule_set: RuleSet, correlation: Correlation) -> list[Rule]:

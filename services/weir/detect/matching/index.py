@@ -31,6 +31,9 @@ Entry = tuple[T, Cover, dict[str, frozenset[str]]]
 MAX_PAIRS: Final = 1_000
 """Pairs of dataset and module, as senders write them, that are remembered; others are looked up a little slower."""
 
+MAX_NAME: Final = 128
+"""Characters of either; longer ones are not remembered."""
+
 _DATASET: Final = "event_dataset"
 _MODULE: Final = "event_module"
 
@@ -57,7 +60,7 @@ class Index(Generic[T]):
         section = self._by_pair.get(key)
         if section is None:
             section = self._section(*key)
-            if len(self._by_pair) < MAX_PAIRS:
+            if len(self._by_pair) < MAX_PAIRS and all(len(str(name)) <= MAX_NAME for name in key):
                 self._by_pair[key] = section
         return section.candidates(record)
 

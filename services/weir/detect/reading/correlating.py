@@ -38,6 +38,8 @@ _SECOND = 1_000_000
 ALONE_TIMESPAN_US = 3600 * _SECOND
 # Of Weir's own kinds: what they need is in times and values, and a baseline counts by hours.
 OWN_SLICE_US = 3600 * _SECOND
+# Slices and states are told in 64 bits, and nothing is remembered for longer than a release lives.
+MAX_TIMESPAN_US = 10 * 366 * 86_400 * _SECOND
 # Of a value_count. What is remembered of a group's distinct values is bounded, see `kinds.windows`.
 MAX_VALUE_COUNT = 4_096
 _COUNTS = {"event_count", "value_count"}
@@ -76,7 +78,9 @@ def correlation_of(
     }
     condition, expression = _condition(parsed, kind, [label for label, _ in members], upper)
     value_fields = _value_fields(parsed, kind, options)
-    timespan_us = parsed.timespan.seconds * _SECOND
+    timespan_us = _bounded(parsed.timespan.seconds * _SECOND)
+    if extension.group_by is not None or extension.timespan_us is not None:
+        raise UnsupportedError("weir.group-by and weir.timespan are of rules that alert by themselves")
     found = tuple(_member(label, member, group_by, value_fields, aliases, extension) for label, member in members)
     _check_entities(found, extension, aliases)
     inner = [member for _, member in members]
@@ -105,6 +109,12 @@ def correlation_of(
     return made if made.at_end else replace(made, slice_us=_slice_us(made))
 
 
+def _bounded(timespan_us: int) -> int:
+    if timespan_us > MAX_TIMESPAN_US:
+        raise UnsupportedError("a timespan has at most ten years")
+    return timespan_us
+
+
 def _slice_us(made: Correlation) -> int:
     if own_kind(made.kind) is not None:
         return OWN_SLICE_US
@@ -122,7 +132,7 @@ def alone(rule: Rule, extension: Extension) -> Correlation:
         raise UnsupportedError("weir.detect belongs to a correlation, whose rules say which events it looks at")
     default = tuple(dict.fromkeys(name for variant in rule.variants for name in DEFAULT_GROUP[variant.dataset]))
     group_by = default if extension.group_by is None else extension.group_by
-    timespan = extension.timespan_us or ALONE_TIMESPAN_US
+    timespan = _bounded(extension.timespan_us or ALONE_TIMESPAN_US)
     member = _member(rule.name or rule.id, rule, group_by, (), {}, extension)
     _check_entities((member,), extension, {})
     return Correlation(

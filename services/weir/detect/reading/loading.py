@@ -115,7 +115,7 @@ def _read(
         if isinstance(content, OSError):
             problems.append(Problem(name, 0, "", f"cannot be read: {content.strerror}", whole=True))
             continue
-        digest.update(f"{len(name)} {name} {len(content)} ".encode() + content)
+        digest.update(f"{len(name)} {name} {len(content)} ".encode("utf-8", "surrogateescape") + content)
         if len(content) > MAX_FILE_BYTES:
             problems.append(Problem(name, 0, "", f"more than the {MAX_FILE_BYTES} bytes that a file of rules may have", whole=True))
         elif name == FILE_NAME:
@@ -180,8 +180,8 @@ class _Assembly:
         self.by_reference: dict[str, _Document] = {}
         for document in documents:
             self.by_reference[document.id] = document
-            if document.parsed.name:
-                self.by_reference.setdefault(document.parsed.name, document)
+            if document.parsed.name and self.by_reference.setdefault(document.parsed.name, document) is not document:
+                problems.append(document.problem(f"name {document.parsed.name} is taken by another rule, which it goes on to mean"))
         self.made: dict[str, Rule | Correlation] = {}
         # By id, whether what is left out is wrong, or only about other events than ours.
         self.broken: dict[str, bool] = {}

@@ -17,7 +17,7 @@ import heapq
 import math
 import struct
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -411,7 +411,14 @@ class Gathering:
         return buckets
 
 
+_EARLIEST: Final = -62_135_596_800_000_000
+_LATEST: Final = 253_402_300_799_999_999
+
+
 def time_of(record: Record) -> int:
-    """The time an event counts at, microseconds UTC: its own, or that of its receipt."""
+    """The time an event counts at, microseconds UTC: its own, or that of its receipt.
+
+    A time outside of the years 1 to 9999 is none: no slice of it could be told in 64 bits, and no alert could write it down.
+    """
     time = record.get("timestamp")
-    return time if isinstance(time, int) else int(record["event_created"])
+    return time if isinstance(time, int) and _EARLIEST <= time <= _LATEST else int(record["event_created"])

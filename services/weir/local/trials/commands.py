@@ -130,13 +130,17 @@ def _show_detection(result: dict[str, Any]) -> None:
     kills = ", ".join(f"{name} {number}" for name, number in result["kills"].items()) or "none"
     repeated, said = result["repeated_signals"], result["repeated_alerts"]
     console.print(f"kills: {kills}; after them {repeated['killed']:,} signals and {said['killed']:,} alerts came twice")
+    if paused := result["counted_otherwise_before_closing"]:
+        console.print(
+            f"10 s after the last event {paused:,} alerts stood with other counts, which is no fault: each pause tells one"
+        )
     headings = {
         "unraised": "NOT RAISED by the run that was left alone",
         "missing": "MISSING where services were killed",
         "invented": "INVENTED where services were killed",
         "counted_otherwise": "COUNTED OTHERWISE where services were killed",
         "timed_otherwise": "OF OTHER TIMES where services were killed",
-        "renamed": "told under another id (docs/trials.md)",
+        "renamed": "TOLD UNDER ANOTHER ID where services were killed",
     }
     for name, heading in headings.items():
         for alert in result[name]:
