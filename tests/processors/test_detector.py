@@ -285,13 +285,17 @@ def test_killed_twice_it_raises_the_alerts_of_an_undisturbed_run(stage: Callable
     assert counted == sum(calm.ends("signals", PARTITIONS)) > len(log)
 
 
-def test_bytes_that_are_no_signals_go_to_the_dead_letters(stage: Callable[[str], Stage]) -> None:
+def test_bytes_that_are_no_signals_and_signals_that_cannot_be_merged_go_to_the_dead_letters(stage: Callable[[str], Stage]) -> None:
     one = stage("dead")
     deliver_now(one.producer, one.names["signals"], b"\x07nonsense", partition=0)
+    (broken,) = batch(1, "mallory", 3, BEGIN).values()
+    for bucket in broken["partials"][0]["buckets"]:
+        bucket |= {"first": -(1 << 63), "last": -(1 << 63)}  # the slice it lies in begins before what 64 bits can tell
+    deliver_now(one.producer, one.names["signals"], Encoder("signals")(broken), partition=0)
     one.feed(script()[:4])
     one.start()
-    one.wait(lambda: sum(max(0, n) for n in one.committed()) == 5, "commit of everything")
+    one.wait(lambda: sum(max(0, n) for n in one.committed()) == 6, "commit of everything")
     assert one.end(signal.SIGTERM) == 0
-    assert one.ends("signals.dlq", 1) == [1]
+    assert one.ends("signals.dlq", 1) == [2]
     entries = one.records("ledger")
-    assert sum(line["dead"] for e in entries for line in e["lines"]) == 1
+    assert sum(line["dead"] for e in entries for line in e["lines"]) == 2

@@ -23,6 +23,7 @@ from weir.bus.config import DeliveryFailed
 from weir.bus.deadletter import dead_letter_headers, fitting
 from weir.bus.producer import DeliveryProducer
 from weir.detect.engine import Effects, Engine, key_partition
+from weir.detect.kinds.state import StateError
 from weir.detect.telling.alerts import Origin
 from weir.model.ledger import LedgerCounts
 from weir.model.topics import TopicNames
@@ -197,7 +198,17 @@ class Detector(Member):
             self.pass_over()
             return
         entry = self.begin(message, work)
-        effects = self.engine.apply(partition, record, message.offset)
+        try:
+            effects = self.engine.apply(partition, record, message.offset)
+        except StateError:
+            raise  # the table is of another release: nothing it would count from now on would be right
+        except Exception as error:
+            # A defect in merging must not stop all detection for ever: the record is kept for doing it again.
+            log.exception("merging failed", topic=message.tp.topic, partition=partition, offset=message.offset)
+            await self._dead_letter(message, error, stage="merge")
+            work.counts.dead = 1
+            self._finished(entry)
+            return
         work.source, work.received_at = record["processor"], record["received_at"]
         published = self._unsuppressed(effects.alerts)
         await self._publish(published, self._unsuppressed(effects.repeats), effects.signals, append_ms)
@@ -286,11 +297,11 @@ class Detector(Member):
             self.announced.popitem(last=False)
         self.count_alerts.add(len(alerts))
 
-    async def _dead_letter(self, message: Any, error: BaseException) -> None:
+    async def _dead_letter(self, message: Any, error: BaseException, stage: str = "decode") -> None:
         tp = message.tp
         value, reason = fitting(message.value, error)
         headers = dead_letter_headers(
-            service=SERVICE, stage="decode", topic=tp.topic, partition=tp.partition, offset=message.offset, error=reason
+            service=SERVICE, stage=stage, topic=tp.topic, partition=tp.partition, offset=message.offset, error=reason
         )
         await self.producer.deliver(self.dead_topic, value or b"", key=message.key, headers=headers, blocking_seconds=math.inf)
 
