@@ -75,6 +75,7 @@ def test_slices_together_are_never_longer_than_the_timespan(tmp_path: Path, time
     [
         ([rule("file.size|gt: 3"), correlation()], ["a.yml:1: One: field file.size is not in dataset file-audit"]),
         ([rule("user.name|expand: '%admins%'"), correlation()], ["a.yml:1: One: placeholder admins has no value"]),
+        ([rule("user.name|re: '(?=a)b'"), correlation()], ["'(?=a)b' is invalid: invalid perl operator"]),
         ([rule("user.name|nonsense: x"), correlation()], ["a.yml:1: One: Unknown modifier"]),
         (
             [rule(), correlation(kind="value_count", condition="gte: 3, field: no.such")],

@@ -62,7 +62,9 @@ def explain_command(
             events = read_events(sys.stdin.buffer.read(), "standard input", dataset)
         else:
             events = read_events(Path(event).read_bytes(), event, dataset)
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        fail(EXIT_SETTINGS, [f"{event}: {error.strerror}; it is no event id either, which Kafka could be asked for"])
+    except ValueError as error:
         fail(EXIT_SETTINGS, [str(error)])
     parsed = parsed_rules(folder)
     found = [explained(rule_set, parsed, name, record, wanted) for name, record in events]

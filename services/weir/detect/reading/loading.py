@@ -9,6 +9,7 @@ file `placeholders.yml` holds values for placeholders (`placeholders`).
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -349,4 +350,5 @@ def _twice(mistakes: list[tuple[int, str]]) -> str | None:
 
 def _cause(error: BaseException) -> str:
     text = str(error.args[0]) if isinstance(error, SigmaError) and error.args else str(error) or type(error).__name__
-    return " ".join(text.split())
+    # What RE2 says comes as bytes.
+    return " ".join(re.sub(r": b'(.*)'$", r": \1", text).split())

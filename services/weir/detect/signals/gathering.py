@@ -168,6 +168,9 @@ def numbers_of(found: Sequence[Any]) -> list[float]:
         for one in value if isinstance(value, (list, tuple)) else (value,):
             if isinstance(one, bool) or not isinstance(one, (int, float, str)):
                 continue
+            if isinstance(one, str) and "_" in one:
+                # Python's notation, no number of a log.
+                continue
             try:
                 number = float(one)
             except (ValueError, OverflowError):
