@@ -9,7 +9,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sigma.rule import SigmaRule
+from sigma.types import TimestampPart
 
+from weir.detect.matching import values
 from weir.detect.matching.fields import getter
 from weir.detect.matching.matcher import Compiled, Names, UnsupportedError, compile_rule
 
@@ -219,3 +221,10 @@ def test_an_address_with_a_zone_of_any_length_is_none() -> None:
     found = compiled("  sel: {source.ip|cidr: 'fe80::/10'}\n  condition: sel")
     assert found.matches({"source_ip": "fe80::1%eth0"})
     assert not found.matches({"source_ip": "fe80::1%" + "a" * 1000})
+
+
+def test_a_time_is_taken_apart_once_for_all_the_hours_that_a_rule_lists() -> None:
+    hour = values._part(TimestampPart.HOUR, values.UTC)
+    assert values._part(TimestampPart.HOUR, values.UTC) is hour
+    assert hour(3_600_000_000) == 1
+    assert [hour(1), hour(True)] == [0, None]

@@ -371,10 +371,11 @@ _READ: Final[dict[TimestampPart, Callable[[datetime.datetime], int]]] = {
 _EPOCH: Final = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
 
+@lru_cache(maxsize=64)
 def _part(part: TimestampPart, zone: ZoneInfo) -> Callable[[Any], float | None]:
     read = _READ[part]
 
-    # A rule that lists nine hours asks nine times of one event. Typed, since true is no time and equals 1.
+    # A rule that lists nine hours asks nine times of one event, all of one such function. Typed: true is no time and equals 1.
     @lru_cache(maxsize=64, typed=True)
     def of(found: Any) -> float | None:
         """Of microseconds since 1970, or of ISO 8601 text; one without an offset is UTC."""
