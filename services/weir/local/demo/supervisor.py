@@ -91,10 +91,15 @@ class Supervisor:
                 preexec_fn=die_with_parent,  # noqa: PLW1509 - the child does nothing but this before exec
             )
         service.starts += 1
-        (self.folder / "pids" / f"{service.name}.pid").write_text(f"{service.process.pid}\n", encoding="ascii")
+        self._note(f"{service.name}.pid", f"{service.process.pid}\n")
         if service.health_port:
-            url = f"http://127.0.0.1:{service.health_port}/readyz\n"
-            (self.folder / "pids" / f"{service.name}.url").write_text(url, encoding="ascii")
+            self._note(f"{service.name}.url", f"http://127.0.0.1:{service.health_port}/readyz\n")
+
+    def _note(self, name: str, text: str) -> None:
+        """Write a file for others so that nobody reads it empty."""
+        new = self.folder / "pids" / f".{name}"
+        new.write_text(text, encoding="ascii")
+        new.replace(self.folder / "pids" / name)
 
     def _watch(self) -> None:
         while not self._stopping.wait(_POLL_SECONDS):
