@@ -25,7 +25,7 @@ logsource: {LOGSOURCE}
 filter:
   rules: RULES
   selection_user: {user.name: backup}
-  selection_path: {file.path|startswith: /tmp/}
+  selection_path: {file.path|startswith: /scratch/}
   condition: CONDITION
 """
 
@@ -52,7 +52,7 @@ def test_a_filter_takes_out_what_it_says(tmp_path: Path, rules: str) -> None:
     matches = found.rules[0].variants[0].matches
     assert matches(event(user_name="bob", file_path="/x"))
     assert not matches(event(user_name="backup", file_path="/x"))
-    assert not matches(event(user_name="bob", file_path="/tmp/x"))
+    assert not matches(event(user_name="bob", file_path="/scratch/x"))
     assert not matches(event(user_name="bob") | {"event_action": "fs_read"})
 
 
@@ -69,7 +69,7 @@ def test_several_filters_apply_one_after_the_other(tmp_path: Path) -> None:
     second = filter_of(condition="not selection_path").replace("9999", "8888")
     found = write(tmp_path, RULE, filter_of(condition="not selection_user"), second)
     matches = found.rules[0].variants[0].matches
-    assert [matches(event(user_name=user, file_path=path)) for user in ("bob", "backup") for path in ("/x", "/tmp/x")] == [
+    assert [matches(event(user_name=user, file_path=path)) for user in ("bob", "backup") for path in ("/x", "/scratch/x")] == [
         True, False, False, False,
     ]  # fmt: skip
 

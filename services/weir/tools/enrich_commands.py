@@ -7,11 +7,13 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
-from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from rich.console import Console
 from rich.table import Table
+
+from weir.tools.printing import fail
 
 if TYPE_CHECKING:
     from weir.processors.settings import ProcessorSettings
@@ -41,13 +43,6 @@ Assets = Annotated[str | None, typer.Option("--assets", metavar="FILES", help="i
 Users = Annotated[str | None, typer.Option("--users", metavar="FILES", help="instead of WEIR_ENRICH_USER_FILES")]
 Intel = Annotated[str | None, typer.Option("--intel", metavar="PATHS", help="instead of WEIR_ENRICH_INTEL")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON for machines")]
-
-
-def _fail(code: int, lines: list[str]) -> NoReturn:
-    console = Console(stderr=True, highlight=False)
-    for line in lines:
-        console.print(f"weir: {line}", markup=False, soft_wrap=True)
-    raise typer.Exit(code)
 
 
 @contextmanager
@@ -85,9 +80,9 @@ def _tables(mmdb: str | None, assets: str | None, users: str | None, intel: str 
         settings = settings.model_copy(update=changes)
         tables = HotTables(settings)
     except SettingsError as error:
-        _fail(EXIT_SETTINGS, error.mistakes)
+        fail(EXIT_SETTINGS, error.mistakes)
     if not tables.configured:
-        _fail(EXIT_SETTINGS, ["no table is configured: set WEIR_ENRICH_…, or name files by --mmdb, --assets, --users and --intel"])
+        fail(EXIT_SETTINGS, ["no table is configured: set WEIR_ENRICH_…, or name files by --mmdb, --assets, --users and --intel"])
     return settings, tables
 
 
@@ -146,7 +141,7 @@ def lookup(
                 text = json.dumps(one, ensure_ascii=False) if isinstance(one, (dict, list)) else str(one)
                 console.print(f"{field:24} {text}", markup=False, soft_wrap=True)
         if not found:
-            _fail(EXIT_NOTHING, [f"no table says anything of {value!r}"])
+            fail(EXIT_NOTHING, [f"no table says anything of {value!r}"])
     raise typer.Exit(0 if found else EXIT_NOTHING)
 
 

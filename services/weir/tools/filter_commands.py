@@ -8,11 +8,12 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
+
+from weir.tools.printing import fail, output
 
 if TYPE_CHECKING:
     from weir.enrich.filters import Rule
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 __all__ = ["filters_app"]
 
 EXIT_SETTINGS = 2
-_WIDE = 200
 
 filters_app = typer.Typer(
     help="Filters of events: judge a file, and try it on events.",
@@ -32,28 +32,13 @@ File = Annotated[Path, typer.Argument(help="filters, YAML")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON for machines")]
 
 
-def _fail(lines: list[str]) -> NoReturn:
-    console = Console(stderr=True, highlight=False)
-    for line in lines:
-        console.print(f"weir: {line}", markup=False, soft_wrap=True)
-    raise typer.Exit(EXIT_SETTINGS)
-
-
-def _console() -> Console:
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        # What goes into a file or a pipe is not bound to 80 columns.
-        console.width = max(console.width, _WIDE)
-    return console
-
-
 def _rules(file: Path) -> tuple[Rule, ...]:
     from weir.enrich.filters import FiltersError, load_rules  # noqa: PLC0415
 
     try:
         return load_rules(file)
     except FiltersError as error:
-        _fail(error.mistakes)
+        fail(EXIT_SETTINGS, error.mistakes)
 
 
 @filters_app.command("check")
@@ -71,7 +56,7 @@ def check(
     if as_json:
         print(json.dumps([_as_record(rule) for rule in rules], indent=1))  # noqa: T201
         return
-    console = _console()
+    console = output()
     table = Table(box=None, header_style="bold", pad_edge=False)
     for heading in ("rule", "dataset", "source", "when", "does"):
         table.add_column(heading, overflow="fold")
@@ -96,14 +81,14 @@ def _sources_known(file: Path, rules: tuple[Rule, ...], path: Path) -> None:
     try:
         names = {source.name for source in load_catalogue(path).sources}
     except CatalogueError as error:
-        _fail(error.mistakes)
+        fail(EXIT_SETTINGS, error.mistakes)
     mistakes = [
         (rule.line, f"rule {rule.name!r}: there is no source {name!r} in {path}{meant(name, names)}")
         for rule in rules
         for name in rule.sources - names
     ]
     if mistakes:
-        _fail(told(str(file), mistakes))
+        fail(EXIT_SETTINGS, told(str(file), mistakes))
 
 
 def _as_record(rule: Rule) -> dict[str, Any]:
@@ -144,7 +129,7 @@ def try_(
             with events.open("rb") as lines:
                 found = list(read_events(lines, str(events)))
     except ValueError as error:
-        _fail([str(error)])
+        fail(EXIT_SETTINGS, [str(error)])
     for dataset, record in found:
         rule = trial.add(dataset, record)
         if verbose:
@@ -154,7 +139,7 @@ def try_(
     if as_json:
         print(json.dumps(rows, indent=1))  # noqa: T201
         return
-    console = _console()
+    console = output()
     table = Table(box=None, header_style="bold", pad_edge=False)
     for heading in ("rule", "dataset", "does"):
         table.add_column(heading, overflow="fold")

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+
+from weir.tools.printing import fail, output
 
 if TYPE_CHECKING:
     from weir.detect.rules import RuleSet
@@ -40,7 +42,6 @@ __all__ = [
 EXIT_FOUND = 1
 EXIT_SETTINGS = 2
 EXIT_UNAVAILABLE = 3
-_WIDE = 200
 
 Folder = Annotated[
     Path | None, typer.Argument(envvar="WEIR_RULES_DIR", help="folder of rules [default: WEIR_RULES_DIR, else those of Weir]")
@@ -58,23 +59,6 @@ SuppressionsFile = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON for machines")]
-
-
-def fail(code: int, lines: list[str]) -> NoReturn:
-    """Say what is wrong on standard error, and exit."""
-    console = Console(stderr=True, highlight=False)
-    for line in lines:
-        console.print(f"weir: {line}", markup=False, soft_wrap=True)
-    raise typer.Exit(code)
-
-
-def output() -> Console:
-    """A console for standard output; without colours where that is no terminal."""
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        # What goes into a file or a pipe is not bound to 80 columns.
-        console.width = max(console.width, _WIDE)
-    return console
 
 
 def load(folder: Path | None) -> RuleSet:

@@ -32,6 +32,7 @@ from weir.local.generate.attacks import AttackUnits
 from weir.local.kafka import Kafka
 from weir.local.trials.detection_load import SOURCES, round_batches
 from weir.local.trials.detection_side import BROKERS, DETECTOR, DRAIN_SECONDS, PREFIX, Side, Told
+from weir.local.trials.environment import own_settings
 from weir.model.topics import TopicNames
 from weir.ops.settings import ServiceSettings, load
 
@@ -50,7 +51,6 @@ _LATER = (10 * SECOND_US, 2 * HOUR_US, 50 * HOUR_US)
 """Receive time that passes at the end: until counts are told after a pause; until what feeds other correlations has closed; until
 all has."""
 
-_KEPT = {"WEIR_CACHE_DIR", "WEIR_CORPUS"}
 
 Say = Callable[[str], None]
 
@@ -137,15 +137,8 @@ def run_detection(plan: Plan, folder: Path, say: Say = lambda _: None) -> dict[s
     Raises:
         LocalError: something could not be started, with the way out.
     """
-    before = {name: value for name, value in os.environ.items() if name.startswith("WEIR_") and name not in _KEPT}
-    for name in before:
-        del os.environ[name]
-    try:
+    with own_settings(BROKERS, PREFIX):
         return _run(plan, folder, say)
-    finally:
-        for name in (BROKERS, PREFIX):
-            os.environ.pop(name, None)
-        os.environ.update(before)
 
 
 def _run(plan: Plan, folder: Path, say: Say) -> dict[str, Any]:

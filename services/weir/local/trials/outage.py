@@ -32,6 +32,7 @@ from weir.local.generate.verify import Oracle, Verdict, expected_of, read_topics
 from weir.local.kafka import Kafka
 from weir.local.ports import find_free_port
 from weir.local.standins.certificates import ensure_certificates
+from weir.local.trials.environment import own_settings
 from weir.model.ledger import LedgerEntry
 from weir.model.topics import TopicNames
 from weir.ops.settings import ServiceSettings, load
@@ -51,8 +52,6 @@ _LOST_PER_KILL_SECONDS = 12.0
 Kafka has just gone and the spool has not begun; its kernel buffers; and its absence (flows wait three seconds for templates)."""
 
 _BROKERS = "WEIR_KAFKA_BOOTSTRAP_SERVERS"
-# Where this machine keeps what it has downloaded, and the like.
-_KEPT = {"WEIR_CACHE_DIR", "WEIR_CORPUS"}
 
 Say = Callable[[str], None]
 
@@ -157,14 +156,8 @@ def run_outage(plan: Plan, folder: Path, say: Say = lambda _: None) -> dict[str,
     Raises:
         LocalError: something could not be started, with the way out.
     """
-    before = {name: value for name, value in os.environ.items() if name.startswith("WEIR_") and name not in _KEPT}
-    for name in before:
-        del os.environ[name]
-    try:
+    with own_settings(_BROKERS):
         return _run(plan, folder, say)
-    finally:
-        os.environ.pop(_BROKERS, None)
-        os.environ.update(before)
 
 
 def _run(plan: Plan, folder: Path, say: Say) -> dict[str, Any]:
